@@ -1,0 +1,1 @@
+"""Singer tap for Vitess: copies tables and follows their changes through VStream."""

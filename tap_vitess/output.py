@@ -1,0 +1,51 @@
+"""Everything that goes to stdout, through one buffer, so that order is kept.
+
+RECORD lines made elsewhere and the SDK's own messages share the buffer. It is flushed by size
+and after every message that is no RECORD. sys.stdout is looked up at each flush, because the
+SDK's test runner puts another one there.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from singer_sdk.singerlib import Message, RecordMessage, StateMessage
+from singer_sdk.singerlib.encoding import GenericSingerWriter
+from singer_sdk.singerlib.json import serialize_json
+
+FLUSH_BYTES = 1 << 16
+
+
+class BufferedWriter(GenericSingerWriter[bytes, Message]):
+    """The tap's message writer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: list[bytes] = []
+        self._size = 0
+        self.ends_with_state = False
+
+    def serialize_message(self, message: Message) -> bytes:
+        return serialize_json(message.to_dict()).encode() + b"\n"
+
+    def write_message(self, message: Message) -> None:
+        self.write_line(self.format_message(message))
+        self.ends_with_state = isinstance(message, StateMessage)
+        if not isinstance(message, RecordMessage):
+            self.flush()
+
+    def write_line(self, line: bytes) -> None:
+        """Add a line that ends with a newline."""
+        self.ends_with_state = False
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand everything to stdout."""
+        data = b"".join(self._lines)
+        self._lines.clear()
+        self._size = 0
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()

@@ -1,0 +1,361 @@
+"""The run of one keyspace: stream, copy, stream. It knows nothing of Singer.
+
+Two sentences carry everything:
+
+1. Every change after the position S reaches the target through one shared stream.
+2. Every row is copied from a snapshot that is not older than S.
+
+So a run streams the tables whose copy has begun from S to where the keyspace is now, copies
+what is not copied yet, and streams once more if anything was copied. A table joins the stream
+the moment its copy begins, and a Checkpoint says so before its first row. `state` is at any
+moment what may be stored once all events given out so far have been written.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import CopyCutError
+from tap_vitess.interleave import interleave
+from tap_vitess.state import COPIED, KeyspaceState, ShardProgress
+from tap_vitess.vstream.client import Client
+from tap_vitess.vstream.protocol import (
+    Boundary,
+    ChangeStream,
+    CopyItem,
+    CopyProgress,
+    Rows,
+    ShardCopied,
+    TableCopy,
+)
+from tap_vitess.vstream.reader import RetryOptions, read, retrying
+from tap_vitess.vstream.request import RequestOptions
+from tap_vitess.vstream.vgtid import Vgtid
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table to bring.
+
+    full_table: copy it afresh and follow no changes. keyed: it has a key, so that its copy can
+    be resumed and its rows can come twice.
+    """
+
+    name: str
+    full_table: bool = False
+    keyed: bool = True
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a cut copy can go on where it was."""
+        return self.keyed and not self.full_table
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions:
+    """How to run.
+
+    checkpoint_seconds: between two Checkpoints. refresh_seconds: how long copies run before
+    the shared stream is brought forward, so that S does not grow old. copy_restarts: how often
+    copies that cannot be resumed start again in one run.
+    """
+
+    request: RequestOptions = field(default_factory=RequestOptions)
+    retry: RetryOptions = field(default_factory=RetryOptions)
+    checkpoint_seconds: float = 10.0
+    copy_parallelism: int = 1
+    refresh_seconds: float = 900.0
+    copy_restarts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFinished:
+    """All rows of a table's copy have been given out; older versions of it may go."""
+
+    table: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A good moment to store `state`; with `now`, it must be stored before what follows."""
+
+
+Event = Rows | CopyFinished | Checkpoint
+Events = Generator[Event, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A table's copy in this run: the version of its rows, and what is left of it."""
+
+    spec: TableSpec
+    version: int
+    unfinished: dict[str, query.QueryResult | None]
+    begun: bool
+
+
+class KeyspaceSync:
+    """One run over one keyspace. Read `events` to the end; `state` and `versions` go with it."""
+
+    def __init__(
+        self,
+        client: Client,
+        position: Callable[[], Vgtid],
+        tables: Iterable[TableSpec],
+        state: KeyspaceState,
+        options: SyncOptions,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            client: an open channel to VTGate.
+            position: asks where the keyspace is now, all serving shards at once.
+            tables: what to bring; all other tables of the state keep their place.
+            state: where the last run ended.
+            options: how to run.
+            stopping: asked at every boundary; True ends the run there.
+        """
+        self.keyspace = state.keyspace
+        self._client = client
+        self._position = position
+        self._specs = {spec.name: spec for spec in tables}
+        self._log_based = frozenset(s.name for s in self._specs.values() if not s.full_table)
+        self._options = options
+        self._stopping = stopping
+        self.stopped = False
+        for spec in self._specs.values():
+            if spec.full_table:
+                state = state.without(spec.name)
+        self._state = state.split(self._log_based)
+        self._moved: tuple[frozenset[str], Boundary] | None = None
+        self.versions = {table: state.version(table) for table in self._log_based}
+        self._now: Vgtid | None = None
+        self._last_checkpoint = time.monotonic()
+
+    @property
+    def state(self) -> KeyspaceState:
+        """What may be stored once all events given out so far have been written."""
+        if self._moved is not None:
+            tables, boundary = self._moved
+            position = Vgtid.from_proto(self.keyspace, boundary.vgtid.shard_gtids)
+            self._state = self._state.moved(tables, position)
+            self._moved = None
+        return self._state
+
+    def events(self) -> Events:
+        """Run, and yield rows, finished copies and checkpoints.
+
+        Raises:
+            VitessError: the run cannot go on; `state` still holds.
+        """
+        yield self._checkpoint()
+        if self._log_based:
+            yield from self._follow()
+        copied = yield from self._copy_tables()
+        if copied & self._log_based and not self.stopped:
+            yield from self._follow()
+        self._state = self.state.merged()
+        yield self._checkpoint()
+
+    # The shared stream
+
+    def _ask_position(self) -> Vgtid:
+        return retrying(self._position, self._options.retry)
+
+    def _followed(self) -> list[frozenset[str]]:
+        """List the tables of each group that takes part in this run."""
+        groups = [frozenset(group.tables) for group in self.state.groups]
+        return [tables for tables in groups if tables <= self._log_based]
+
+    def _follow(self) -> Events:
+        """Bring every group of this run to where the keyspace is now, and make them one."""
+        self._now = self._ask_position()
+        for tables in self._followed():
+            if self.stopped:
+                return
+            yield from self._stream(tables, self._now)
+        if not self.stopped:
+            self._unite()
+        yield self._checkpoint()
+
+    def _stream(self, tables: frozenset[str], stop: Vgtid) -> Events:
+        start = self.state.position_of(tables)
+        feed = ChangeStream(tables, start, stop, self._options.request)
+        if feed.finished:
+            logger.info("%s: nothing new for %d tables", self.keyspace, len(tables))
+            return
+        logger.info("%s: streaming the changes of %d tables", self.keyspace, len(tables))
+        shards = feed.shards
+        for items in read(self._client, feed, self._options.retry):
+            for item in items:
+                if isinstance(item, Boundary):
+                    self._moved = tables, item
+                else:
+                    yield item
+            if items and isinstance(items[-1], Rows):
+                continue
+            if self._is_due():
+                yield self._checkpoint()
+            if feed.shards != shards:
+                shards = feed.shards
+                logger.info("%s: resharded to %s", self.keyspace, ", ".join(sorted(shards)))
+                feed.stop_at(self._ask_position())
+            if not feed.finished and self._stop_here():
+                return
+
+    def _unite(self) -> None:
+        """Let the groups of this run stand at one position: what all of them contain."""
+        followed = self._followed()
+        if len(followed) < 2:
+            return
+        position = self.state.position_of(followed[0])
+        for tables in followed[1:]:
+            common = position.intersection(self.state.position_of(tables))
+            if common is None:
+                return
+            position = common
+        for tables in followed:
+            self._state = self.state.moved(tables, position)
+        self._state = self.state.merged()
+
+    # Copies
+
+    def _copy_tables(self) -> Generator[Event, None, set[str]]:
+        """Copy what is not copied; return the tables that were finished."""
+        pending = [
+            spec
+            for spec in self._specs.values()
+            if spec.full_table or not self.state.is_copied(spec.name)
+        ]
+        finished: set[str] = set()
+        restarts = 0
+        while pending and not self.stopped:
+            try:
+                finished |= yield from self._copy_round(pending)
+            except CopyCutError as error:
+                restarts += 1
+                if restarts > self._options.copy_restarts:
+                    raise
+                logger.warning("%s; it starts again", error)
+                self._now = None
+            pending = [spec for spec in pending if spec.name not in finished]
+            if pending and not self.stopped and self._log_based:
+                yield from self._follow()
+        return finished
+
+    def _copy_round(self, pending: Sequence[TableSpec]) -> Generator[Event, None, set[str]]:
+        """Copy until all is done or the shared stream has to be brought forward.
+
+        A copy that cannot be resumed is never paused, so it goes alone and first.
+        """
+        alone = next((spec for spec in pending if not spec.resumable), None)
+        specs = [alone] if alone else pending
+        until = float("inf") if alone else time.monotonic() + self._options.refresh_seconds
+        copies = {spec.name: self._plan(spec) for spec in specs}
+        sources = [self._source(copy) for copy in copies.values()]
+        finished: set[str] = set()
+        batches = interleave(sources, self._options.copy_parallelism)
+        try:
+            for table, items in batches:
+                if not copies[table].begun:
+                    copies[table] = self._begin(copies[table])
+                    yield self._checkpoint()
+                yield from self._copy_items(copies[table], items)
+                if not copies[table].unfinished:
+                    finished.add(table)
+                    yield from self._finish(copies[table])
+                elif items and isinstance(items[-1], Rows):
+                    continue
+                elif self._is_due():
+                    yield self._checkpoint()
+                if self._stop_here() or time.monotonic() >= until:
+                    break
+        finally:
+            batches.close()
+        return finished
+
+    def _plan(self, spec: TableSpec) -> _Copy:
+        """Resume the copy the state tells of, where that is right; else begin a new one."""
+        shards = self._copy_position().shards
+        progress = self.state.copies.get(spec.name)
+        if spec.resumable and progress is not None and progress.keys() == shards.keys():
+            left = {shard: pk for shard, pk in progress.items() if pk is not COPIED}
+            logger.info("%s.%s: the copy goes on", self.keyspace, spec.name)
+            return _Copy(spec, self.versions[spec.name], left, begun=True)
+        version = max(time.time_ns() // 1_000_000, self.versions.get(spec.name, 0) + 1)
+        return _Copy(spec, version, dict.fromkeys(shards), begun=False)
+
+    def _copy_position(self) -> Vgtid:
+        """Return the position of the shared stream, which every snapshot must contain."""
+        followed = self._followed()
+        if followed:
+            return self.state.position_of(followed[0])
+        if self._now is None:
+            self._now = self._ask_position()
+        return self._now
+
+    def _source(self, copy: _Copy) -> Callable[[], Iterator[tuple[str, Sequence[CopyItem]]]]:
+        floor = None if copy.spec.full_table else self._copy_position()
+        feed = TableCopy(
+            copy.spec.name,
+            copy.unfinished,
+            floor,
+            self._options.request,
+            keyspace=self.keyspace,
+            resumable=copy.spec.resumable,
+        )
+
+        def batches() -> Iterator[tuple[str, Sequence[CopyItem]]]:
+            if feed.finished:
+                yield copy.spec.name, ()
+            for items in read(self._client, feed, self._options.retry):
+                yield copy.spec.name, items
+
+        return batches
+
+    def _begin(self, copy: _Copy) -> _Copy:
+        logger.info("%s.%s: the copy begins", self.keyspace, copy.spec.name)
+        name = copy.spec.name
+        self.versions[name] = copy.version
+        if not copy.spec.full_table:
+            position = self._copy_position()
+            self._state = self.state.joined(name, copy.version, position, copy.unfinished)
+        return _Copy(copy.spec, copy.version, copy.unfinished, begun=True)
+
+    def _copy_items(self, copy: _Copy, items: Sequence[CopyItem]) -> Events:
+        for item in items:
+            if isinstance(item, Rows):
+                yield item
+                continue
+            if isinstance(item, ShardCopied):
+                del copy.unfinished[item.shard]
+            if not copy.spec.full_table:
+                progress: ShardProgress = item.lastpk if isinstance(item, CopyProgress) else COPIED
+                self._state = self.state.progressed(copy.spec.name, item.shard, progress)
+
+    def _finish(self, copy: _Copy) -> Events:
+        logger.info("%s.%s: the copy is finished", self.keyspace, copy.spec.name)
+        yield CopyFinished(copy.spec.name, copy.version)
+        self._state = self.state.copied(copy.spec.name)
+        yield self._checkpoint()
+
+    # Pace
+
+    def _stop_here(self) -> bool:
+        self.stopped = self.stopped or self._stopping()
+        return self.stopped
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._last_checkpoint >= self._options.checkpoint_seconds
+
+    def _checkpoint(self) -> Checkpoint:
+        self._last_checkpoint = time.monotonic()
+        return Checkpoint()

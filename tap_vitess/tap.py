@@ -1,0 +1,310 @@
+"""The tap: settings, discovery, and the run over all keyspaces.
+
+One reader serves all streams of a keyspace, so `Tap.sync_all`, which the SDK marks final, is
+overridden here, and `_handle_termination`, because the SDK's ends with exit code 0. A test fails
+when the SDK's own bodies change. Everything else of the SDK is used as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import FrameType
+from typing import Any, ClassVar
+
+from singer_sdk import Tap
+from singer_sdk.helpers.capabilities import (
+    CapabilitiesEnum,
+    PluginCapabilities,
+    TapCapabilities,
+)
+from singer_sdk.metrics import Counter
+from singer_sdk.singerlib import StateMessage
+
+from tap_vitess import discovery
+from tap_vitess.config import SETTINGS_SCHEMA, Config
+from tap_vitess.errors import CatalogError, VitessError
+from tap_vitess.output import BufferedWriter
+from tap_vitess.state import KeyspaceState, bookmark_key, parse
+from tap_vitess.streams import (
+    FULL_TABLE,
+    Record,
+    RecordMaker,
+    RecordWriter,
+    VitessStream,
+    json_schema,
+    stream_name,
+)
+from tap_vitess.streams import (
+    Sequence as RecordSequence,
+)
+from tap_vitess.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
+from tap_vitess.vstream import client as vstream_client
+from tap_vitess.vstream.protocol import Rows
+from tap_vitess.vstream.request import RequestOptions
+from tap_vitess.vstream.values import plain
+from tap_vitess.vstream.vgtid import Vgtid
+
+logger = logging.getLogger(__name__)
+
+
+class TapVitess(Tap):
+    """Copies tables out of Vitess and follows their changes through VStream."""
+
+    name = "tap-vitess"
+    package_name = "tap-vitess"
+    dynamic_catalog = True
+    message_writer_class = BufferedWriter
+    config_jsonschema: ClassVar[dict[str, Any]] = copy.deepcopy(SETTINGS_SCHEMA)
+    # No batch: the SDK's own ignores selection and stream maps.
+    capabilities: ClassVar[list[CapabilitiesEnum]] = [
+        TapCapabilities.CATALOG,
+        TapCapabilities.STATE,
+        TapCapabilities.DISCOVER,
+        TapCapabilities.TEST,
+        TapCapabilities.LOG_BASED,
+        TapCapabilities.ACTIVATE_VERSION,
+        PluginCapabilities.ABOUT,
+        PluginCapabilities.STREAM_MAPS,
+        PluginCapabilities.FLATTENING,
+        PluginCapabilities.STRUCTURED_LOGGING,
+    ]
+
+    def __init__(self, **kwargs: Any) -> None:
+        """See the SDK; the Config is made of the settings when it is first needed."""
+        self._settings: Config | None = None
+        self._signal: int | None = None
+        self._syncing = False
+        super().__init__(**kwargs)
+
+    @property
+    def settings(self) -> Config:
+        """The settings as a frozen value."""
+        if self._settings is None:
+            self._settings = Config.from_settings(self.config)
+        return self._settings
+
+    # Discovery
+
+    def discover_streams(self) -> Sequence[VitessStream]:
+        """Make the streams of the catalog given; without one, of the database."""
+        if self.input_catalog is not None:
+            return [self._catalogued(entry.to_dict()) for entry in self.input_catalog.streams]
+        with discovery.connect(self.settings) as sql:
+            tables = discovery.discover(sql, self.settings)
+        self._check_names(tables)
+        return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
+
+    def _schema(self, table: discovery.Table) -> dict[str, Any]:
+        return json_schema(table, metadata_columns=self.settings.metadata_columns)
+
+    def _catalogued(self, entry: Mapping[str, Any]) -> VitessStream:
+        """Make a stream of a catalog entry; its keyspace is the root metadata's schema-name."""
+        stream_id = str(entry["tap_stream_id"])
+        roots = [m["metadata"] for m in entry["metadata"] if not m["breadcrumb"]]
+        keyspace = next((str(root["schema-name"]) for root in roots if "schema-name" in root), "")
+        if not keyspace or not stream_id.startswith(keyspace + "-"):
+            raise CatalogError(
+                f"stream {stream_id}: the catalog does not say its keyspace; discover again"
+            )
+        table = stream_id.removeprefix(keyspace + "-")
+        return self._stream(keyspace, table, entry["schema"], entry.get("key_properties") or ())
+
+    def _stream(
+        self, keyspace: str, table: str, schema: dict[str, Any], key: Sequence[str]
+    ) -> VitessStream:
+        return VitessStream(self, keyspace, table, schema, key, self._read_table)
+
+    def _check_names(self, tables: Sequence[discovery.Table]) -> None:
+        """Refuse two tables of one stream name; tell which tables have no key."""
+        names: dict[str, discovery.Table] = {}
+        for table in tables:
+            name = stream_name(table.keyspace, table.name)
+            if other := names.setdefault(name, table) if name in names else None:
+                raise CatalogError(
+                    f"{table.keyspace}.{table.name} and {other.keyspace}.{other.name} would both "
+                    f"be the stream {name}: leave one out by the setting exclude_tables"
+                )
+            names[name] = table
+            if not table.key:
+                logger.warning(
+                    "%s.%s has no primary key and no NOT NULL unique key: its rows cannot be "
+                    "matched in the target, and a cut copy of it starts again",
+                    table.keyspace,
+                    table.name,
+                )
+
+    # The run
+
+    def sync_all(self) -> None:  # type: ignore[misc]
+        """Bring all selected streams, one keyspace after another.
+
+        Raises:
+            VitessError: the run could not be finished; the last STATE holds.
+            SystemExit: the run was ended by a signal; the last STATE holds.
+        """
+        selected = [s for s in self.streams.values() if isinstance(s, VitessStream) and s.selected]
+        for stream in selected:
+            stream.check_catalog()
+        bookmarks = self.state.get("bookmarks", {})
+        keyspaces = dict.fromkeys(stream.keyspace for stream in selected)
+        states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
+        deadline = time.monotonic() + (self.settings.max_run_seconds or float("inf"))
+
+        def stopping() -> bool:
+            return self._signal is not None or time.monotonic() >= deadline
+
+        self._syncing = True
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._writer.flush)
+            counters = {
+                stream.name: stack.enter_context(stream.get_record_counter())
+                for stream in selected
+                if stack.enter_context(stream.get_sync_timer())
+            }
+            client = stack.enter_context(vstream_client.connect(self.settings))
+            for keyspace, state in states.items():
+                streams = [stream for stream in selected if stream.keyspace == keyspace]
+                run = KeyspaceSync(
+                    client,
+                    functools.partial(self._position, keyspace),
+                    [_spec(stream) for stream in streams],
+                    state,
+                    self._options(),
+                    stopping,
+                )
+                self._write_keyspace(run, streams, counters)
+                if run.stopped:
+                    break
+            if not self._writer.ends_with_state:
+                self._writer.write_message(StateMessage(self.state))
+            self._end(stopped=stopping())
+
+    def _write_keyspace(
+        self, run: KeyspaceSync, streams: Sequence[VitessStream], counters: dict[str, Counter]
+    ) -> None:
+        """Write what a run brings; whatever ends it, the last STATE tells how far it came."""
+        sequence = RecordSequence(run.state.seq)
+        by_table = {stream.table: stream for stream in streams}
+        writers: dict[str, RecordWriter] = {}
+        try:
+            for event in run.events():
+                match event:
+                    case Rows(fields=fields):
+                        writer = writers[fields.table]
+                        count = writer.write(event, run.versions[fields.table])
+                        counters[by_table[fields.table].name].increment(count)
+                    case CopyFinished(table=table, version=version):
+                        by_table[table].write_activate_version(self._writer, version)
+                    case Checkpoint():
+                        self._write_state(run.state, sequence)
+                        if not writers:
+                            writers = self._start(streams, sequence)
+        except VitessError:
+            self._write_state(run.state, sequence)
+            raise
+
+    def _start(
+        self, streams: Sequence[VitessStream], sequence: RecordSequence
+    ) -> dict[str, RecordWriter]:
+        """Write the SCHEMAs, behind the first STATE and before the first RECORD."""
+        own = self.settings.metadata_columns
+        for stream in streams:
+            stream.write_schema(self._writer)
+        return {
+            stream.table: RecordWriter(
+                stream, RecordMaker(stream, sequence, metadata_columns=own), self._writer
+            )
+            for stream in streams
+        }
+
+    def _write_state(self, state: KeyspaceState, sequence: RecordSequence) -> None:
+        value = replace(state, seq=sequence.last).render()
+        self.state.setdefault("bookmarks", {})[bookmark_key(state.keyspace)] = value
+        self.state_writer.write_state(self.state)
+        self._writer.flush()
+
+    def _end(self, *, stopped: bool) -> None:
+        if self._signal is not None:
+            logger.warning("ended by signal %d; the next run goes on from here", self._signal)
+            raise SystemExit(128 + self._signal)
+        if stopped:
+            logger.warning(
+                "ended after max_run_seconds (%g); the next run goes on from here",
+                self.settings.max_run_seconds,
+            )
+
+    @property
+    def _writer(self) -> BufferedWriter:
+        writer = self.message_writer
+        if not isinstance(writer, BufferedWriter):
+            raise TypeError("the tap needs its own message writer")
+        return writer
+
+    def _position(self, keyspace: str) -> Vgtid:
+        with discovery.connect(self.settings) as sql:
+            return sql.position(keyspace, self.settings.tablet_type)
+
+    def _options(self) -> SyncOptions:
+        return SyncOptions(
+            request=RequestOptions(self.settings.tablet_type, self.settings.cells),
+            checkpoint_seconds=self.settings.checkpoint_seconds,
+            copy_parallelism=self.settings.copy_parallelism,
+        )
+
+    def _read_table(self, stream: VitessStream) -> Iterator[Record]:
+        """Copy one table by itself."""
+        maker = RecordMaker(
+            stream, RecordSequence(0), metadata_columns=self.settings.metadata_columns
+        )
+        with vstream_client.connect(self.settings) as client:
+            run = KeyspaceSync(
+                client,
+                functools.partial(self._position, stream.keyspace),
+                [TableSpec(stream.table, full_table=True)],
+                KeyspaceState(stream.keyspace),
+                self._options(),
+            )
+            for event in run.events():
+                if isinstance(event, Rows):
+                    for record in maker.records(event):
+                        yield {name: plain(value) for name, value in record.items()}
+
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """End at the next boundary; at once on a second signal, or when nothing runs yet."""
+        if not self._syncing or self._signal is not None:
+            raise SystemExit(128 + signum)
+        self._signal = signum
+
+
+def _spec(stream: VitessStream) -> TableSpec:
+    return TableSpec(
+        stream.table,
+        full_table=stream.replication_method == FULL_TABLE,
+        keyed=bool(stream.primary_keys),
+    )
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one sentence and exit code 1."""
+    try:
+        TapVitess.cli()
+    except VitessError as error:
+        TapVitess.logger.critical("%s", error)
+        sys.exit(1)
+    except BrokenPipeError:
+        # Nobody reads any more: the target has failed, and says why itself.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        TapVitess.logger.critical("the target has closed the pipe")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

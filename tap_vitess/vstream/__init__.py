@@ -1,0 +1,1 @@
+"""The gRPC client of VTGate's VStream; it knows nothing of Singer."""

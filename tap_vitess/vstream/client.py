@@ -1,0 +1,195 @@
+"""The gRPC side: channel, TLS, credentials, the VStream call, and what gRPC's errors mean.
+
+Python's gRPC refuses messages above 4 MiB unless told otherwise; VTGate sends larger ones, so
+the limit is off by default. VTGate's server ends connections that ping more than every 10 s,
+so we ping every 30 s. No compression: VTGate knows only snappy, gRPC for Python does not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from tap_vitess._proto import vtgate_pb2 as vtgate
+from tap_vitess.config import Config, Tls
+from tap_vitess.errors import (
+    AuthError,
+    ConnectError,
+    PositionLostError,
+    RequestError,
+    RetriableError,
+    VitessError,
+)
+
+METHOD = "/vtgateservice.Vitess/VStream"
+
+
+class Client:
+    """An open channel to VTGate. Use `connect`."""
+
+    def __init__(self, channel: grpc.Channel, config: Config) -> None:
+        self._metadata = tuple(_metadata(config))
+        self._call = channel.unary_stream(
+            METHOD,
+            request_serializer=vtgate.VStreamRequest.SerializeToString,
+            response_deserializer=vtgate.VStreamResponse.FromString,
+        )
+
+    @contextmanager
+    def stream(self, request: vtgate.VStreamRequest) -> Iterator[Iterator[vtgate.VStreamResponse]]:
+        """Open a VStream; the call is cancelled when the block is left.
+
+        Raises:
+            VitessError: what the server or the network said, translated by `explain`.
+        """
+        call = self._call(request, metadata=self._metadata)
+        try:
+            yield call
+        except grpc.RpcError as error:
+            raise explain(error) from error
+        finally:
+            call.cancel()
+
+
+@contextmanager
+def connect(config: Config) -> Iterator[Client]:
+    """Open a channel to VTGate's gRPC port and wait until it answers.
+
+    Raises:
+        ConnectError: nothing answers within connect_timeout_seconds.
+    """
+    address = f"{config.host}:{config.grpc_port}"
+    options: list[tuple[str, str | int]] = [
+        ("grpc.max_receive_message_length", config.max_message_bytes or -1),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
+    if config.tls is None:
+        channel = grpc.insecure_channel(address, options)
+    else:
+        if config.tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", config.tls.server_name))
+        channel = grpc.secure_channel(address, _credentials(config.tls), options)
+    with channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=config.connect_timeout_seconds)
+        except grpc.FutureTimeoutError as error:
+            raise ConnectError(
+                f"VTGate's gRPC port {address} did not answer within "
+                f"{config.connect_timeout_seconds:g} s: check the settings host, grpc_port and tls"
+            ) from error
+        yield Client(channel, config)
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=_read(tls.ca_file),
+        private_key=_read(tls.key_file),
+        certificate_chain=_read(tls.cert_file),
+    )
+
+
+def _read(path: str | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()
+
+
+def _metadata(config: Config) -> Iterator[tuple[str, str]]:
+    if config.user is not None:
+        yield "username", config.user
+    if config.password is not None:
+        yield "password", config.password
+    for name, value in config.grpc_headers.items():
+        yield name.lower(), value
+
+
+# What VTGate says, most telling first: a status code (None = any), words in the details, the
+# error, and what to do. Codes alone say little: errors of the binlog loop all become UNKNOWN.
+_CASES: tuple[tuple[grpc.StatusCode | None, str, type[VitessError], str], ...] = (
+    (grpc.StatusCode.UNAUTHENTICATED, "", AuthError, "check the settings user and password"),
+    (grpc.StatusCode.PERMISSION_DENIED, "", AuthError, "check the settings user and password"),
+    (
+        None,
+        r"errno 1236|errno 1789|purged required binary logs",
+        PositionLostError,
+        "the binlogs after the bookmark have been purged; run without state to copy the "
+        "keyspace again, and keep binlogs for longer than the time between two runs",
+    ),
+    (
+        None,
+        r"shard provided in VGTID",
+        PositionLostError,
+        "the bookmark names shards that no longer exist; run without state to copy the "
+        "keyspace again, and keep old shards until a run has passed the reshard",
+    ),
+    (
+        None,
+        r"GTIDSet Mismatch",
+        PositionLostError,
+        "the bookmark is ahead of the tablet: it comes from another cluster, or from a primary "
+        "whose last writes were lost in a failover",
+    ),
+    (
+        None,
+        r"failed to find a .* tablet|no healthy tablet",
+        RetriableError,
+        "no tablet serves the shard, or none that has the bookmark's position; check the "
+        "setting tablet_type and the tablets (show vitess_tablets)",
+    ),
+    (
+        None,
+        r"minimal binlog_row_image",
+        RequestError,
+        "VStream cannot read binlog_row_image=MINIMAL; set it to FULL on the tablets' MySQL",
+    ),
+    (
+        None,
+        r"is not present in the database|unknown table",
+        RequestError,
+        "a selected table is not there (any more); discover again",
+    ),
+    (
+        None,
+        r"cannot determine table columns|column .* not found in table",
+        RequestError,
+        "the table was altered after the bookmark and its old changes can no longer be read; "
+        "run without state to copy it again",
+    ),
+    (None, r"node doesn't exist", RequestError, "VTGate does not know the keyspace"),
+    (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        r"(?i)message larger than max",
+        RequestError,
+        "raise or drop the setting max_message_bytes",
+    ),
+    (
+        grpc.StatusCode.UNIMPLEMENTED,
+        "",
+        ConnectError,
+        "the server has no VStream; is grpc_port VTGate's gRPC port?",
+    ),
+    (grpc.StatusCode.INVALID_ARGUMENT, "", RequestError, "VTGate refuses the request"),
+    (grpc.StatusCode.FAILED_PRECONDITION, "", RequestError, "VTGate refuses the request"),
+    (grpc.StatusCode.NOT_FOUND, "", RetriableError, "VTGate does not find it (yet)"),
+    (grpc.StatusCode.INTERNAL, "", RequestError, "VTGate failed inside"),
+    # Whatever else: UNAVAILABLE, UNKNOWN, ABORTED, CANCELLED by the server, DEADLINE_EXCEEDED.
+    (None, "", RetriableError, "the connection or a tablet failed"),
+)
+
+
+def explain(error: grpc.RpcError) -> VitessError:
+    """Translate a gRPC error into one of ours: the only place that knows VTGate's words."""
+    code: grpc.StatusCode = error.code()
+    details: str = error.details() or ""
+    for case_code, words, kind, advice in _CASES:
+        if case_code in (None, code) and re.search(words, details):
+            return kind(f"{advice} (VTGate said {code.name}: {_shorten(details)})")
+    raise AssertionError("the last case matches everything")
+
+
+def _shorten(details: str, limit: int = 600) -> str:
+    text = " ".join(details.split())
+    return text if len(text) <= limit else text[:limit] + "…"

@@ -1,0 +1,425 @@
+"""VEvents in; rows, boundaries and copy progress out. No I/O.
+
+Two objects that are fed the events of a call and asked for the request that carries on:
+
+- `ChangeStream`, the shared stream of a keyspace. Its position moves at COMMIT, DDL and OTHER
+  only: a VGTID comes before the COMMIT of its transaction, and everything up to that COMMIT is
+  one step. Reaching a stop position is containment, shard by shard.
+- `TableCopy`, the copy of one table. Its only results are rows, and for each shard a lastpk or
+  "done". VGTIDs of a copy are looked at for one thing: each snapshot must contain the floor
+  (the position of the shared stream). They are never a position.
+
+What surprised us. A BEGIN may follow a BEGIN (empty tables). The aggregate COPY_COMPLETED may
+never come, so only the shards' own count. A shard that is done goes on to stream changes while
+others still copy, and VTGate's inner retries stream changes in mid-copy: those rows carry a
+timestamp and are dropped here, because the shared stream brings them too. The timestamp of a
+ROW is the second its statement ran; only that of COMMIT is the second of the commit, so rows
+that arrive in one response with their COMMIT get its time, and others keep their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess._proto import vtgate_pb2 as vtgate
+from tap_vitess.errors import (
+    CopyCutError,
+    ProtocolError,
+    ReshardedError,
+    SnapshotTooOldError,
+)
+from tap_vitess.vstream.gtid import GtidSet
+from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
+from tap_vitess.vstream.vgtid import Vgtid
+
+PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL unique key
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fields:
+    """What the rows that follow look like, for one shard's table in one phase.
+
+    copying: the values come from a SELECT and not from the binlog; some types differ.
+    """
+
+    table: str
+    shard: str
+    fields: tuple[query.Field, ...]
+    copying: bool
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the table has a key by which a copy can be resumed."""
+        return any(field.flags & PRI_KEY_FLAG for field in self.fields)
+
+
+@dataclass(slots=True)
+class Rows:
+    """Row changes of one table and shard; copied rows have only an after image.
+
+    commit_time: seconds since 1970; 0 for copied rows.
+    """
+
+    fields: Fields
+    changes: list[binlogdata.RowChange]
+    commit_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """All rows before it form whole transactions; `vgtid` is the position after them."""
+
+    shard: str
+    vgtid: binlogdata.VGtid
+
+
+@dataclass(frozen=True, slots=True)
+class CopyProgress:
+    """The shard's rows up to `lastpk` have been given out."""
+
+    table: str
+    shard: str
+    lastpk: query.QueryResult
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCopied:
+    """All rows of the table's shard have been given out."""
+
+    table: str
+    shard: str
+
+
+ChangeItem = Rows | Boundary
+CopyItem = Rows | CopyProgress | ShardCopied
+
+
+Item_co = TypeVar("Item_co", covariant=True)
+
+
+class Feed(Protocol[Item_co]):
+    """What the reader drives: asked for a request, fed events, asked whether it is finished."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def waits_for(self) -> str: ...
+    def request(self) -> vtgate.VStreamRequest: ...
+    def feed(self, events: Iterable[binlogdata.VEvent]) -> Sequence[Item_co]: ...
+
+
+class _Decoded:
+    """The part both feeds share: the FIELD events, by table and shard."""
+
+    def __init__(self, keyspace: str) -> None:
+        self.keyspace = keyspace
+        self._fields: dict[tuple[str, str], Fields] = {}
+
+    def _learn(self, event: binlogdata.VEvent, *, copying: bool) -> None:
+        field = event.field_event
+        table = self._bare(field.table_name)
+        self._fields[table, field.shard] = Fields(table, field.shard, tuple(field.fields), copying)
+
+    def _rows(self, event: binlogdata.VEvent) -> Rows:
+        row = event.row_event
+        fields = self._fields.get((self._bare(row.table_name), row.shard))
+        if fields is None:
+            raise ProtocolError(
+                f"{row.table_name} on shard {row.shard}: rows came before the FIELD event"
+            )
+        return Rows(fields, list(row.row_changes), event.timestamp)
+
+    def _bare(self, table_name: str) -> str:
+        return table_name.removeprefix(self.keyspace + ".")
+
+
+class ChangeStream(_Decoded):
+    """The shared stream of a keyspace's tables, from a position to a stop position."""
+
+    def __init__(
+        self, tables: Iterable[str], position: Vgtid, stop: Vgtid, options: RequestOptions
+    ) -> None:
+        super().__init__(position.keyspace)
+        self.tables = frozenset(tables)
+        self._options = options
+        self._vgtid = position.to_proto()
+        self._pending: binlogdata.VGtid | None = None
+        self._open: set[str] = set()
+        self.stop = stop
+        self._behind = set(position.behind(stop))
+
+    @property
+    def name(self) -> str:
+        """What logs and errors call this stream."""
+        return f"the change stream of {self.keyspace}"
+
+    @property
+    def position(self) -> Vgtid:
+        """The position after the last boundary: where the next request starts."""
+        return Vgtid.from_proto(self.keyspace, self._vgtid.shard_gtids)
+
+    @property
+    def shards(self) -> frozenset[str]:
+        """The shards of the position; they change when a reshard is passed."""
+        return frozenset(entry.shard for entry in self._vgtid.shard_gtids)
+
+    @property
+    def unknown_shards(self) -> list[str]:
+        """Shards of the position that the stop position does not name: a reshard happened."""
+        return [s.shard for s in self._vgtid.shard_gtids if s.shard not in self.stop.shards]
+
+    @property
+    def waits_for(self) -> str:
+        """Say which shards have not reached the stop position."""
+        return f"not yet at the stop position: shards {', '.join(sorted(self._behind))}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether every shard of the position contains the stop position."""
+        return not self._behind and not self.unknown_shards
+
+    def stop_at(self, stop: Vgtid) -> None:
+        """Set another stop position, after a reshard."""
+        self.stop = stop
+        self._behind = set(self.position.behind(stop))
+
+    def request(self) -> vtgate.VStreamRequest:
+        """Ask for what follows the last boundary; forgets what came after it."""
+        self._pending = None
+        self._open.clear()
+        self._fields.clear()
+        return stream_request(self.tables, self.position, self._options)
+
+    def feed(self, events: Iterable[binlogdata.VEvent]) -> list[ChangeItem]:
+        """Take the events of one response; items after the stop position are left out.
+
+        Raises:
+            ProtocolError: the events contradict what VStream promises.
+        """
+        items: list[ChangeItem] = []
+        uncommitted: list[Rows] = []
+        for event in events:
+            match event.type:
+                case binlogdata.ROW:
+                    uncommitted.append(self._changed(event))
+                    items.append(uncommitted[-1])
+                case binlogdata.FIELD:
+                    self._learn(event, copying=False)
+                case binlogdata.VGTID:
+                    self._pending = event.vgtid
+                case binlogdata.BEGIN:
+                    self._open.add(event.shard)
+                case binlogdata.COMMIT | binlogdata.DDL | binlogdata.OTHER:
+                    _set_commit_time(uncommitted, event.timestamp)
+                    uncommitted.clear()
+                    items += self._boundary(event.shard)
+                    if self.finished:
+                        break
+                case binlogdata.COPY_COMPLETED:
+                    raise ProtocolError(f"{self.name}: VTGate answered with a copy")
+        return items
+
+    def _changed(self, event: binlogdata.VEvent) -> Rows:
+        rows = self._rows(event)
+        if not event.timestamp:
+            raise ProtocolError(f"{self.name}: VTGate sent copied rows of {rows.fields.table}")
+        return rows
+
+    def _boundary(self, shard: str) -> list[Boundary]:
+        """End a shard's transaction; there is no boundary while another shard's is open."""
+        self._open.discard(shard)
+        if self._pending is None:
+            return []
+        self._open &= {entry.shard for entry in self._pending.shard_gtids}
+        if self._open:
+            return []
+        if not self._pending.shard_gtids:
+            raise ProtocolError(f"{self.name}: a VGTID without shards")
+        before = [entry.shard for entry in self._vgtid.shard_gtids]
+        self._vgtid, self._pending = self._pending, None
+        if before == [entry.shard for entry in self._vgtid.shard_gtids]:
+            self._moved(shard)
+        else:
+            self._behind = set(self.position.behind(self.stop))
+        return [Boundary(shard, self._vgtid)]
+
+    def _moved(self, shard: str) -> None:
+        """Look at the one shard whose GTID set has changed."""
+        if shard not in self._behind:
+            return
+        gtid = next((e.gtid for e in self._vgtid.shard_gtids if e.shard == shard), "")
+        if GtidSet.parse(gtid).contains(self.stop.shards[shard]):
+            self._behind.discard(shard)
+
+
+def _set_commit_time(uncommitted: list[Rows], seconds: int) -> None:
+    for rows in uncommitted:
+        rows.commit_time = seconds or rows.commit_time
+
+
+class TableCopy(_Decoded):
+    """The copy of one table's unfinished shards."""
+
+    def __init__(
+        self,
+        table: str,
+        progress: Mapping[str, query.QueryResult | None],
+        floor: Vgtid | None,
+        options: RequestOptions,
+        *,
+        keyspace: str,
+        resumable: bool,
+    ) -> None:
+        """Begin or resume a copy.
+
+        Args:
+            table: bare table name.
+            progress: each unfinished shard with the lastpk to go on from, or None.
+            floor: what every snapshot must contain; None for a copy that no stream follows.
+            options: what all requests share.
+            keyspace: the table's keyspace.
+            resumable: whether rows may come from several snapshots. Not so without a key (a
+                cut between equal rows would lose some), and not so when no shared stream
+                brings what changed between the snapshots.
+        """
+        super().__init__(keyspace)
+        self.table = table
+        self._options = options
+        self._floor = floor
+        self._resumable = resumable
+        self._given = False
+        self._unfinished = dict(progress)
+        self._lastpk: dict[str, query.QueryResult] = {}
+        self._snapshots: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """What logs and errors call this copy."""
+        return f"the copy of {self.keyspace}.{self.table}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether every shard has been copied."""
+        return not self._unfinished
+
+    @property
+    def waits_for(self) -> str:
+        """Say which shards are not copied."""
+        return f"not yet copied: shards {', '.join(sorted(self._unfinished))}"
+
+    def request(self) -> vtgate.VStreamRequest:
+        """Ask for the rows behind each unfinished shard's lastpk.
+
+        Raises:
+            CopyCutError: rows have been given out, and the copy cannot be resumed.
+        """
+        if self._given and not self._resumable:
+            raise self._cut()
+        self._lastpk.clear()
+        self._snapshots.clear()
+        self._fields.clear()
+        return copy_request(self.keyspace, self.table, self._unfinished, self._options)
+
+    def feed(self, events: Iterable[binlogdata.VEvent]) -> list[CopyItem]:
+        """Take the events of one response.
+
+        Raises:
+            SnapshotTooOldError: a shard's snapshot does not contain the floor.
+            CopyCutError: VTGate resumed by itself a copy that cannot be resumed.
+            ReshardedError: the shards are no longer those of the request.
+            ProtocolError: the events contradict what VStream promises.
+        """
+        items: list[CopyItem] = []
+        merged: Rows | None = None
+        for event in events:
+            if event.shard not in self._unfinished:
+                self._check_shard(event)
+                continue
+            if event.type == binlogdata.ROW:
+                if not event.timestamp:
+                    merged = self._copied(event, merged, items)
+                continue
+            match event.type:
+                case binlogdata.FIELD if not event.timestamp:
+                    self._leg(event)
+                case binlogdata.VGTID:
+                    self._snapshot(event)
+                case binlogdata.COMMIT:
+                    merged = None
+                    if progress := self._progress(event.shard):
+                        items.append(progress)
+                case binlogdata.COPY_COMPLETED:
+                    merged = None
+                    del self._unfinished[event.shard]
+                    items.append(ShardCopied(self.table, event.shard))
+        return items
+
+    def _leg(self, event: binlogdata.VEvent) -> None:
+        """Begin a leg of the copy: a second one on a shard means that VTGate has resumed."""
+        if (self.table, event.shard) in self._fields and self._given and not self._resumable:
+            raise self._cut()
+        self._learn(event, copying=True)
+
+    def _copied(self, event: binlogdata.VEvent, merged: Rows | None, items: list[CopyItem]) -> Rows:
+        """Add a row to the rows before it: VTGate sends a ROW event for each copied row."""
+        self._given = True
+        if merged is not None and merged.fields.shard == event.shard:
+            merged.changes.extend(event.row_event.row_changes)
+            return merged
+        if event.shard not in self._snapshots:
+            raise ProtocolError(f"{self.name} on {event.shard}: rows without a snapshot's VGTID")
+        items.append(rows := self._rows(event))
+        return rows
+
+    def _snapshot(self, event: binlogdata.VEvent) -> None:
+        """Check the snapshot against the floor and note the shard's lastpk."""
+        entries = {entry.shard: entry for entry in event.vgtid.shard_gtids}
+        if not self._unfinished.keys() <= entries.keys():
+            raise self._resharded()
+        entry = entries[event.shard]
+        if self._snapshots.get(event.shard) != entry.gtid:
+            self._check_floor(event.shard, entry.gtid)
+            self._snapshots[event.shard] = entry.gtid
+        self._lastpk.pop(event.shard, None)
+        for pk in entry.table_p_ks:
+            if pk.table_name == self.table and pk.lastpk.rows:
+                self._lastpk[event.shard] = pk.lastpk
+
+    def _check_floor(self, shard: str, gtid: str) -> None:
+        if self._floor is None:
+            return
+        if shard not in self._floor.shards:
+            raise self._resharded()
+        if not GtidSet.parse(gtid).contains(self._floor.shards[shard]):
+            raise SnapshotTooOldError(
+                f"{self.name}: the tablet of shard {shard} lags behind the bookmark"
+            )
+
+    def _progress(self, shard: str) -> CopyProgress | None:
+        lastpk = self._lastpk.pop(shard, None)
+        if lastpk is None:
+            return None
+        fields = self._fields.get((self.table, shard))
+        if fields is None or not fields.keyed:
+            return None
+        self._unfinished[shard] = lastpk
+        return CopyProgress(self.table, shard, lastpk)
+
+    def _check_shard(self, event: binlogdata.VEvent) -> None:
+        """Pass over heartbeats and finished shards, and look for a reshard."""
+        if event.type == binlogdata.VGTID and not self._unfinished.keys() <= {
+            entry.shard for entry in event.vgtid.shard_gtids
+        }:
+            raise self._resharded()
+
+    def _cut(self) -> CopyCutError:
+        return CopyCutError(f"{self.name} was cut, and cannot be resumed")
+
+    def _resharded(self) -> ReshardedError:
+        return ReshardedError(f"{self.name}: the keyspace was resharded in mid-copy")
