@@ -14,6 +14,7 @@
       CopyCutError           a copy that cannot be resumed was cut: it starts again
         ReshardedError       the shards are no longer those the copy was begun on
       ValueDecodeError       a value does not fit its column's type
+      TargetClosedError      nobody reads the tap's output any more
 
 Messages name keyspace, shard, table and column, never a row's values and never credentials.
 """
@@ -71,6 +72,10 @@ class CopyCutError(VitessError):
 
 class ReshardedError(CopyCutError):
     """A copy met shards other than those it was begun on."""
+
+
+class TargetClosedError(VitessError):
+    """The other end of the pipe is gone."""
 
 
 class ValueDecodeError(VitessError):

@@ -3,6 +3,9 @@
 RECORD lines made elsewhere and the SDK's own messages share the buffer. It is flushed by size
 and after every message that is no RECORD. sys.stdout is looked up at each flush, because the
 SDK's test runner puts another one there.
+
+What surprised us: with PYTHONUNBUFFERED, sys.stdout.buffer is a raw file, and a signal that
+comes while it waits for a full pipe makes it write a part and say so in its return value only.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ import sys
 from singer_sdk.singerlib import Message, RecordMessage, StateMessage
 from singer_sdk.singerlib.encoding import GenericSingerWriter
 from singer_sdk.singerlib.json import serialize_json
+
+from tap_vitess.errors import TargetClosedError
 
 FLUSH_BYTES = 1 << 16
 
@@ -43,9 +48,18 @@ class BufferedWriter(GenericSingerWriter[bytes, Message]):
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything to stdout."""
-        data = b"".join(self._lines)
+        """Hand everything to stdout.
+
+        Raises:
+            TargetClosedError: nobody reads stdout any more.
+        """
+        rest = memoryview(b"".join(self._lines))
         self._lines.clear()
         self._size = 0
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
+        try:
+            while rest:
+                # None is all of it for those who stand in for stdout in tests.
+                rest = rest[sys.stdout.buffer.write(rest) or len(rest) :]
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise TargetClosedError("the target has closed the pipe: see its own log") from error

@@ -30,7 +30,7 @@ from singer_sdk.singerlib import StateMessage
 
 from tap_vitess import discovery
 from tap_vitess.config import SETTINGS_SCHEMA, Config
-from tap_vitess.errors import CatalogError, VitessError
+from tap_vitess.errors import CatalogError, TargetClosedError, VitessError
 from tap_vitess.output import BufferedWriter
 from tap_vitess.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.streams import (
@@ -48,6 +48,7 @@ from tap_vitess.streams import (
 from tap_vitess.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
 from tap_vitess.vstream import client as vstream_client
 from tap_vitess.vstream.protocol import Rows
+from tap_vitess.vstream.reader import RetryOptions
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.values import plain
 from tap_vitess.vstream.vgtid import Vgtid
@@ -62,6 +63,7 @@ class TapVitess(Tap):
     package_name = "tap-vitess"
     dynamic_catalog = True
     message_writer_class = BufferedWriter
+    retry: ClassVar[RetryOptions] = RetryOptions()
     config_jsonschema: ClassVar[dict[str, Any]] = copy.deepcopy(SETTINGS_SCHEMA)
     # No batch: the SDK's own ignores selection and stream maps.
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
@@ -207,6 +209,8 @@ class TapVitess(Tap):
                         self._write_state(run.state, sequence)
                         if not writers:
                             writers = self._start(streams, sequence)
+        except TargetClosedError:
+            raise
         except VitessError:
             self._write_state(run.state, sequence)
             raise
@@ -255,6 +259,7 @@ class TapVitess(Tap):
     def _options(self) -> SyncOptions:
         return SyncOptions(
             request=RequestOptions(self.settings.tablet_type, self.settings.cells),
+            retry=self.retry,
             checkpoint_seconds=self.settings.checkpoint_seconds,
             copy_parallelism=self.settings.copy_parallelism,
         )
@@ -292,17 +297,15 @@ def _spec(stream: VitessStream) -> TableSpec:
     )
 
 
-def main() -> None:
+def main(tap: type[TapVitess] = TapVitess) -> None:
     """Run the command line; errors of ours are one sentence and exit code 1."""
     try:
-        TapVitess.cli()
+        tap.cli()
     except VitessError as error:
-        TapVitess.logger.critical("%s", error)
-        sys.exit(1)
-    except BrokenPipeError:
-        # Nobody reads any more: the target has failed, and says why itself.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        TapVitess.logger.critical("the target has closed the pipe")
+        tap.logger.critical("%s", error)
+        if isinstance(error, TargetClosedError):
+            # What Python holds back for stdout must not raise once more at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
 

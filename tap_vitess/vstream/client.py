@@ -26,6 +26,7 @@ from tap_vitess.errors import (
 )
 
 METHOD = "/vtgateservice.Vitess/VStream"
+HEALTH = "/grpc.health.v1.Health/Check"
 
 
 class Client:
@@ -57,10 +58,11 @@ class Client:
 
 @contextmanager
 def connect(config: Config) -> Iterator[Client]:
-    """Open a channel to VTGate's gRPC port and wait until it answers.
+    """Open a channel to VTGate's gRPC port and see that it answers.
 
     Raises:
         ConnectError: nothing answers within connect_timeout_seconds.
+        AuthError: the user or password is refused.
     """
     address = f"{config.host}:{config.grpc_port}"
     options: list[tuple[str, str | int]] = [
@@ -75,14 +77,27 @@ def connect(config: Config) -> Iterator[Client]:
             options.append(("grpc.ssl_target_name_override", config.tls.server_name))
         channel = grpc.secure_channel(address, _credentials(config.tls), options)
     with channel:
-        try:
-            grpc.channel_ready_future(channel).result(timeout=config.connect_timeout_seconds)
-        except grpc.FutureTimeoutError as error:
-            raise ConnectError(
-                f"VTGate's gRPC port {address} did not answer within "
-                f"{config.connect_timeout_seconds:g} s: check the settings host, grpc_port and tls"
-            ) from error
+        _greet(channel, config, address)
         yield Client(channel, config)
+
+
+def _greet(channel: grpc.Channel, config: Config, address: str) -> None:
+    """Ask for the server's health; any answer of a gRPC server will do.
+
+    This says at once what is wrong with host, port, TLS or user, which a VStream hides for 90 s.
+    """
+    check = channel.unary_unary(HEALTH)
+    try:
+        check(b"", timeout=config.connect_timeout_seconds, metadata=tuple(_metadata(config)))
+    except grpc.RpcError as error:
+        code = error.code()
+        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            raise ConnectError(
+                f"VTGate's gRPC port {address} does not answer ({code.name}: "
+                f"{_shorten(error.details() or '')}): check the settings host, grpc_port and tls"
+            ) from error
+        if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
+            raise explain(error) from error
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:

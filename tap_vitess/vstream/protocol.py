@@ -206,7 +206,7 @@ class ChangeStream(_Decoded):
         uncommitted: list[Rows] = []
         for event in events:
             match event.type:
-                case binlogdata.ROW:
+                case binlogdata.ROW if not event.row_event.is_internal_table:
                     uncommitted.append(self._changed(event))
                     items.append(uncommitted[-1])
                 case binlogdata.FIELD:
@@ -241,9 +241,9 @@ class ChangeStream(_Decoded):
             return []
         if not self._pending.shard_gtids:
             raise ProtocolError(f"{self.name}: a VGTID without shards")
-        before = [entry.shard for entry in self._vgtid.shard_gtids]
+        shards = self.shards
         self._vgtid, self._pending = self._pending, None
-        if before == [entry.shard for entry in self._vgtid.shard_gtids]:
+        if self.shards == shards:
             self._moved(shard)
         else:
             self._behind = set(self.position.behind(self.stop))

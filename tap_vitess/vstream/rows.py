@@ -84,10 +84,10 @@ class RowDecoder:
         Raises:
             RequestError: the binlog does not carry every column of the row.
         """
-        if change.HasField("json_partial_values"):
+        if any(change.json_partial_values.cols):
             raise RequestError(
                 f"{self.where}: a change carries only a part of a JSON document; set "
-                "binlog_row_value_options='' on the tablets' MySQL, then copy the table again"
+                "binlog_row_value_options='' on the tablets' MySQL, then run without state"
             )
         if not change.HasField("data_columns"):
             return
@@ -96,7 +96,7 @@ class RowDecoder:
         if missing:
             raise RequestError(
                 f"{self.where}: a change does not carry the columns {', '.join(missing)}; set "
-                "binlog_row_image=FULL on the tablets' MySQL, then copy the table again"
+                "binlog_row_image=FULL on the tablets' MySQL, then run without state"
             )
 
 

@@ -179,7 +179,7 @@ def _json_number(match: re.Match[bytes]) -> bytes:
 def plain(value: Any) -> Any:
     """Return a converted value as plain Python, for those who look into it (stream maps)."""
     if isinstance(value, orjson.Fragment):
-        return json.loads(value.contents)
+        return json.loads(orjson.dumps(value))
     return value
 
 

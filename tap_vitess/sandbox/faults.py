@@ -1,0 +1,122 @@
+"""How a sandbox breaks on purpose.
+
+Guarantees: a fault applies to the stream that is open when it is due, `times` times over the
+life of the process (None is always), and faults may be added or removed while streams run.
+
+Surprising: a cut falls behind the n-th event, wherever that is: in the middle of a transaction,
+or of what would have been one response.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from tap_vitess._proto.binlogdata_pb2 import VEventType
+from tap_vitess.sandbox.errors import RECORDED, VStreamError
+from tap_vitess.sandbox.events import Events
+
+_CUT = VStreamError("UNAVAILABLE", "Socket closed")
+
+
+@dataclass(eq=False, kw_only=True)
+class Fault:
+    """One way to break.
+
+    With `error` alone the stream ends with it before anything is sent; beside a cut it is what
+    the cut ends with. It names one of `errors.RECORDED` or is a (code, details) pair.
+    """
+
+    cut_after_events: int | None = None  # of a stream
+    cut_after_all_events: int | None = None  # of all streams together
+    cut_in_copy: int | None = None  # copied rows of a stream
+    stall_after_events: int | None = None  # only heartbeats from then on
+    error: str | tuple[str, str] | None = None
+    times: int | None = 1
+
+    def exception(self) -> VStreamError:
+        if self.error is None:
+            return VStreamError(_CUT.code, _CUT.details)
+        if isinstance(self.error, str):
+            recorded = RECORDED[self.error]
+            return VStreamError(recorded.code, recorded.details)
+        return VStreamError(*self.error)
+
+    @property
+    def is_immediate(self) -> bool:
+        counts = (self.cut_after_events, self.cut_after_all_events, self.cut_in_copy)
+        return self.error is not None and not any(count is not None for count in counts)
+
+
+class Faults(list[Fault]):
+    """The faults of a sandbox: a list to append to and clear, from any thread."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        super().__init__(faults)
+        self._lock = threading.Lock()
+        self._events = 0
+
+    def count_event(self) -> int:
+        with self._lock:
+            self._events += 1
+            return self._events
+
+    def take(self, fault: Fault) -> bool:
+        """Whether the fault applies once more; the last time removes it."""
+        with self._lock:
+            if fault not in self:
+                return False
+            if fault.times is not None:
+                fault.times -= 1
+                if fault.times <= 0:
+                    self.remove(fault)
+            return True
+
+
+@dataclass
+class Breaker:
+    """Watches one stream's responses and breaks it when a fault is due."""
+
+    faults: Faults
+    _events: int = 0
+    _copied: int = 0
+    _stalled: bool = field(default=False)
+
+    def start(self) -> None:
+        for fault in list(self.faults):
+            if fault.is_immediate and self.faults.take(fault):
+                raise fault.exception()
+
+    def pass_on(self, responses: Iterable[Events]) -> Iterator[Events]:
+        """The responses as far as they may go; a cut one is sent up to the cut."""
+        for events in responses:
+            passed: Events = []
+            broken: Fault | None = None
+            for event in events:
+                if self._stalled and event.type != VEventType.HEARTBEAT:
+                    continue
+                passed.append(event)
+                if event.type == VEventType.HEARTBEAT:
+                    continue
+                self._events += 1
+                self._copied += event.type == VEventType.ROW and not event.timestamp
+                broken = self._due(self.faults.count_event())
+                if broken:
+                    break
+            if passed:
+                yield passed
+            if broken:
+                raise broken.exception()
+
+    def _due(self, all_events: int) -> Fault | None:
+        for fault in list(self.faults):
+            cuts = (
+                (fault.cut_after_events, self._events),
+                (fault.cut_after_all_events, all_events),
+                (fault.cut_in_copy, self._copied),
+            )
+            if any(n is not None and n <= count for n, count in cuts) and self.faults.take(fault):
+                return fault
+            stall = fault.stall_after_events
+            if stall is not None and stall <= self._events and not self._stalled:
+                self._stalled = self.faults.take(fault)
+        return None

@@ -1,0 +1,348 @@
+"""The MySQL side of the simulated VTGate, on mysql-mimic.
+
+Guarantees: PyMySQL and the mysql client can connect, with the password when one is set; Vitess'
+SHOW statements answer with the columns and names of a real VTGate. BEGIN, COMMIT and ROLLBACK
+are accepted and do nothing: each statement is a transaction.
+
+Surprising: mysql-mimic parses every statement with sqlglot before a session sees it, and sqlglot
+knows none of Vitess' statements; they are therefore taken from the text. It answers
+information_schema by itself, without Vitess' names, unless it is asked before. The number of
+affected rows cannot be given back.
+"""
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from decimal import Decimal
+from typing import Any, cast
+
+from mysql_mimic.auth import (
+    IdentityProvider,
+    NativePasswordAuthPlugin,
+    SimpleIdentityProvider,
+    User,
+)
+from mysql_mimic.connection import Connection
+from mysql_mimic.control import LocalControl
+from mysql_mimic.errors import ErrorCode, MysqlError
+from mysql_mimic.results import AllowedResult, ResultColumn, ResultSet
+from mysql_mimic.server import MysqlServer
+from mysql_mimic.session import Query, Session
+from mysql_mimic.types import ColumnType
+from mysql_mimic.variables import (
+    SYSTEM_VARIABLES,
+    GlobalVariables,
+    SessionVariables,
+    VariableSchema,
+)
+from sqlglot import exp
+
+from tap_vitess.sandbox import infoschema, sql
+from tap_vitess.sandbox.cluster import Cluster
+
+_VARIABLES: dict[str, VariableSchema] = {
+    **SYSTEM_VARIABLES,
+    "version": (str, "8.0.40-Vitess", False),
+    "version_comment": (str, "Version: 22.0.3 (sandbox)", False),
+    "workload": (str, "OLTP", True),
+}
+_NAME = r"(?:`([^`]+)`|([^\s;`]+))"
+_TABLE = r"((?:`[^`]+`|[\w$-]+)(?:\.(?:`[^`]+`|[\w$]+))?)"
+_LIKE = r"(?:\s+like\s+'([^']*)')?"
+
+# What a value of each Python type is on the wire.
+_TYPES: dict[type, ColumnType] = {
+    int: ColumnType.LONGLONG,
+    bool: ColumnType.LONGLONG,
+    float: ColumnType.DOUBLE,
+    Decimal: ColumnType.NEWDECIMAL,
+    bytes: ColumnType.BLOB,
+}
+_OWN_STATEMENTS = (exp.Select, exp.Insert, exp.Update, exp.Delete)
+
+_Rows = list[tuple[Any, ...]]
+
+
+class VitessSession(Session):
+    """One connection."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(SessionVariables(GlobalVariables(_VARIABLES)))
+        self._cluster = cluster
+        # Behind the first one, which puts values in the place of functions like now().
+        self.middlewares.insert(1, self._run_own)
+
+    async def handle_query(self, sql: str, attrs: dict[str, str]) -> AllowedResult:
+        for pattern, answer in _SHOWS:
+            if match := pattern.fullmatch(sql.strip().rstrip("; \n")):
+                return answer(self, match)
+        return await super().handle_query(sql, attrs)
+
+    async def use(self, database: str) -> None:
+        self._check(database.partition("@")[0])
+        self.database = database
+
+    @property
+    def cluster(self) -> Cluster:
+        return self._cluster
+
+    def keyspace(self, named: str | None) -> str:
+        """The keyspace named, or the one in use."""
+        keyspace = (named or self.database or "").partition("@")[0]
+        if not keyspace:
+            raise MysqlError("No database selected", ErrorCode.NO_DB_ERROR)
+        self._check(keyspace)
+        return keyspace
+
+    def _check(self, keyspace: str) -> None:
+        system = {"information_schema", "mysql", "performance_schema", "sys"}
+        if keyspace not in self._cluster.keyspaces() and keyspace not in system:
+            raise _error(1049, f"VT05003: unknown database '{keyspace}' in vschema")
+
+    async def _run_own(self, query: Query) -> AllowedResult:
+        statement = query.expression
+        mine = isinstance(statement, _OWN_STATEMENTS)
+        if not mine or (isinstance(statement, exp.Select) and not statement.find(exp.Table)):
+            return await query.next()
+        keyspace = (self.database or "").partition("@")[0] or None
+        try:
+            result = sql.run(self._cluster, keyspace, statement)
+        except sql.SqlError as error:
+            raise _error(error.code, error.message) from error
+        return None if result is None else _result(result.names, result.rows)
+
+    async def query(
+        self, expression: exp.Expression, sql: str, attrs: dict[str, str]
+    ) -> AllowedResult:
+        del sql, attrs
+        raise MysqlError(
+            f"the sandbox does not support {expression.key.upper()}", ErrorCode.NOT_SUPPORTED_YET
+        )
+
+
+@contextmanager
+def serve_mysql(
+    cluster: Cluster, host: str, port: int, credentials: tuple[str, str] | None
+) -> Iterator[int]:
+    """Serves on a thread of its own and yields the port."""
+    started: Future[tuple[int, Callable[[], object]]] = Future()
+    thread = threading.Thread(
+        target=lambda: asyncio.run(_serve(cluster, host, port, credentials, started)),
+        name="sandbox-mysql",
+    )
+    thread.start()
+    try:
+        bound, stop = started.result()
+        try:
+            yield bound
+        finally:
+            stop()
+    finally:
+        thread.join()
+
+
+async def _serve(
+    cluster: Cluster,
+    host: str,
+    port: int,
+    credentials: tuple[str, str] | None,
+    started: Future[tuple[int, Callable[[], object]]],
+) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    connections = _Connections()
+    server = MysqlServer(
+        control=connections,
+        session_factory=lambda: VitessSession(cluster),
+        identity_provider=_identities(credentials),
+    )
+    try:
+        await server.start_server(host=host, port=port)
+    except OSError as error:
+        started.set_exception(error)
+        return
+    bound = server.sockets()[0].getsockname()[1]
+    started.set_result((bound, lambda: loop.call_soon_threadsafe(stopped.set)))
+    await stopped.wait()
+    server.close()
+    await connections.kill_all()
+    # A transport closes its socket one turn of the loop after it was told to.
+    await asyncio.sleep(0)
+
+
+class _Connections(LocalControl):
+    """Knows the open connections, so that they can be told to end.
+
+    To cancel their tasks from outside makes Python 3.11 print a traceback for each.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ids: set[int] = set()
+        self._none_left = asyncio.Event()
+        self._none_left.set()
+
+    async def add(self, connection: Connection) -> int:
+        connection_id = await super().add(connection)
+        self._ids.add(connection_id)
+        self._none_left.clear()
+        return connection_id
+
+    async def remove(self, connection_id: int) -> None:
+        await super().remove(connection_id)
+        self._ids.discard(connection_id)
+        if not self._ids:
+            self._none_left.set()
+
+    async def kill_all(self) -> None:
+        for connection_id in list(self._ids):
+            await self.kill(connection_id)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._none_left.wait(), timeout=2)
+
+
+def _identities(credentials: tuple[str, str] | None) -> IdentityProvider:
+    return SimpleIdentityProvider() if credentials is None else _OneUser(*credentials)
+
+
+class _OneUser(IdentityProvider):
+    def __init__(self, username: str, password: str) -> None:
+        self._user = User(
+            name=username,
+            auth_string=NativePasswordAuthPlugin.create_auth_string(password),
+            auth_plugin=NativePasswordAuthPlugin.name,
+        )
+
+    async def get_user(self, username: str) -> User | None:
+        """An unknown user is refused like a wrong password, by one no password fits."""
+        if username == self._user.name:
+            return self._user
+        return User(name=username, auth_string="00" * 20, auth_plugin=self._user.auth_plugin)
+
+
+def _error(code: int, message: str) -> MysqlError:
+    # mysql-mimic lists few of MySQL's numbers and sends any.
+    return MysqlError(message, cast("ErrorCode", code))
+
+
+def _result(names: Sequence[str], rows: _Rows) -> ResultSet:
+    columns = []
+    for number, name in enumerate(names):
+        value = next((row[number] for row in rows if row[number] is not None), "")
+        columns.append(ResultColumn(name, _TYPES.get(type(value), ColumnType.VAR_STRING)))
+    return ResultSet(rows, columns)
+
+
+# Vitess' own statements
+
+
+def _keyspaces(session: VitessSession, match: re.Match[str]) -> ResultSet:
+    names = session.cluster.keyspaces()
+    if match[1].lower() != "keyspaces":
+        names += ["information_schema", "mysql", "sys", "performance_schema"]
+    return _result(["Database"], [(name,) for name in names if _like(match[2], name)])
+
+
+def _vitess_shards(session: VitessSession, match: re.Match[str]) -> ResultSet:
+    cluster = session.cluster
+    shards = [
+        f"{space}/{shard}" for space in cluster.keyspaces() for shard in cluster.shards(space)
+    ]
+    return _result(["Shards"], [(name,) for name in shards if _like(match[1], name)])
+
+
+def _vitess_tablets(session: VitessSession, _match: re.Match[str]) -> ResultSet:
+    names = ["Cell", "Keyspace", "Shard", "TabletType", "State"]
+    names += ["Alias", "Hostname", "PrimaryTermStartTime"]
+    cluster = session.cluster
+    rows: _Rows = [
+        (
+            "zone1",
+            space,
+            shard,
+            "PRIMARY",
+            "SERVING",
+            cluster.shard(space, shard).tablet,
+            "127.0.0.1",
+            "2026-01-01T00:00:00Z",
+        )
+        for space in cluster.keyspaces()
+        for shard in cluster.shards(space)
+    ]
+    return _result(names, rows)
+
+
+def _gtid_executed(session: VitessSession, match: re.Match[str]) -> ResultSet:
+    keyspace = session.keyspace(match[1] or match[2])
+    executed = session.cluster.gtid_executed(keyspace)
+    rows: _Rows = [(keyspace, gtid_set, shard) for shard, gtid_set in executed.items()]
+    return _result(["db_name", "gtid_executed", "shard"], rows)
+
+
+def _vschema_keyspaces(session: VitessSession, _match: re.Match[str]) -> ResultSet:
+    cluster = session.cluster
+    rows: _Rows = [
+        (space, "true" if len(cluster.shards(space)) > 1 else "false", "unmanaged", "")
+        for space in cluster.keyspaces()
+    ]
+    return _result(["Keyspace", "Sharded", "Foreign Key", "Comment"], rows)
+
+
+def _tables(session: VitessSession, match: re.Match[str]) -> ResultSet:
+    keyspace = session.keyspace(match[2] or match[3])
+    names = [f"Tables_in_{keyspace}"]
+    rows: _Rows = [(table,) for table in session.cluster.tables(keyspace) if _like(match[4], table)]
+    if match[1]:
+        return _result([*names, "Table_type"], [(*row, "BASE TABLE") for row in rows])
+    return _result(names, rows)
+
+
+def _columns(session: VitessSession, match: re.Match[str]) -> ResultSet:
+    groups = [group for group in match.groups() if group]
+    name = groups[0]
+    database, _, table = name.rpartition(".")
+    keyspace = session.keyspace(groups[1] if len(groups) > 1 else database.strip("`") or None)
+    definition = session.cluster.tables(keyspace).get(table.strip("`"))
+    if definition is None:
+        raise _error(1146, f"Table '{keyspace}.{table}' doesn't exist")
+    rows: _Rows = [
+        (
+            column.name,
+            column.column_type,
+            "YES" if definition.is_nullable(column.name) else "NO",
+            infoschema.column_key(definition, column.name),
+            None,
+            "",
+        )
+        for column in definition.columns
+    ]
+    return _result(["Field", "Type", "Null", "Key", "Default", "Extra"], rows)
+
+
+def _like(pattern: str | None, name: str) -> bool:
+    if pattern is None:
+        return True
+    parts = [
+        {"%": ".*", "_": "."}.get(part) or re.escape(part.removeprefix("\\"))
+        for part in re.findall(r"\\.|.", pattern, re.DOTALL)
+    ]
+    return re.fullmatch("".join(parts), name, re.DOTALL) is not None
+
+
+def _show(pattern: str) -> re.Pattern[str]:
+    return re.compile(r"show\s+" + pattern, re.IGNORECASE)
+
+
+_SHOWS = (
+    (_show(rf"(keyspaces|databases|schemas){_LIKE}"), _keyspaces),
+    (_show(rf"vitess_shards{_LIKE}"), _vitess_shards),
+    (_show(rf"vitess_tablets{_LIKE}"), _vitess_tablets),
+    (_show(rf"global\s+gtid_executed(?:\s+(?:from|in)\s+{_NAME})?"), _gtid_executed),
+    (_show(r"vschema\s+keyspaces"), _vschema_keyspaces),
+    (_show(rf"columns\s+(?:from|in)\s+{_TABLE}(?:\s+(?:from|in)\s+{_NAME})?"), _columns),
+    (re.compile(rf"desc(?:ribe)?\s+{_TABLE}", re.IGNORECASE), _columns),
+    (_show(rf"(full\s+)?tables(?:\s+(?:from|in)\s+{_NAME})?{_LIKE}"), _tables),
+)

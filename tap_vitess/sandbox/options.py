@@ -1,0 +1,14 @@
+"""Sizes and delays of the simulated tablets; the defaults are those of a real one."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Options:
+    # A real tablet fills packets by bytes, growing them while the client keeps up.
+    copy_rows_per_packet: int = 1000
+    packet_bytes: int = 250_000
+    # MySQL's binlog_row_event_max_size: where the rows of a statement are split.
+    row_event_bytes: int = 8192
+    # How long VTGate looks for a tablet, in seconds, before it gives up.
+    tablet_wait: float = 90.0

@@ -1,0 +1,182 @@
+"""A tap and a target in one process, for tests: the tap's real command path, a model target.
+
+The pipe can break after any number of lines, as if the tap had been killed there: what was not
+written is not seen, and nothing is written afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from tap_vitess.errors import TargetClosedError
+from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.tap import TapVitess
+from tap_vitess.vstream.reader import RetryOptions
+
+Key = tuple[Any, ...]
+Message = dict[str, Any]
+
+
+class ImpatientTap(TapVitess):
+    """A tap that gives up at the first fault."""
+
+    retry: ClassVar[RetryOptions] = RetryOptions(budget=0, longest_wait=0.01)
+
+
+class QuickTap(TapVitess):
+    """A tap that does not wait long between two attempts."""
+
+    retry: ClassVar[RetryOptions] = RetryOptions(budget=20, longest_wait=0.01)
+
+
+@dataclass
+class Target:
+    """Applies messages as a target that upserts and deletes does; keeps every STATE it saw."""
+
+    tables: dict[str, dict[Key, tuple[int, dict[str, Any]]]] = field(default_factory=dict)
+    states: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    keys: dict[str, list[str]] = field(default_factory=dict)
+
+    def take(self, line: bytes) -> None:
+        """Apply one line."""
+        message = json.loads(line)
+        self.messages.append(message)
+        getattr(self, "_" + message["type"].lower())(message)
+
+    def _schema(self, message: Message) -> None:
+        self.keys[message["stream"]] = message["key_properties"]
+        self.tables.setdefault(message["stream"], {})
+
+    def _record(self, message: Message) -> None:
+        stream, record = message["stream"], message["record"]
+        rows = self.tables[stream]
+        key: Key = tuple(record[name] for name in self.keys[stream]) or (len(rows),)
+        if record["_sdc_deleted_at"] is None:
+            rows[key] = (message["version"], record)
+        else:
+            rows.pop(key, None)
+
+    def _activate_version(self, message: Message) -> None:
+        rows = self.tables[message["stream"]]
+        for key in [key for key, (version, _) in rows.items() if version != message["version"]]:
+            del rows[key]
+
+    def _state(self, message: Message) -> None:
+        self.states.append(message["value"])
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The last STATE seen."""
+        return self.states[-1] if self.states else {}
+
+    def contents(self, stream: str) -> list[dict[str, Any]]:
+        """Return a table's rows without the tap's own columns, sorted."""
+        rows = [
+            {name: value for name, value in record.items() if not name.startswith("_sdc_")}
+            for _, record in self.tables.get(stream, {}).values()
+        ]
+        return sorted(rows, key=json.dumps)
+
+    def records(self, stream: str | None = None) -> list[dict[str, Any]]:
+        """List all records seen, of one stream or of all."""
+        return [
+            message["record"]
+            for message in self.messages
+            if message["type"] == "RECORD" and stream in (None, message["stream"])
+        ]
+
+
+class _Pipe:
+    """Stands in for sys.stdout."""
+
+    def __init__(self, target: Target, lines: int | None) -> None:
+        self._target = target
+        self._left = lines
+        self.buffer = self
+
+    def write(self, data: memoryview) -> None:
+        for line in bytes(data).splitlines():
+            if self._left is not None:
+                if not self._left:
+                    raise BrokenPipeError
+                self._left -= 1
+            self._target.take(line)
+
+    def flush(self) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def settings(sandbox: Sandbox, **more: Any) -> dict[str, Any]:
+    """Return the settings to reach a sandbox; a STATE at every boundary."""
+    return {
+        "host": sandbox.host,
+        "grpc_port": sandbox.grpc_port,
+        "mysql_port": sandbox.mysql_port,
+        "checkpoint_seconds": 0,
+        **more,
+    }
+
+
+def run(
+    config: dict[str, Any],
+    target: Target,
+    *,
+    state: dict[str, Any] | None = None,
+    catalog: dict[str, Any] | None = None,
+    lines: int | None = None,
+    tap_class: type[TapVitess] = QuickTap,
+) -> bool:
+    """Run the tap into the target; tell whether it came to its end before the pipe broke."""
+    stdout = sys.stdout
+    with _signals_kept():
+        tap = tap_class(
+            config=config, state=target.state if state is None else state, catalog=catalog
+        )
+        sys.stdout = _Pipe(target, lines)  # type: ignore[assignment]
+        try:
+            tap.sync_all()
+        except TargetClosedError:
+            return False
+        finally:
+            sys.stdout = stdout
+    return True
+
+
+def discover(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the catalog."""
+    with _signals_kept():
+        return TapVitess(config=config).catalog_dict
+
+
+def expected(cluster: Cluster, keyspace: str, table: str) -> list[dict[str, Any]]:
+    """Return what a target should hold of a table of integers and text."""
+    columns = {c.name: c.column_type for c in cluster.tables(keyspace)[table].columns}
+    rows = [
+        {name: _value(columns[name], raw) for name, raw in row.items()}
+        for row in cluster.rows(keyspace, table)
+    ]
+    return sorted(rows, key=json.dumps)
+
+
+def _value(column_type: str, raw: bytes | None) -> Any:
+    if raw is None:
+        return None
+    return int(raw) if "int" in column_type else raw.decode()

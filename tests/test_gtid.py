@@ -1,0 +1,81 @@
+"""GTID sets behave as sets of transactions: Python's own sets are the oracle."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_vitess.errors import ProtocolError
+from tap_vitess.vstream.gtid import GtidSet
+
+UUIDS = [f"{n:08x}-0000-11ee-8000-00000000000a" for n in range(3)]
+Transactions = set[tuple[str, int]]
+
+transactions = st.sets(st.tuples(st.sampled_from(UUIDS), st.integers(1, 30)), max_size=40)
+
+
+def text_of(found: Transactions) -> str:
+    """Write a set in the clumsiest way: every transaction by itself."""
+    return ",\n".join(f"{uuid.upper()}:{number}" for uuid, number in sorted(found))
+
+
+def listed(gtids: GtidSet) -> Transactions:
+    """Take a set apart."""
+    return {
+        (uuid, number)
+        for uuid, intervals in gtids.intervals.items()
+        for first, last in intervals
+        for number in range(first, last + 1)
+    }
+
+
+@given(transactions)
+def test_round_trip(found: Transactions) -> None:
+    """What is written is read as the same set, with VStream's prefix."""
+    gtids = GtidSet.parse(text_of(found))
+    assert listed(gtids) == found
+    assert GtidSet.parse(str(gtids)) == gtids
+    assert str(gtids).startswith("MySQL56/")
+
+
+@given(transactions, transactions)
+def test_contains_and_intersection(left: Transactions, right: Transactions) -> None:
+    """Containment and intersection are those of sets."""
+    a, b = GtidSet.parse(text_of(left)), GtidSet.parse(text_of(right))
+    assert a.contains(b) == (left >= right)
+    assert listed(a.intersection(b)) == left & right
+
+
+@given(transactions)
+def test_intervals_are_normal(found: Transactions) -> None:
+    """Intervals are sorted, apart and not adjacent, so that equal sets are equal values."""
+    for intervals in GtidSet.parse(text_of(found)).intervals.values():
+        assert all(
+            last + 1 < first for (_, last), (first, _) in zip(intervals, intervals[1:], strict=False)
+        )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MariaDB/0-1-2",
+        "FilePos/binlog.1:4",
+        "current",
+        f"{UUIDS[0]}:tag:1-5",
+        f"{UUIDS[0]}:5-1",
+        f"{UUIDS[0]}:0",
+        f"{UUIDS[0]}:",
+        UUIDS[0],
+    ],
+)
+def test_what_is_no_gtid_set_is_refused(text: str) -> None:
+    """Nothing is guessed from other flavors or broken text."""
+    with pytest.raises(ProtocolError):
+        GtidSet.parse(text)
+
+
+def test_form_of_show_gtid_executed() -> None:
+    """SHOW GLOBAL GTID_EXECUTED has no prefix and newlines after commas."""
+    text = f"{UUIDS[0]}:1-5:7-9,\n{UUIDS[1]}:1"
+    assert GtidSet.parse(text) == GtidSet.parse("MySQL56/" + text.replace("\n", ""))

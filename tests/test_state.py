@@ -1,0 +1,139 @@
+"""The state document: round trip, changes, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from events import KEYSPACE, gtid, lastpk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_vitess.errors import StateError
+from tap_vitess.state import COPIED, Group, KeyspaceState, parse
+from tap_vitess.vstream.gtid import GtidSet
+from tap_vitess.vstream.vgtid import Vgtid
+
+
+def at(a: int, b: int) -> Vgtid:
+    return Vgtid(
+        KEYSPACE, {"-80": GtidSet.parse(gtid("-80", a)), "80-": GtidSet.parse(gtid("80-", b))}
+    )
+
+
+TABLES = [f"t{n}" for n in range(5)]
+progress = st.one_of(
+    st.none(), st.just(COPIED), st.integers(0, 99).map(lambda n: lastpk("t", str(n)).lastpk)
+)
+
+
+@st.composite
+def states(draw: st.DrawFn) -> KeyspaceState:
+    """Draw a state whose groups stand at different positions."""
+    tables = draw(st.lists(st.sampled_from(TABLES), unique=True))
+    places = [draw(st.integers(1, 3)) for _ in tables]
+    groups = tuple(
+        Group(
+            at(place, place),
+            {t: draw(st.integers(1, 9)) for t, p in zip(tables, places, strict=True) if p == place},
+        )
+        for place in sorted(set(places))
+    )
+    copies = {
+        table: {"-80": draw(progress), "80-": draw(progress)}
+        for table in tables
+        if draw(st.booleans())
+    }
+    return KeyspaceState(KEYSPACE, groups, copies, draw(st.integers(0, 2**62)))
+
+
+@given(states())
+def test_round_trip(state: KeyspaceState) -> None:
+    """What is rendered is JSON, and parses to the same state."""
+    assert parse(KEYSPACE, json.loads(json.dumps(state.render()))) == state
+
+
+@given(states(), st.sets(st.sampled_from(TABLES)))
+def test_split_moves_nobody(state: KeyspaceState, chosen: set[str]) -> None:
+    """Splitting changes no table's position, and merging undoes it."""
+    parted = state.split(chosen)
+    for table in TABLES:
+        before, after = state.group_of(table), parted.group_of(table)
+        assert (before and before.position) == (after and after.position)
+        assert parted.version(table) == state.version(table)
+    assert all(g.tables.keys() <= chosen or not g.tables.keys() & chosen for g in parted.groups)
+    assert {g.position.to_json(): g.tables for g in parted.merged().groups} == {
+        g.position.to_json(): g.tables for g in state.groups
+    }
+
+
+def test_left_out_tables_keep_their_position() -> None:
+    """Moving a group does not move the tables that are not in this run."""
+    state = KeyspaceState(KEYSPACE, (Group(at(1, 1), {"a": 1, "b": 2}),)).split({"a"})
+    moved = state.moved(frozenset({"a"}), at(5, 5))
+    assert moved.position_of(frozenset({"a"})) == at(5, 5)
+    assert moved.position_of(frozenset({"b"})) == at(1, 1)
+    assert moved.moved(frozenset({"b"}), at(5, 5)).merged().groups == (
+        Group(at(5, 5), {"a": 1, "b": 2}),
+    )
+
+
+def test_a_copy_from_begin_to_end() -> None:
+    """A table is in the stream from the first row on, and copied only at the end."""
+    state = KeyspaceState(KEYSPACE).joined("a", 7, at(1, 1), ["-80", "80-"])
+    assert state.group_of("a") == Group(at(1, 1), {"a": 7})
+    assert not state.is_copied("a")
+    state = state.progressed("a", "-80", lastpk("a", "9").lastpk).progressed("a", "80-", COPIED)
+    assert state.copies["a"]["80-"] is COPIED
+    assert state.copied("a").is_copied("a")
+    again = state.joined("a", 8, at(2, 2), ["-80", "80-"])
+    assert again.groups == (Group(at(2, 2), {"a": 8}),)
+    assert again.copies["a"] == {"-80": None, "80-": None}
+    assert again.without("a") == KeyspaceState(KEYSPACE)
+
+
+GOOD: dict[str, Any] = (
+    KeyspaceState(KEYSPACE, seq=1)
+    .joined("a", 7, at(1, 1), ["-80"])
+    .progressed("a", "-80", lastpk("a", "9").lastpk)
+    .render()
+)
+GROUP = GOOD["groups"][0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text",
+        [],
+        {},
+        {**GOOD, "format": 2},
+        {**GOOD, "format": "1"},
+        {k: v for k, v in GOOD.items() if k != "groups"},
+        {k: v for k, v in GOOD.items() if k != "seq"},
+        {**GOOD, "seq": -1},
+        {**GOOD, "seq": True},
+        {**GOOD, "groups": None},
+        {**GOOD, "groups": [{**GROUP, "vgtid": "nonsense"}]},
+        {**GOOD, "groups": [{**GROUP, "vgtid": GROUP["vgtid"].replace("shop", "shops")}]},
+        {**GOOD, "groups": [{**GROUP, "vgtid": GROUP["vgtid"].replace("MySQL56", "MariaDB")}]},
+        {**GOOD, "groups": [{**GROUP, "versions": []}]},
+        {**GOOD, "groups": [{**GROUP, "tables": "a"}]},
+        {**GOOD, "groups": [GROUP, GROUP]},
+        {**GOOD, "groups": []},
+        {**GOOD, "copies": "nonsense"},
+        {**GOOD, "copies": '{"a": {"-80": "!"}}'},
+        {**GOOD, "copies": '{"a": {"-80": "aGVsbG8="}}'},
+        {**GOOD, "copies": '{"a": {"-80": false}}'},
+        {**GOOD, "copies": '{"a": {"-80": ""}}'},
+        {**GOOD, "copies": '{"b": {}}'},
+        {**GOOD, "copies": "[]"},
+    ],
+    ids=lambda value: str(value)[-60:],
+)
+def test_a_broken_state_is_refused(value: object) -> None:
+    """Nothing is guessed from a broken bookmark, and the message names it."""
+    assert parse(KEYSPACE, GOOD)
+    with pytest.raises(StateError, match=f"vitess:{KEYSPACE}"):
+        parse(KEYSPACE, value)
