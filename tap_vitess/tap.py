@@ -185,8 +185,7 @@ class TapVitess(Tap):
                 self._write_keyspace(run, streams, counters)
                 if run.stopped:
                     break
-            if not self._writer.ends_with_state:
-                self._writer.write_message(StateMessage(self.state))
+            self._write_last_state()
             self._end(stopped=stopping())
 
     def _write_keyspace(
@@ -213,6 +212,7 @@ class TapVitess(Tap):
             raise
         except VitessError:
             self._write_state(run.state, sequence)
+            self._write_last_state()
             raise
 
     def _start(
@@ -234,6 +234,11 @@ class TapVitess(Tap):
         self.state.setdefault("bookmarks", {})[bookmark_key(state.keyspace)] = value
         self.state_writer.write_state(self.state)
         self._writer.flush()
+
+    def _write_last_state(self) -> None:
+        """Let a STATE be the last message, also when nothing has changed."""
+        if not self._writer.ends_with_state:
+            self._writer.write_message(StateMessage(self.state))
 
     def _end(self, *, stopped: bool) -> None:
         if self._signal is not None:

@@ -150,7 +150,7 @@ def run(
         tap = tap_class(
             config=config, state=target.state if state is None else state, catalog=catalog
         )
-        sys.stdout = _Pipe(target, lines)  # type: ignore[assignment]
+        sys.stdout = _Pipe(target, lines)
         try:
             tap.sync_all()
         except TargetClosedError:
@@ -161,9 +161,10 @@ def run(
 
 
 def discover(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the catalog."""
+    """Return the catalog, as a file would hold it."""
     with _signals_kept():
-        return TapVitess(config=config).catalog_dict
+        found: dict[str, Any] = json.loads(TapVitess(config=config).catalog_json_text)
+        return found
 
 
 def expected(cluster: Cluster, keyspace: str, table: str) -> list[dict[str, Any]]:

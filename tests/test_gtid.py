@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,9 +53,7 @@ def test_contains_and_intersection(left: Transactions, right: Transactions) -> N
 def test_intervals_are_normal(found: Transactions) -> None:
     """Intervals are sorted, apart and not adjacent, so that equal sets are equal values."""
     for intervals in GtidSet.parse(text_of(found)).intervals.values():
-        assert all(
-            last + 1 < first for (_, last), (first, _) in zip(intervals, intervals[1:], strict=False)
-        )
+        assert all(last + 1 < first for (_, last), (first, _) in pairwise(intervals))
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,7 @@ def feed_for(recording: Recording) -> ChangeStream | TableCopy:
     if any(not entry.gtid or entry.table_p_ks for entry in asked):
         table = recording.request.filter.rules[0].match
         progress = dict.fromkeys(shards)
-        return TableCopy(
-            table, progress, None, RequestOptions(), keyspace="shop", resumable=True
-        )
+        return TableCopy(table, progress, None, RequestOptions(), keyspace="shop", resumable=True)
     start = Vgtid("shop", dict.fromkeys(shards, GtidSet({})))
     stop = Vgtid("shop", dict.fromkeys(shards, NOWHERE))
     return ChangeStream(["item"], start, stop, RequestOptions())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess.errors import StateError
-from tap_vitess.state import COPIED, Group, KeyspaceState, parse
+from tap_vitess.state import COPIED, Group, KeyspaceState, ShardProgress, parse
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -23,7 +23,7 @@ def at(a: int, b: int) -> Vgtid:
 
 
 TABLES = [f"t{n}" for n in range(5)]
-progress = st.one_of(
+progress: st.SearchStrategy[ShardProgress] = st.one_of(
     st.none(), st.just(COPIED), st.integers(0, 99).map(lambda n: lastpk("t", str(n)).lastpk)
 )
 
@@ -40,7 +40,7 @@ def states(draw: st.DrawFn) -> KeyspaceState:
         )
         for place in sorted(set(places))
     )
-    copies = {
+    copies: dict[str, dict[str, ShardProgress]] = {
         table: {"-80": draw(progress), "80-": draw(progress)}
         for table in tables
         if draw(st.booleans())

@@ -86,10 +86,11 @@ def test_copy_then_follow_then_nothing(sandbox: Sandbox) -> None:
     assert len(sandbox.requests) == streams
 
 
-def test_messages_stand_in_the_order_targets_need(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("seconds", [0, 1000])
+def test_messages_stand_in_the_order_targets_need(sandbox: Sandbox, seconds: int) -> None:
     """STATE first and last, SCHEMA before RECORD, a table in STATE before its first RECORD."""
     target = Target()
-    run(tap_settings(sandbox), target)
+    run(tap_settings(sandbox, checkpoint_seconds=seconds), target)
     kinds = [message["type"] for message in target.messages]
     assert (kinds[0], kinds[-1]) == ("STATE", "STATE")
     assert kinds.count("ACTIVATE_VERSION") == 3
@@ -105,6 +106,29 @@ def test_messages_stand_in_the_order_targets_need(sandbox: Sandbox) -> None:
             assert repr(message["stream"].removeprefix("shop-")) in begun
     versions = {(m["stream"], m["version"]) for m in target.messages if "version" in m}
     assert len(versions) == 3
+
+
+class WritingTarget(Target):
+    """A target beside which somebody writes to the source, once, when the first row arrives."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
+        self._cluster: Cluster | None = cluster
+
+    def take(self, line: bytes) -> None:
+        super().take(line)
+        if self._cluster is not None and self.messages[-1]["type"] == "RECORD":
+            write(self._cluster)
+            self._cluster = None
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_writes_during_a_copy_arrive_in_the_same_run(sandbox: Sandbox, parallel: int) -> None:
+    """The run ends with the shared stream, past everything that was copied."""
+    target = WritingTarget(sandbox.cluster)
+    assert run(tap_settings(sandbox, copy_parallelism=parallel), target)
+    check(sandbox, target)
+    assert "delete" in {record["_sdc_vitess_op"] for record in target.records()}
 
 
 def test_a_key_change_is_a_delete_and_an_insert(sandbox: Sandbox) -> None:
@@ -321,7 +345,9 @@ def test_a_cut_full_table_copy_starts_again(sandbox: Sandbox) -> None:
     sandbox.faults.append(Fault(cut_in_copy=5))
     assert run(config, target, catalog=catalog)
     check(sandbox, target)
-    versions = {m["version"] for m in target.messages if m.get("stream") == "shop-alpha" and "version" in m}
+    versions = {
+        m["version"] for m in target.messages if m.get("stream") == "shop-alpha" and "version" in m
+    }
     assert len(versions) == 2
 
 
@@ -413,5 +439,3 @@ def test_reshard_in_mid_copy(sandbox: Sandbox, lines: int) -> None:
     write(sandbox.cluster)
     assert run(config, target)
     check(sandbox, target)
-
-

@@ -42,7 +42,7 @@ CASES: list[tuple[str, str | None, bytes, bytes | None, Any]] = [
     ("char(5)", "utf8mb4", b"ab", None, "ab"),
     ("varchar(9)", "latin1", b"l\xe9\x80\x81", None, "lé€\x81"),
     ("varchar(9)", "utf16", "日本".encode("utf-16-be"), None, "日本"),
-    ("longtext", "utf8mb4", "a\n\"\\😀".encode(), None, 'a\n"\\😀'),
+    ("longtext", "utf8mb4", 'a\n"\\😀'.encode(), None, 'a\n"\\😀'),
     ("enum('a','it''s')", "utf8mb4", b"it's", None, "it's"),
     ("enum('\xe9')", "latin1", b"\xe9", b"\xc3\xa9", "é"),
     ("set('x','z')", "utf8mb4", b"x,z", None, "x,z"),
@@ -92,7 +92,7 @@ def test_both_phases_give_one_value(
         ("varchar(5)", "dec8", b"a"),
         ("varchar(5)", None, b"a"),
         ("json", None, b'{"a": '),
-        ("json", None, b'{"a": x\'CAFE\'}'),
+        ("json", None, b"{\"a\": x'CAFE'}"),
         ("vector(2)", None, b"abc"),
     ],
 )
@@ -104,7 +104,9 @@ def test_bytes_that_do_not_fit_are_refused(
         value_type(column_type, charset).convert(raw)
 
 
-@given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-9999, max_value=9999))
+@given(
+    st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-9999, max_value=9999)
+)
 def test_decimals_keep_their_text(number: Any) -> None:
     """A canonical decimal stays as it is, and its binlog form comes to the same."""
     convert = value_type("decimal(12,4)", None).convert

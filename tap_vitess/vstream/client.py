@@ -86,7 +86,7 @@ def _greet(channel: grpc.Channel, config: Config, address: str) -> None:
 
     This says at once what is wrong with host, port, TLS or user, which a VStream hides for 90 s.
     """
-    check = channel.unary_unary(HEALTH)
+    check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(HEALTH)
     try:
         check(b"", timeout=config.connect_timeout_seconds, metadata=tuple(_metadata(config)))
     except grpc.RpcError as error:

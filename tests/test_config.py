@@ -1,0 +1,101 @@
+"""Settings become one frozen value; contradictions are named; secrets stay hidden."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tap_vitess.config import SETTINGS, Config, Tls
+from tap_vitess.errors import ConfigError
+
+
+def config(**settings: Any) -> Config:
+    return Config.from_settings({"host": "h", **settings})
+
+
+def test_every_setting_is_a_field() -> None:
+    """The schema and the value cannot drift apart."""
+    tls = {f"tls_{field.name}" for field in dataclasses.fields(Tls)}
+    assert {field.name for field in dataclasses.fields(Config)} | tls == SETTINGS.keys()
+
+
+def test_defaults_are_the_schemas() -> None:
+    """What is not given is as the schema says."""
+    found = config()
+    assert (found.grpc_port, found.mysql_port, found.tablet_type) == (15991, 15306, "PRIMARY")
+    assert found.tls is None
+    assert (found.keyspaces, found.tables, found.exclude_tables) == (None, None, ())
+    assert found.max_message_bytes is None
+
+
+def test_secrets_are_in_no_repr() -> None:
+    """Neither the password nor the headers show."""
+    text = repr(config(user="u", password="geheim", grpc_headers={"authorization": "Basic xyz"}))
+    assert "geheim" not in text
+    assert "xyz" not in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"user": "u"}, "user and password"),
+        ({"password": "p"}, "user and password"),
+        ({"tls_ca_file": "x"}, "tls_ca_file.*tls is not true"),
+        ({"tls": True, "tls_ca_file": "/no/such"}, "tls_ca_file: there is no file"),
+        ({"tls": True, "tls_cert_file": "x"}, "go together"),
+    ],
+)
+def test_contradictions(settings: dict[str, Any], words: str) -> None:
+    """Each is one sentence that names the setting."""
+    with pytest.raises(ConfigError, match=words):
+        config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("tables", "exclude", "inside", "outside"),
+    [
+        (None, [], ["a.b", "c.d"], []),
+        (["a.*"], [], ["a.b"], ["b.a", "aa.b"]),
+        (["*.b", "c.d"], ["c.b"], ["a.b", "c.d"], ["c.b", "a.d"]),
+        (["a.order_?"], [], ["a.order_1"], ["a.order_12", "a.ORDER_1"]),
+        ([], [], [], ["a.b"]),
+    ],
+)
+def test_table_patterns(
+    tables: list[str] | None, exclude: list[str], inside: list[str], outside: list[str]
+) -> None:
+    """Shell wildcards over keyspace.table, case-sensitive."""
+    found = config(exclude_tables=exclude, **({} if tables is None else {"tables": tables}))
+    assert [name for name in inside + outside if found.wants(*name.split("."))] == inside
+
+
+PURE = (
+    *("vstream/gtid", "vstream/vgtid", "vstream/values", "vstream/charsets"),
+    *("vstream/rows", "vstream/protocol", "vstream/request"),
+    "state",
+    "config",
+    "errors",
+)
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_pure_files_do_no_io(name: str) -> None:
+    """What can be said without a socket is said without one."""
+    source = (Path(__file__).parents[1] / "tap_vitess" / f"{name}.py").read_text()
+    for module in ("grpc", "pymysql", "singer_sdk", "backoff", "time", "logging", "socket"):
+        assert f"import {module}" not in source
+        assert f"from {module}" not in source
+
+
+def test_the_client_knows_nothing_of_singer() -> None:
+    """Arrows point down: the vstream package imports only what is below it."""
+    package = Path(__file__).parents[1] / "tap_vitess" / "vstream"
+    allowed = ("tap_vitess.vstream", "tap_vitess._proto", "tap_vitess.errors", "tap_vitess.config")
+    for path in package.glob("*.py"):
+        for line in path.read_text().splitlines():
+            if line.startswith(("from tap_vitess", "import tap_vitess")):
+                assert line.split()[1].startswith(allowed), f"{path.name}: {line}"
+            assert not line.startswith(("from singer", "import singer"))

@@ -1,0 +1,192 @@
+"""Discovery against the sandbox: names, keys, what is left out, and the sample catalogs.
+
+To write the samples anew: TAP_VITESS_WRITE_SAMPLES=1 pytest tests/test_discovery.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from everything import everything
+from pipeline import Target, discover, run, settings
+
+from tap_vitess.errors import CatalogError, ConfigError
+from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.sample import sample_cluster
+from tap_vitess.sandbox.schema import Column, Table
+from tap_vitess.sandbox.server import serve
+
+SAMPLES = Path(__file__).parents[1] / "catalog_samples"
+
+
+def catalog(cluster: Cluster, **more: Any) -> dict[str, Any]:
+    with serve(cluster) as sandbox:
+        return discover(settings(sandbox, **more))
+
+
+def streams(found: dict[str, Any]) -> dict[str, list[str]]:
+    """List stream -> key of a catalog."""
+    return {stream["tap_stream_id"]: stream["key_properties"] for stream in found["streams"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "cluster"), [("sandbox", lambda: sample_cluster(rows=1)), ("types", everything)]
+)
+def test_samples_are_what_discovery_writes(name: str, cluster: Any) -> None:
+    """catalog_samples/ is true today."""
+    found = catalog(cluster())
+    path = SAMPLES / f"{name}.json"
+    if os.environ.get("TAP_VITESS_WRITE_SAMPLES"):
+        path.write_text(json.dumps(found, indent=2) + "\n")
+    assert found == json.loads(path.read_text())
+
+
+def odd() -> Cluster:
+    """Make keyspaces and tables with names and keys that are legal and unusual."""
+    cluster = Cluster()
+    integer, text = Column("a", "int", nullable=False), Column("b b", "varchar(5)", nullable=False)
+    cluster.create_keyspace("my-ks", ["0"])
+    cluster.create_keyspace("other", ["-80", "80-"])
+    for table in (
+        Table("composite", (integer, text), primary_key=("b b", "a")),
+        Table("unique key", (integer, text), unique_keys=(("a", "b b"), ("b b",))),
+        Table("nullable_unique", (Column("a", "int"), text), unique_keys=(("a",),)),
+        Table("keyless.ü", (integer, text)),
+        Table("select", (integer, text), primary_key=("a",)),
+        Table("_vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_", (integer,)),
+        Table("_4e5dcf80_354b_11eb_82cd_f875a4d24e90_20201203114014_vrepl", (integer,)),
+        Table("_mine", (integer,), primary_key=("a",)),
+    ):
+        cluster.create_table("my-ks", table)
+    cluster.create_table("other", Table("t", (integer, text), primary_key=("a",)))
+    return cluster
+
+
+def test_keys_and_names() -> None:
+    """The primary key in index order, else the shortest NOT NULL unique key, else none."""
+    assert streams(catalog(odd())) == {
+        "my-ks-_mine": ["a"],
+        "my-ks-composite": ["b b", "a"],
+        "my-ks-keyless.ü": [],
+        "my-ks-nullable_unique": [],
+        "my-ks-select": ["a"],
+        "my-ks-unique key": ["b b"],
+        "other-t": ["a"],
+    }
+
+
+def test_the_catalog_says_what_a_stream_is() -> None:
+    """LOG_BASED, the keyspace as schema-name, keys required and all else nullable."""
+    stream = next(s for s in catalog(odd())["streams"] if s["tap_stream_id"] == "my-ks-composite")
+    assert stream["replication_method"] == "LOG_BASED"
+    metadata = {tuple(m["breadcrumb"]): m["metadata"] for m in stream["metadata"]}
+    assert metadata[()]["schema-name"] == "my-ks"
+    assert metadata[()]["table-key-properties"] == ["b b", "a"]
+    automatic = {b[1] for b, m in metadata.items() if b and m["inclusion"] == "automatic"}
+    assert automatic >= {"a", "b b", "_sdc_deleted_at", "_sdc_vitess_op", "_sdc_vitess_seq"}
+    assert stream["schema"]["required"] == ["b b", "a"]
+    nullable = {n for n, p in stream["schema"]["properties"].items() if "null" in p["type"]}
+    assert not nullable & {"a", "b b"}
+
+
+@pytest.mark.parametrize(
+    ("more", "names"),
+    [
+        ({"keyspaces": ["other"]}, {"other-t"}),
+        ({"tables": ["*.t", "my-ks.sel*"]}, {"other-t", "my-ks-select"}),
+        ({"keyspaces": ["my-ks"], "exclude_tables": ["*.[!c]*"]}, {"my-ks-composite"}),
+    ],
+)
+def test_the_settings_choose(more: dict[str, Any], names: set[str]) -> None:
+    """Keyspaces by name, tables by pattern."""
+    assert streams(catalog(odd(), **more)).keys() == names
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            {"keyspaces": ["nope", "other"]},
+            "setting keyspaces: VTGate does not know nope; it knows",
+        ),
+        ({"tables": ["other.t", "othr.*"]}, "setting tables: othr.\\* matches no table"),
+        ({"exclude_tables": ["*"]}, "there is no table to read in my-ks, other"),
+    ],
+)
+def test_what_matches_nothing_is_named(more: dict[str, Any], words: str) -> None:
+    """One sentence that says which setting and what there is."""
+    with pytest.raises(ConfigError, match=words):
+        catalog(odd(), **more)
+
+
+def test_two_tables_of_one_stream_name() -> None:
+    """A hyphen may make two tables the same stream; that is refused and not guessed."""
+    cluster = Cluster()
+    for keyspace, name in (("a", "b-c"), ("a-b", "c")):
+        cluster.create_keyspace(keyspace, ["0"])
+        cluster.create_table(keyspace, Table(name, (Column("id", "int"),), primary_key=("id",)))
+    with pytest.raises(CatalogError, match=r"both be the stream a-b-c.*exclude_tables"):
+        catalog(cluster)
+    assert streams(catalog(cluster, exclude_tables=["a.*"])).keys() == {"a-b-c"}
+
+
+def test_odd_names_are_copied_and_followed() -> None:
+    """Hyphens, spaces, dots, umlauts and reserved words in keyspace, table and column."""
+    cluster = odd()
+    tables = ["composite", "unique key", "keyless.ü", "select"]
+    row = {"a": b"1", "b b": b"x"}
+    with serve(cluster) as sandbox:
+        config = settings(sandbox, keyspaces=["my-ks"])
+        target = Target()
+        for name in tables:
+            cluster.insert("my-ks", name, [row])
+        assert run(config, target)
+        for name in tables:
+            cluster.insert("my-ks", name, [{**row, "a": b"2", "b b": b"y"}])
+        assert run(config, target)
+    for name in tables:
+        assert [r["a"] for r in target.records(f"my-ks-{name}")] == [1, 2], name
+
+
+def test_with_a_catalog_the_database_is_not_asked_again() -> None:
+    """Only positions and shards are asked for."""
+    cluster = everything()
+    with serve(cluster) as sandbox:
+        config = settings(sandbox)
+        found = discover(config)
+        cluster.create_table("shop", Table("new", (Column("id", "int"),), primary_key=("id",)))
+        target = Target()
+        run(config, target, catalog=found)
+    assert "shop-new" not in target.tables
+
+
+def test_a_catalog_without_its_keyspace_is_refused() -> None:
+    """A catalog of another tap says so at once."""
+    with serve(everything()) as sandbox:
+        config = settings(sandbox)
+        found = discover(config)
+        for metadata in found["streams"][0]["metadata"]:
+            metadata["metadata"].pop("schema-name", None)
+        with pytest.raises(CatalogError, match="discover again"):
+            run(config, Target(), catalog=found)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda s: s.update(replication_method="INCREMENTAL"), "INCREMENTAL is not supported"),
+        (lambda s: s["schema"]["properties"].pop("_sdc_deleted_at"), "lacks _sdc_deleted_at"),
+    ],
+)
+def test_a_catalog_that_would_lose_something_is_refused(change: Any, words: str) -> None:
+    """Before anything is read."""
+    with serve(everything()) as sandbox:
+        config = settings(sandbox)
+        found = discover(config)
+        change(found["streams"][0])
+        with pytest.raises(CatalogError, match=words):
+            run(config, Target(), catalog=found)
