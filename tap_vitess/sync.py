@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import CopyCutError
+from tap_vitess.errors import ConnectError, CopyCutError, RetriableError
 from tap_vitess.interleave import interleave
 from tap_vitess.state import COPIED, KeyspaceState, ShardProgress
 from tap_vitess.vstream.client import Client
@@ -138,6 +138,7 @@ class KeyspaceSync:
         self._moved: tuple[frozenset[str], Boundary] | None = None
         self.versions = {table: state.version(table) for table in self._log_based}
         self._now: Vgtid | None = None
+        self._answered = False
         self._last_checkpoint = time.monotonic()
 
     @property
@@ -168,7 +169,18 @@ class KeyspaceSync:
     # The shared stream
 
     def _ask_position(self) -> Vgtid:
-        return retrying(self._position, self._options.retry)
+        """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault."""
+        if not self._answered:
+            position = retrying(self._position, self._options.retry)
+            self._answered = True
+            return position
+        return retrying(self._ask_again, self._options.retry)
+
+    def _ask_again(self) -> Vgtid:
+        try:
+            return self._position()
+        except ConnectError as error:
+            raise RetriableError(str(error)) from error
 
     def _followed(self) -> list[frozenset[str]]:
         """List the tables of each group that takes part in this run."""
@@ -262,6 +274,7 @@ class KeyspaceSync:
         copies = {spec.name: self._plan(spec) for spec in specs}
         sources = [self._source(copy) for copy in copies.values()]
         finished: set[str] = set()
+        progress = False
         batches = interleave(sources, self._options.copy_parallelism)
         try:
             for table, items in batches:
@@ -276,7 +289,8 @@ class KeyspaceSync:
                     continue
                 elif self._is_due():
                     yield self._checkpoint()
-                if self._stop_here() or time.monotonic() >= until:
+                progress = progress or any(not isinstance(item, Rows) for item in items)
+                if self._stop_here() or (progress and time.monotonic() >= until):
                     break
         finally:
             batches.close()

@@ -26,7 +26,7 @@ def test_generated_code_is_current() -> None:
 
 @pytest.mark.parametrize("name", captures.names())
 def test_recorded_messages_round_trip(name: str) -> None:
-    """Trimmed messages read and write what a real VTGate sent, byte for byte."""
+    """Nothing a real VTGate sent is lost: the same bytes, unknown fields moved to the end."""
     data = (captures.DIRECTORY / f"{name}.binpb").read_bytes()
     written = b""
     for response in captures.load(name).responses:
