@@ -19,6 +19,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any, ClassVar
 
+from simplejson import JSONDecodeError
 from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import (
     CapabilitiesEnum,
@@ -30,7 +31,7 @@ from singer_sdk.singerlib import StateMessage
 
 from tap_vitess import discovery
 from tap_vitess.config import SETTINGS_SCHEMA, Config
-from tap_vitess.errors import CatalogError, TargetClosedError, VitessError
+from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
 from tap_vitess.output import BufferedWriter
 from tap_vitess.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.streams import (
@@ -84,6 +85,7 @@ class TapVitess(Tap):
         self._settings: Config | None = None
         self._signal: int | None = None
         self._syncing = False
+        _check_state_file(kwargs.get("state"))
         super().__init__(**kwargs)
 
     @property
@@ -294,6 +296,17 @@ class TapVitess(Tap):
         self._signal = signum
 
 
+def _check_state_file(state: object) -> None:
+    """Refuse what is no Singer state; the SDK takes some of it for the state of a first run."""
+    bookmarks = state.get("bookmarks", {}) if isinstance(state, dict) else state
+    if bookmarks is None and state is None:
+        return
+    if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
+        raise StateError(
+            "the state given is no Singer state: an object with an object of bookmarks is expected"
+        )
+
+
 def _spec(stream: VitessStream) -> TableSpec:
     return TableSpec(
         stream.table,
@@ -306,6 +319,9 @@ def main(tap: type[TapVitess] = TapVitess) -> None:
     """Run the command line; errors of ours are one sentence and exit code 1."""
     try:
         tap.cli()
+    except (FileNotFoundError, JSONDecodeError) as error:
+        tap.logger.critical("a file given by --config, --catalog or --state: %s", error)
+        sys.exit(1)
     except VitessError as error:
         tap.logger.critical("%s", error)
         if isinstance(error, TargetClosedError):

@@ -167,6 +167,23 @@ def test_a_state_that_cannot_be_read(
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("option", ["--config", "--state", "--catalog"])
+def test_files_that_are_no_json(sandbox: Sandbox, tmp_path: Path, option: str) -> None:
+    """One sentence, no traceback."""
+    (tmp_path / "bad.json").write_text("{bad")
+    arguments = ["--config", write(tmp_path / "c.json", credentials(sandbox))]
+    done = tap(*arguments, option, str(tmp_path / "bad.json"))
+    assert "--config, --catalog or --state" in the_sentence(done)
+
+
+@pytest.mark.parametrize("state", [[], "text", {"bookmarks": []}, {"bookmarks": {"a": 1}}])
+def test_states_that_are_none(sandbox: Sandbox, tmp_path: Path, state: object) -> None:
+    """They are not taken for the state of a first run."""
+    config = write(tmp_path / "c.json", credentials(sandbox))
+    done = tap("--config", config, "--state", write(tmp_path / "s.json", state))
+    assert "no Singer state" in the_sentence(done)
+
+
 def test_discover_and_about(sandbox: Sandbox, tmp_path: Path) -> None:
     """stdout holds one JSON document."""
     config = write(tmp_path / "c.json", credentials(sandbox))

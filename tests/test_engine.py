@@ -19,7 +19,7 @@ from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
 from tap_vitess.state import KeyspaceState
-from tap_vitess.sync import Checkpoint, KeyspaceSync, SyncOptions, TableSpec
+from tap_vitess.sync import Checkpoint, Event, KeyspaceSync, SyncOptions, TableSpec
 from tap_vitess.vstream.client import Client, connect, explain
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.protocol import Fields, Rows
@@ -101,7 +101,7 @@ def test_a_lagging_snapshot_is_not_used(sandbox: Sandbox, client: Client) -> Non
     cluster = sandbox.cluster
     ahead = now(cluster, ahead=1)
     began = time.monotonic()
-    caught_up = later(0.4, *(lambda s=s: cluster.other_write("shop", s) for s in SHARDS))  # type: ignore[misc]
+    caught_up = later(0.4, *(lambda s=s: cluster.other_write("shop", s) for s in SHARDS))
     run = sync(client, lambda: ahead, "a")
     first = next(event for event in run.events() if isinstance(event, Rows))
     assert time.monotonic() - began >= 0.4
@@ -119,7 +119,7 @@ def test_a_snapshot_that_stays_behind_is_an_error(sandbox: Sandbox, client: Clie
         KeyspaceState("shop"),
         SyncOptions(retry=RetryOptions(budget=0.2, longest_wait=0.05)),
     )
-    seen = []
+    seen: list[Event] = []
     with pytest.raises(RetriableError, match=r"shop\.a: the tablet of shard .* lags behind"):
         seen.extend(run.events())
     assert not any(isinstance(event, Rows) for event in seen)
@@ -230,7 +230,7 @@ def test_state_is_true_at_every_checkpoint(sandbox: Sandbox, client: Client) -> 
 
 def test_interleave_keeps_each_sources_order() -> None:
     """Nothing is lost, and each source's items come in its order."""
-    sources = [lambda n=n: iter([(n, i) for i in range(200)]) for n in range(7)]  # type: ignore[misc]
+    sources = [lambda n=n: iter([(n, i) for i in range(200)]) for n in range(7)]
     items = list(interleave(sources, 3))
     for n in range(7):
         assert [i for source, i in items if source == n] == list(range(200))
