@@ -134,8 +134,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "max_run_seconds": {
         **_POSITIVE,
         "title": "Longest run",
-        "description": "End the run cleanly at the next boundary after so many seconds; "
-        "the next run carries on. Default: no limit.",
+        "description": "End the run cleanly at the next boundary after so many seconds; the next "
+        "run carries on. A copy that cannot be resumed (FULL_TABLE, no key) must fit into one run. "
+        "Default: no limit.",
     },
     "copy_parallelism": {
         "type": "integer",

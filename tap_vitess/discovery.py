@@ -8,6 +8,7 @@ not used. An ordinary query gives at most 10,000 rows; workload olap has no such
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import ssl
@@ -32,6 +33,8 @@ from tap_vitess.errors import (
 )
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.vgtid import Vgtid
+
+logger = logging.getLogger(__name__)
 
 # Tables of Vitess' own online schema changes and table life cycle, in today's and older names.
 _INTERNAL = re.compile(
@@ -129,7 +132,7 @@ class Sql:
                 keyspace,
                 name,
                 tuple(map(_column, columns.get(name, []))),
-                _key(indexes.get(name, [])),
+                _key(indexes.get(name, []), _inexact(columns.get(name, []))),
             )
             for name in names
         ]
@@ -204,7 +207,7 @@ def discover(sql: Sql, config: Config) -> list[Table]:
             f"setting keyspaces: VTGate does not know {', '.join(missing)}; "
             f"it knows {', '.join(known) or 'none'}"
         )
-    tables = [table for keyspace in keyspaces for table in sql.tables(keyspace)]
+    tables = [t for keyspace in keyspaces for t in _tables(sql, keyspace, config)]
     for pattern in config.tables or ():
         if not any(_matches(table, pattern) for table in tables):
             raise ConfigError(
@@ -218,6 +221,17 @@ def discover(sql: Sql, config: Config) -> list[Table]:
             "settings keyspaces, tables and exclude_tables"
         )
     return chosen
+
+
+def _tables(sql: Sql, keyspace: str, config: Config) -> list[Table]:
+    """Describe a keyspace; one that nobody named and that nothing serves is passed over."""
+    try:
+        return sql.tables(keyspace)
+    except RetriableError as error:
+        if config.keyspaces is not None:
+            raise
+        logger.warning("keyspace %s is left out: %s", keyspace, error)
+        return []
 
 
 def _matches(table: Table, pattern: str) -> bool:
@@ -242,7 +256,14 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _key(rows: list[dict[str, Any]]) -> tuple[str, ...]:
+def _inexact(rows: list[dict[str, Any]]) -> set[str]:
+    """Name the FLOAT columns: MySQL rounds them in a copy, so they cannot identify a row."""
+    return {
+        str(row["column_name"]) for row in rows if _text(row["column_type"]).startswith("float")
+    }
+
+
+def _key(rows: list[dict[str, Any]], inexact: set[str]) -> tuple[str, ...]:
     """Choose the primary key, else the NOT NULL unique key of the fewest columns."""
     keys: list[tuple[bool, int, str, tuple[str, ...]]] = []
     for index, group in groupby(rows, key=itemgetter("index_name")):
@@ -250,7 +271,8 @@ def _key(rows: list[dict[str, Any]]) -> tuple[str, ...]:
         primary = index == "PRIMARY"
         if primary or all(_identifies(part) for part in parts):
             names = tuple(str(part["column_name"]) for part in parts)
-            keys.append((not primary, len(names), str(index), names))
+            if not inexact & set(names):
+                keys.append((not primary, len(names), str(index), names))
     return min(keys)[-1] if keys else ()
 
 

@@ -8,6 +8,8 @@
       AuthError              the user or password was refused
       RequestError           VTGate or MySQL refuses what was asked; trying again will not help
         PositionLostError    the binlogs after the bookmark are gone: a new copy is needed
+          ShardsGoneError    the request names shards that are no longer there
+        KeyChangedError      a lastpk does not fit the table's key any more
       RetriableError         a passing fault: worth another try from the last boundary
         SnapshotTooOldError  a copy was offered from a tablet that lags behind the bookmark
       ProtocolError          the server's answer contradicts what VStream promises
@@ -52,6 +54,14 @@ class RequestError(VitessError):
 
 class PositionLostError(RequestError):
     """The server no longer has the changes that follow a position."""
+
+
+class ShardsGoneError(PositionLostError):
+    """The request names shards that no longer exist, or not all that are resharded."""
+
+
+class KeyChangedError(RequestError):
+    """The key of a table was altered while it was copied."""
 
 
 class RetriableError(VitessError):

@@ -10,6 +10,7 @@ comes while it waits for a full pipe makes it write a part and say so in its ret
 
 from __future__ import annotations
 
+import select
 import sys
 
 from singer_sdk.singerlib import Message, RecordMessage, StateMessage
@@ -58,8 +59,10 @@ class BufferedWriter(GenericSingerWriter[bytes, Message]):
         self._size = 0
         try:
             while rest:
-                # None is all of it for those who stand in for stdout in tests.
-                rest = rest[sys.stdout.buffer.write(rest) or len(rest) :]
+                written = sys.stdout.buffer.write(rest)
+                if written is None:  # a raw file that does not block, and is full
+                    select.select([], [sys.stdout.buffer], [])
+                rest = rest[written or 0 :]
             sys.stdout.flush()
         except BrokenPipeError as error:
             raise TargetClosedError("the target has closed the pipe: see its own log") from error

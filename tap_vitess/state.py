@@ -93,13 +93,22 @@ class KeyspaceState:
         return replace(self, groups=changed)
 
     def joined(
-        self, table: str, version: int, position: Vgtid, shards: Iterable[str]
+        self,
+        table: str,
+        version: int,
+        position: Vgtid,
+        shards: Iterable[str],
+        among: frozenset[str],
     ) -> KeyspaceState:
-        """Begin a copy: the table joins the group at `position`, with nothing copied yet."""
+        """Begin a copy: the table joins the group at `position`, with nothing copied yet.
+
+        Only a group whose tables are all `among` those given is joined: a group of tables that
+        are left out of this run stays where it is, and so would the table.
+        """
         state = self.without(table)
         groups = list(state.groups)
         for i, group in enumerate(groups):
-            if group.position == position:
+            if group.position == position and group.tables.keys() <= among:
                 groups[i] = Group(position, {**group.tables, table: version})
                 break
         else:
@@ -111,6 +120,12 @@ class KeyspaceState:
         """Note how far a shard of a copy is."""
         copies = {**self.copies, table: {**self.copies[table], shard: progress}}
         return replace(self, copies=copies)
+
+    def recopied(self, table: str) -> KeyspaceState:
+        """Ask for a new copy of a table that is followed; what was copied of it does not count."""
+        if self.group_of(table) is None:
+            return self
+        return replace(self, copies={**self.copies, table: {}})
 
     def copied(self, table: str) -> KeyspaceState:
         """Finish a copy: its ACTIVATE_VERSION has been sent."""

@@ -39,6 +39,7 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.discovery import Table
 from tap_vitess.errors import CatalogError
 from tap_vitess.output import BufferedWriter
+from tap_vitess.vstream.charsets import charset_of
 from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.rows import RowDecoder
 from tap_vitess.vstream.values import DATATYPE_PROPERTIES, plain, value_type
@@ -172,6 +173,13 @@ class VitessStream(Stream):
                 f"stream {self.name}: the catalog lacks {DELETED_AT}, so deletes could not be "
                 "told; discover again"
             )
+        for stream_map in self.stream_maps:
+            kept = stream_map.transformed_schema["properties"]
+            if not isinstance(stream_map, RemoveRecordTransform) and DELETED_AT not in kept:
+                raise CatalogError(
+                    f"stream {self.name}: the stream map {stream_map.stream_alias} drops "
+                    f"{DELETED_AT}, so deleted rows would come back; keep it"
+                )
         if missing := [key for key in self.primary_keys if key not in self.wanted]:
             raise CatalogError(
                 f"stream {self.name}: the key column {', '.join(missing)} is not selected"
@@ -191,7 +199,7 @@ class VitessStream(Stream):
                     SchemaMessage(
                         stream_map.stream_alias,
                         _with_datatype_properties(stream_map.transformed_schema),
-                        stream_map.transformed_key_properties,
+                        list(stream_map.transformed_key_properties or ()),
                     )
                 )
 
@@ -268,6 +276,7 @@ class RecordMaker:
     def _decoders_of(self, fields: Fields) -> tuple[RowDecoder, RowDecoder]:
         found = self._decoders.get(fields)
         if found is None:
+            self._check_columns(fields)
             self._warn_of_new_columns(fields)
             keyspace = self._stream.keyspace
             found = self._decoders[fields] = (
@@ -275,6 +284,27 @@ class RecordMaker:
                 RowDecoder(fields, keyspace, self._key),
             )
         return found
+
+    def _check_columns(self, fields: Fields) -> None:
+        """Refuse rows that no longer fit the catalog.
+
+        Raises:
+            CatalogError: a key column is gone, or a column has another type.
+        """
+        where = f"stream {self._stream.name} on shard {fields.shard}"
+        if missing := sorted(self._key - {field.name for field in fields.fields}):
+            raise CatalogError(
+                f"{where}: the key column {', '.join(missing)} is gone; discover again"
+            )
+        properties = self._stream.effective_schema["properties"]
+        for field in fields.fields:
+            if field.name in self._wanted and field.column_type:
+                found = value_type(field.column_type, charset_of(field.charset)).schema
+                if not _fits(found, properties[field.name]):
+                    raise CatalogError(
+                        f"{where}: column {field.name} is a {field.column_type} now, which does "
+                        "not fit the catalog; discover again"
+                    )
 
     def _warn_of_new_columns(self, fields: Fields) -> None:
         known = self._stream.effective_schema["properties"]
@@ -286,6 +316,16 @@ class RecordMaker:
                 self._stream.name,
                 ", ".join(new),
             )
+
+
+def _fits(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Tell whether values of one JSON schema are values of another, too."""
+    types = wanted.get("type", found["type"])
+    allowed = {types} if isinstance(types, str) else set(types)
+    given = {found["type"]} if isinstance(found["type"], str) else set(found["type"]) - {"null"}
+    if "number" in allowed:
+        allowed.add("integer")
+    return given <= allowed and wanted.get("format") in {None, found.get("format")}
 
 
 class RecordWriter:

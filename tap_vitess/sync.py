@@ -19,7 +19,15 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import ConnectError, CopyCutError, RetriableError
+from tap_vitess.errors import (
+    ConnectError,
+    CopyCutError,
+    KeyChangedError,
+    RequestError,
+    RetriableError,
+    ShardsGoneError,
+    VitessError,
+)
 from tap_vitess.interleave import interleave
 from tap_vitess.state import COPIED, KeyspaceState, ShardProgress
 from tap_vitess.vstream.client import Client
@@ -84,14 +92,24 @@ class CopyFinished:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A good moment to store `state`; with `now`, it must be stored before what follows."""
+    """The moment to store `state`, before anything that follows."""
 
 
 Event = Rows | CopyFinished | Checkpoint
 Events = Generator[Event, None, None]
 
 
-@dataclass(frozen=True, slots=True)
+class _TableError(Exception):
+    """What ended the copy of one table, and whether the copy starts again."""
+
+    def __init__(self, table: str, error: VitessError, *, again: bool) -> None:
+        super().__init__(table)
+        self.table = table
+        self.error = error
+        self.again = again
+
+
+@dataclass(slots=True)
 class _Copy:
     """A table's copy in this run: the version of its rows, and what is left of it."""
 
@@ -139,6 +157,10 @@ class KeyspaceSync:
         self.versions = {table: state.version(table) for table in self._log_based}
         self._now: Vgtid | None = None
         self._answered = False
+        self._unfollowed: frozenset[str] = frozenset()  # their stream has failed
+        self._uncopied: frozenset[str] = frozenset()  # their copy has failed
+        self._errors: list[VitessError] = []
+        self._full: set[str] = set()  # FULL_TABLE copies that are finished
         self._last_checkpoint = time.monotonic()
 
     @property
@@ -154,27 +176,37 @@ class KeyspaceSync:
     def events(self) -> Events:
         """Run, and yield rows, finished copies and checkpoints.
 
+        A table or group that cannot be brought does not stop the others.
+
         Raises:
-            VitessError: the run cannot go on; `state` still holds.
+            VitessError: the run cannot go on, or the first of what was left behind; `state` still
+                holds.
         """
         yield self._checkpoint()
         if self._log_based:
             yield from self._follow()
-        copied = yield from self._copy_tables()
-        if copied & self._log_based and not self.stopped:
-            yield from self._follow()
+        while (yield from self._copy_tables()) and not self.stopped:
+            yield from self._follow()  # which may tell of tables to copy again
         self._state = self.state.merged()
         yield self._checkpoint()
+        if self._errors:
+            raise self._errors[0]
+
+    def _leave_behind(self, tables: frozenset[str], error: VitessError) -> None:
+        """Go on without some tables; the run ends with the error all the same."""
+        logger.error("%s: %s left behind: %s", self.keyspace, ", ".join(sorted(tables)), error)
+        self._errors.append(error)
 
     # The shared stream
 
     def _ask_position(self) -> Vgtid:
         """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault."""
+        what = f"the position of {self.keyspace}"
         if not self._answered:
-            position = retrying(self._position, self._options.retry)
+            position = retrying(what, self._position, self._options.retry, self._stopping)
             self._answered = True
             return position
-        return retrying(self._ask_again, self._options.retry)
+        return retrying(what, self._ask_again, self._options.retry, self._stopping)
 
     def _ask_again(self) -> Vgtid:
         try:
@@ -185,7 +217,7 @@ class KeyspaceSync:
     def _followed(self) -> list[frozenset[str]]:
         """List the tables of each group that takes part in this run."""
         groups = [frozenset(group.tables) for group in self.state.groups]
-        return [tables for tables in groups if tables <= self._log_based]
+        return [tables for tables in groups if tables <= self._log_based - self._unfollowed]
 
     def _follow(self) -> Events:
         """Bring every group of this run to where the keyspace is now, and make them one."""
@@ -193,7 +225,11 @@ class KeyspaceSync:
         for tables in self._followed():
             if self.stopped:
                 return
-            yield from self._stream(tables, self._now)
+            try:
+                yield from self._stream(tables, self._now)
+            except RequestError as error:
+                self._unfollowed |= tables
+                self._leave_behind(tables, error)
         if not self.stopped:
             self._unite()
         yield self._checkpoint()
@@ -210,6 +246,7 @@ class KeyspaceSync:
             for item in items:
                 if isinstance(item, Boundary):
                     self._moved = tables, item
+                    self._copy_again(item.replaced)
                 else:
                     yield item
             if items and isinstance(items[-1], Rows):
@@ -222,6 +259,14 @@ class KeyspaceSync:
                 feed.stop_at(self._ask_position())
             if not feed.finished and self._stop_here():
                 return
+
+    def _copy_again(self, tables: frozenset[str]) -> None:
+        """Note, with the position behind the DDL, that tables have lost or exchanged their rows."""
+        for table in tables:
+            logger.warning(
+                "%s.%s: truncated, dropped or renamed; copied again", self.keyspace, table
+            )
+            self._state = self.state.recopied(table)
 
     def _unite(self) -> None:
         """Let the groups of this run stand at one position: what all of them contain."""
@@ -240,65 +285,68 @@ class KeyspaceSync:
 
     # Copies
 
-    def _copy_tables(self) -> Generator[Event, None, set[str]]:
-        """Copy what is not copied; return the tables that were finished."""
+    def _copy_tables(self) -> Generator[Event, None, bool]:
+        """Copy what is not copied; tell whether the shared stream has to follow once more."""
+        copied = False
+        restarts = 0
+        while (pending := self._pending()) and not self.stopped:
+            try:
+                yield from self._copy_round(pending)
+            except _TableError as fault:
+                restarts += fault.again
+                self._state = self.state.recopied(fault.table) if fault.again else self.state
+                if not fault.again or restarts > self._options.copy_restarts:
+                    self._uncopied |= {fault.table}
+                    self._leave_behind(frozenset({fault.table}), fault.error)
+                else:
+                    logger.warning("%s; it starts again", fault.error)
+                    self._now = None
+            copied = copied or any(not spec.full_table for spec in pending)
+            if self._log_based and self._pending() and not self.stopped:
+                yield from self._follow()
+        return copied
+
+    def _pending(self) -> list[TableSpec]:
+        """List what is left to copy, those last that hold up the others: they cannot be paused."""
         pending = [
             spec
             for spec in self._specs.values()
-            if spec.full_table or not self.state.is_copied(spec.name)
+            if spec.name not in self._uncopied | self._unfollowed | self._full
+            and not self.state.is_copied(spec.name)
         ]
-        finished: set[str] = set()
-        restarts = 0
-        while pending and not self.stopped:
-            try:
-                finished |= yield from self._copy_round(pending)
-            except CopyCutError as error:
-                restarts += 1
-                if restarts > self._options.copy_restarts:
-                    raise
-                logger.warning("%s; it starts again", error)
-                self._now = None
-            pending = [spec for spec in pending if spec.name not in finished]
-            if pending and not self.stopped and self._log_based:
-                yield from self._follow()
-        return finished
+        return sorted(pending, key=lambda spec: not spec.resumable)
 
-    def _copy_round(self, pending: Sequence[TableSpec]) -> Generator[Event, None, set[str]]:
+    def _copy_round(self, pending: Sequence[TableSpec]) -> Events:
         """Copy until all is done or the shared stream has to be brought forward.
 
-        A copy that cannot be resumed is never paused, so it goes alone and first.
+        A copy that cannot be resumed is never paused, so it goes alone.
         """
-        alone = next((spec for spec in pending if not spec.resumable), None)
-        specs = [alone] if alone else pending
-        until = float("inf") if alone else time.monotonic() + self._options.refresh_seconds
+        specs = [spec for spec in pending if spec.resumable] or pending[:1]
+        until = time.monotonic() + self._options.refresh_seconds
         copies = {spec.name: self._plan(spec) for spec in specs}
         sources = [self._source(copy) for copy in copies.values()]
-        finished: set[str] = set()
         progress = False
         batches = interleave(sources, self._options.copy_parallelism)
         try:
             for table, items in batches:
-                if not copies[table].begun:
-                    copies[table] = self._begin(copies[table])
-                    yield self._checkpoint()
-                yield from self._copy_items(copies[table], items)
-                if not copies[table].unfinished:
-                    finished.add(table)
-                    yield from self._finish(copies[table])
+                copy = copies[table]
+                yield from self._copy_items(copy, items)
+                if not copy.unfinished:
+                    yield from self._finish(copy)
                 elif items and isinstance(items[-1], Rows):
                     continue
                 elif self._is_due():
                     yield self._checkpoint()
                 progress = progress or any(not isinstance(item, Rows) for item in items)
-                if self._stop_here() or (progress and time.monotonic() >= until):
+                pause = progress and specs[0].resumable and time.monotonic() >= until
+                if self._stop_here() or pause:
                     break
         finally:
             batches.close()
-        return finished
 
     def _plan(self, spec: TableSpec) -> _Copy:
         """Resume the copy the state tells of, where that is right; else begin a new one."""
-        shards = self._copy_position().shards
+        shards = self._copy_position(spec.name).shards
         progress = self.state.copies.get(spec.name)
         if spec.resumable and progress is not None and progress.keys() == shards.keys():
             left = {shard: pk for shard, pk in progress.items() if pk is not COPIED}
@@ -307,44 +355,55 @@ class KeyspaceSync:
         version = max(time.time_ns() // 1_000_000, self.versions.get(spec.name, 0) + 1)
         return _Copy(spec, version, dict.fromkeys(shards), begun=False)
 
-    def _copy_position(self) -> Vgtid:
-        """Return the position of the shared stream, which every snapshot must contain."""
+    def _copy_position(self, table: str) -> Vgtid:
+        """Return the position a table's snapshots must contain: that of its stream."""
         followed = self._followed()
-        if followed:
-            return self.state.position_of(followed[0])
+        own = [tables for tables in followed if table in tables] or followed
+        if own:
+            return self.state.position_of(own[0])
         if self._now is None:
             self._now = self._ask_position()
         return self._now
 
     def _source(self, copy: _Copy) -> Callable[[], Iterator[tuple[str, Sequence[CopyItem]]]]:
-        floor = None if copy.spec.full_table else self._copy_position()
+        spec = copy.spec
         feed = TableCopy(
-            copy.spec.name,
+            spec.name,
             copy.unfinished,
-            floor,
+            None if spec.full_table else self._copy_position(spec.name),
             self._options.request,
             keyspace=self.keyspace,
-            resumable=copy.spec.resumable,
+            resumable=spec.resumable,
         )
 
         def batches() -> Iterator[tuple[str, Sequence[CopyItem]]]:
-            if feed.finished:
-                yield copy.spec.name, ()
-            for items in read(self._client, feed, self._options.retry):
-                yield copy.spec.name, items
+            try:
+                if feed.finished:
+                    yield spec.name, ()
+                for items in read(self._client, feed, self._options.retry):
+                    yield spec.name, items
+            except (CopyCutError, KeyChangedError, ShardsGoneError) as error:
+                raise _TableError(spec.name, error, again=True) from None
+            except RequestError as error:
+                raise _TableError(spec.name, error, again=False) from None
 
         return batches
 
-    def _begin(self, copy: _Copy) -> _Copy:
-        logger.info("%s.%s: the copy begins", self.keyspace, copy.spec.name)
+    def _begin(self, copy: _Copy) -> Events:
+        """Let the table join the shared stream, and say so before its first row."""
         name = copy.spec.name
+        logger.info("%s.%s: the copy begins", self.keyspace, name)
+        copy.begun = True
         self.versions[name] = copy.version
         if not copy.spec.full_table:
-            position = self._copy_position()
-            self._state = self.state.joined(name, copy.version, position, copy.unfinished)
-        return _Copy(copy.spec, copy.version, copy.unfinished, begun=True)
+            position = self._copy_position(name)
+            among = self._log_based - self._unfollowed
+            self._state = self.state.joined(name, copy.version, position, copy.unfinished, among)
+        yield self._checkpoint()
 
     def _copy_items(self, copy: _Copy, items: Sequence[CopyItem]) -> Events:
+        if not copy.begun:
+            yield from self._begin(copy)
         for item in items:
             if isinstance(item, Rows):
                 yield item
@@ -356,9 +415,12 @@ class KeyspaceSync:
                 self._state = self.state.progressed(copy.spec.name, item.shard, progress)
 
     def _finish(self, copy: _Copy) -> Events:
-        logger.info("%s.%s: the copy is finished", self.keyspace, copy.spec.name)
-        yield CopyFinished(copy.spec.name, copy.version)
-        self._state = self.state.copied(copy.spec.name)
+        name = copy.spec.name
+        logger.info("%s.%s: the copy is finished", self.keyspace, name)
+        yield CopyFinished(name, copy.version)
+        if copy.spec.full_table:
+            self._full.add(name)
+        self._state = self.state.copied(name)
         yield self._checkpoint()
 
     # Pace

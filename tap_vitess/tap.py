@@ -30,11 +30,12 @@ from singer_sdk.metrics import Counter
 from singer_sdk.singerlib import StateMessage
 
 from tap_vitess import discovery
-from tap_vitess.config import SETTINGS_SCHEMA, Config
-from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
+from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
+from tap_vitess.errors import CatalogError, ConfigError, StateError, TargetClosedError, VitessError
 from tap_vitess.output import BufferedWriter
 from tap_vitess.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.streams import (
+    AUTOMATIC,
     FULL_TABLE,
     Record,
     RecordMaker,
@@ -85,6 +86,7 @@ class TapVitess(Tap):
         self._settings: Config | None = None
         self._signal: int | None = None
         self._syncing = False
+        _check_secrets(kwargs.get("config"))
         _check_state_file(kwargs.get("state"))
         super().__init__(**kwargs)
 
@@ -131,12 +133,18 @@ class TapVitess(Tap):
         names: dict[str, discovery.Table] = {}
         for table in tables:
             name = stream_name(table.keyspace, table.name)
-            if other := names.setdefault(name, table) if name in names else None:
+            if other := names.get(name):
                 raise CatalogError(
                     f"{table.keyspace}.{table.name} and {other.keyspace}.{other.name} would both "
                     f"be the stream {name}: leave one out by the setting exclude_tables"
                 )
             names[name] = table
+            if taken := AUTOMATIC & {column.name for column in table.columns}:
+                raise CatalogError(
+                    f"{table.keyspace}.{table.name} has a column {', '.join(sorted(taken))}, which "
+                    "is the name of a column of the tap's own: leave the table out by the setting "
+                    "exclude_tables"
+                )
             if not table.key:
                 logger.warning(
                     "%s.%s has no primary key and no NOT NULL unique key: its rows cannot be "
@@ -166,13 +174,12 @@ class TapVitess(Tap):
             return self._signal is not None or time.monotonic() >= deadline
 
         self._syncing = True
+        errors: list[VitessError] = []
         with contextlib.ExitStack() as stack:
             stack.callback(self._writer.flush)
-            counters = {
-                stream.name: stack.enter_context(stream.get_record_counter())
-                for stream in selected
-                if stack.enter_context(stream.get_sync_timer())
-            }
+            for stream in selected:
+                stack.enter_context(stream.get_sync_timer())
+            counters = {s.name: stack.enter_context(s.get_record_counter()) for s in selected}
             client = stack.enter_context(vstream_client.connect(self.settings))
             for keyspace, state in states.items():
                 streams = [stream for stream in selected if stream.keyspace == keyspace]
@@ -184,11 +191,18 @@ class TapVitess(Tap):
                     self._options(),
                     stopping,
                 )
-                self._write_keyspace(run, streams, counters)
-                if run.stopped:
+                try:
+                    self._write_keyspace(run, streams, counters)
+                except TargetClosedError:
+                    raise
+                except VitessError as error:
+                    # The other keyspaces shall not grow old for it.
+                    logger.error("%s: %s", keyspace, error)  # noqa: TRY400
+                    errors.append(error)
+                if run.stopped or stopping():
                     break
             self._write_last_state()
-            self._end(stopped=stopping())
+            self._end(stopped=run.stopped, errors=errors)
 
     def _write_keyspace(
         self, run: KeyspaceSync, streams: Sequence[VitessStream], counters: dict[str, Counter]
@@ -214,7 +228,6 @@ class TapVitess(Tap):
             raise
         except VitessError:
             self._write_state(run.state, sequence)
-            self._write_last_state()
             raise
 
     def _start(
@@ -242,10 +255,12 @@ class TapVitess(Tap):
         if not self._writer.ends_with_state:
             self._writer.write_message(StateMessage(self.state))
 
-    def _end(self, *, stopped: bool) -> None:
+    def _end(self, *, stopped: bool, errors: Sequence[VitessError]) -> None:
         if self._signal is not None:
             logger.warning("ended by signal %d; the next run goes on from here", self._signal)
             raise SystemExit(128 + self._signal)
+        if errors:
+            raise errors[0]
         if stopped:
             logger.warning(
                 "ended after max_run_seconds (%g); the next run goes on from here",
@@ -294,6 +309,20 @@ class TapVitess(Tap):
         if not self._syncing or self._signal is not None:
             raise SystemExit(128 + signum)
         self._signal = signum
+
+
+def _check_secrets(config: object) -> None:
+    """Refuse secrets of a wrong type before the SDK does, which would quote them."""
+    for name, schema in SETTINGS.items():
+        value = config.get(name) if isinstance(config, dict) else None
+        if schema.get("secret") and value is not None:
+            values = [value] if schema["type"] == "string" else _values_of(value)
+            if not all(isinstance(text, str) for text in values):
+                raise ConfigError(f"setting {name}: {schema['type']} of text is expected")
+
+
+def _values_of(value: object) -> list[object]:
+    return list(value.values()) if isinstance(value, dict) else [None]
 
 
 def _check_state_file(state: object) -> None:

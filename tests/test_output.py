@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -72,3 +75,29 @@ def test_a_closed_pipe_is_an_error_of_ours() -> None:
         with pytest.raises(TargetClosedError):
             writer.flush()
         writer.flush()
+
+
+def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
+    """A raw file answers None where nothing could be written; nothing is lost."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    data = b"x" * 300_000 + b"\n"
+    found: list[bytes] = []
+
+    def read() -> None:
+        with os.fdopen(reading, "rb") as file:
+            found.append(file.read())
+
+    reader = threading.Timer(0.3, read)
+    reader.start()
+    stdout = sys.stdout
+    with io.TextIOWrapper(io.FileIO(writing, "wb"), write_through=True) as raw:
+        sys.stdout = raw
+        try:
+            writer = BufferedWriter()
+            writer.write_line(data)
+            writer.flush()
+        finally:
+            sys.stdout = stdout
+    reader.join()
+    assert found == [data]

@@ -81,21 +81,39 @@ def test_left_out_tables_keep_their_position() -> None:
 
 def test_a_copy_from_begin_to_end() -> None:
     """A table is in the stream from the first row on, and copied only at the end."""
-    state = KeyspaceState(KEYSPACE).joined("a", 7, at(1, 1), ["-80", "80-"])
+    state = KeyspaceState(KEYSPACE).joined("a", 7, at(1, 1), ["-80", "80-"], frozenset("a"))
     assert state.group_of("a") == Group(at(1, 1), {"a": 7})
     assert not state.is_copied("a")
     state = state.progressed("a", "-80", lastpk("a", "9").lastpk).progressed("a", "80-", COPIED)
     assert state.copies["a"]["80-"] is COPIED
     assert state.copied("a").is_copied("a")
-    again = state.joined("a", 8, at(2, 2), ["-80", "80-"])
+    again = state.joined("a", 8, at(2, 2), ["-80", "80-"], frozenset("a"))
     assert again.groups == (Group(at(2, 2), {"a": 8}),)
     assert again.copies["a"] == {"-80": None, "80-": None}
     assert again.without("a") == KeyspaceState(KEYSPACE)
 
 
+def test_a_table_joins_no_group_that_is_left_out() -> None:
+    """It would not be streamed in this run; rendered, the groups of one position are one."""
+    state = KeyspaceState(KEYSPACE, (Group(at(1, 1), {"a": 1}),))
+    joined = state.joined("b", 2, at(1, 1), ["-80", "80-"], frozenset("b"))
+    assert joined.position_of(frozenset("a")) == joined.position_of(frozenset("b"))
+    assert len(joined.render()["groups"]) == 1
+
+
+def test_a_new_copy_counts_nothing_of_the_old() -> None:
+    """A table that was truncated is followed on, and no longer copied."""
+    state = KeyspaceState(KEYSPACE, (Group(at(1, 1), {"a": 1}),))
+    again = state.recopied("a")
+    assert not again.is_copied("a")
+    assert again.copies == {"a": {}}
+    assert parse(KEYSPACE, again.render()) == again
+    assert state.recopied("unknown") == state
+
+
 GOOD: dict[str, Any] = (
     KeyspaceState(KEYSPACE, seq=1)
-    .joined("a", 7, at(1, 1), ["-80"])
+    .joined("a", 7, at(1, 1), ["-80"], frozenset("a"))
     .progressed("a", "-80", lastpk("a", "9").lastpk)
     .render()
 )

@@ -8,7 +8,9 @@ so we ping every 30 s. No compression: VTGate knows only snappy, gRPC for Python
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,9 +21,11 @@ from tap_vitess.config import Config, Tls
 from tap_vitess.errors import (
     AuthError,
     ConnectError,
+    KeyChangedError,
     PositionLostError,
     RequestError,
     RetriableError,
+    ShardsGoneError,
     VitessError,
 )
 
@@ -41,19 +45,58 @@ class Client:
         )
 
     @contextmanager
-    def stream(self, request: vtgate.VStreamRequest) -> Iterator[Iterator[vtgate.VStreamResponse]]:
+    def stream(
+        self, request: vtgate.VStreamRequest, *, silence: float = 60.0
+    ) -> Iterator[Iterator[vtgate.VStreamResponse]]:
         """Open a VStream; the call is cancelled when the block is left.
+
+        Args:
+            request: what to ask for, heartbeats included.
+            silence: seconds without any response after which the call is given up. Pings do not
+                tell: a proxy, or a VTGate that is stuck, answers them.
 
         Raises:
             VitessError: what the server or the network said, translated by `explain`.
         """
         call = self._call(request, metadata=self._metadata)
+        responses = _Responses(iter(call), call.cancel, silence)
         try:
-            yield call
+            yield responses
         except grpc.RpcError as error:
-            raise explain(error) from error
+            # The cause holds what VTGate said in full, values of rows included.
+            raise explain(error) from None
         finally:
+            responses.left.set()
             call.cancel()
+
+
+class _Responses(Iterator[vtgate.VStreamResponse]):
+    """The responses of a call, which is cancelled when none come for too long."""
+
+    def __init__(
+        self,
+        responses: Iterator[vtgate.VStreamResponse],
+        cancel: Callable[[], object],
+        silence: float,
+    ) -> None:
+        self._responses = responses
+        self._cancel = cancel
+        self._silence = silence
+        self._since = float("inf")  # while the reader is busy, the server is not silent
+        self.left = threading.Event()
+        threading.Thread(target=self._watch, name="vstream-watch", daemon=True).start()
+
+    def __next__(self) -> vtgate.VStreamResponse:
+        self._since = time.monotonic()
+        try:
+            return next(self._responses)
+        finally:
+            self._since = float("inf")
+
+    def _watch(self) -> None:
+        while not self.left.wait(self._silence / 10):
+            if time.monotonic() - self._since > self._silence:
+                self._cancel()
 
 
 @contextmanager
@@ -135,11 +178,18 @@ _CASES: tuple[tuple[grpc.StatusCode | None, str, type[VitessError], str], ...] =
     ),
     (
         None,
-        r"shard provided in VGTID",
-        PositionLostError,
+        r"shard provided in VGTID|not all journaling participants",
+        ShardsGoneError,
         "the bookmark names shards that no longer exist; run without state to copy the "
         "keyspace again, and keep old shards until a run has passed the reshard",
     ),
+    (
+        None,
+        r"cannot build a row streamer plan .* lastpk",
+        KeyChangedError,
+        "the table's key was altered while it was copied",
+    ),
+    (None, r"RST_STREAM|stream terminated", RetriableError, "the connection was cut"),
     (
         None,
         r"GTIDSet Mismatch",
@@ -205,6 +255,22 @@ def explain(error: grpc.RpcError) -> VitessError:
     raise AssertionError("the last case matches everything")
 
 
+# VTGate quotes the request (with a lastpk: a key's values), the query, and what MySQL stumbled on.
+_VALUES = (
+    (
+        re.compile(r"^error starting stream from shard GTID .*?(?=(persistent )?error in vstream)"),
+        "",
+    ),
+    (re.compile(r" during query: .*"), ""),
+    (re.compile(r"near '.*'"), "near '…'"),
+    (re.compile(r'\b([A-Z0-9]+)\("(\\.|[^"\\])*"\)'), r"\1(…)"),
+    (re.compile(r'\bvalues:"(\\.|[^"\\])*"'), "values:…"),
+)
+
+
 def _shorten(details: str, limit: int = 600) -> str:
+    """Make one short line of it, without values of rows."""
     text = " ".join(details.split())
+    for pattern, instead in _VALUES:
+        text = pattern.sub(instead, text)
     return text if len(text) <= limit else text[:limit] + "…"

@@ -19,6 +19,7 @@ that arrive in one response with their COMMIT get its time, and others keep thei
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -36,6 +37,7 @@ from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
+SILENT = 3  # heartbeats in a row
 PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL unique key
 
 
@@ -71,10 +73,14 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """All rows before it form whole transactions; `vgtid` is the position after them."""
+    """All rows before it form whole transactions; `vgtid` is the position after them.
+
+    replaced: tables whose rows a DDL has taken away or exchanged, without a row event.
+    """
 
     shard: str
     vgtid: binlogdata.VGtid
+    replaced: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +159,8 @@ class ChangeStream(_Decoded):
         self._open: set[str] = set()
         self.stop = stop
         self._behind = set(position.behind(stop))
+        self._unplaced: set[str] = set()
+        self._silent = 0
 
     @property
     def name(self) -> str:
@@ -181,8 +189,13 @@ class ChangeStream(_Decoded):
 
     @property
     def finished(self) -> bool:
-        """Whether every shard of the position contains the stop position."""
-        return not self._behind and not self.unknown_shards
+        """Whether every shard of the position contains the stop position.
+
+        A transaction that ends with a Query COMMIT (MyISAM, injected GTIDs) has no VGTID: a shard
+        that sent one and is silent since has nothing more, and its position stays before it.
+        """
+        behind = self._behind - self._unplaced if self._silent >= SILENT else self._behind
+        return not behind and not self.unknown_shards
 
     def stop_at(self, stop: Vgtid) -> None:
         """Set another stop position, after a reshard."""
@@ -193,6 +206,7 @@ class ChangeStream(_Decoded):
         """Ask for what follows the last boundary; forgets what came after it."""
         self._pending = None
         self._open.clear()
+        self._unplaced.clear()
         self._fields.clear()
         return stream_request(self.tables, self.position, self._options)
 
@@ -204,7 +218,10 @@ class ChangeStream(_Decoded):
         """
         items: list[ChangeItem] = []
         uncommitted: list[Rows] = []
+        self._silent += 1
         for event in events:
+            if event.type != binlogdata.HEARTBEAT:
+                self._silent = 0
             match event.type:
                 case binlogdata.ROW if not event.row_event.is_internal_table:
                     uncommitted.append(self._changed(event))
@@ -218,7 +235,7 @@ class ChangeStream(_Decoded):
                 case binlogdata.COMMIT | binlogdata.DDL | binlogdata.OTHER:
                     _set_commit_time(uncommitted, event.timestamp)
                     uncommitted.clear()
-                    items += self._boundary(event.shard)
+                    items += self._boundary(event)
                     if self.finished:
                         break
                 case binlogdata.COPY_COMPLETED:
@@ -231,11 +248,14 @@ class ChangeStream(_Decoded):
             raise ProtocolError(f"{self.name}: VTGate sent copied rows of {rows.fields.table}")
         return rows
 
-    def _boundary(self, shard: str) -> list[Boundary]:
+    def _boundary(self, event: binlogdata.VEvent) -> list[Boundary]:
         """End a shard's transaction; there is no boundary while another shard's is open."""
+        shard = event.shard
         self._open.discard(shard)
         if self._pending is None:
+            self._unplaced.add(shard)
             return []
+        self._unplaced.discard(shard)
         self._open &= {entry.shard for entry in self._pending.shard_gtids}
         if self._open:
             return []
@@ -247,6 +267,9 @@ class ChangeStream(_Decoded):
             self._moved(shard)
         else:
             self._behind = set(self.position.behind(self.stop))
+        if event.type == binlogdata.DDL:
+            replaced = replaced_tables(event.statement, self.tables)
+            return [Boundary(shard, self._vgtid, replaced)]
         return [Boundary(shard, self._vgtid)]
 
     def _moved(self, shard: str) -> None:
@@ -294,6 +317,7 @@ class TableCopy(_Decoded):
         self._floor = floor
         self._resumable = resumable
         self._given = False
+        self._keyless = False
         self._unfinished = dict(progress)
         self._lastpk: dict[str, query.QueryResult] = {}
         self._snapshots: dict[str, str] = {}
@@ -319,8 +343,7 @@ class TableCopy(_Decoded):
         Raises:
             CopyCutError: rows have been given out, and the copy cannot be resumed.
         """
-        if self._given and not self._resumable:
-            raise self._cut()
+        self._check_resumable()
         self._lastpk.clear()
         self._snapshots.clear()
         self._fields.clear()
@@ -362,9 +385,20 @@ class TableCopy(_Decoded):
 
     def _leg(self, event: binlogdata.VEvent) -> None:
         """Begin a leg of the copy: a second one on a shard means that VTGate has resumed."""
-        if (self.table, event.shard) in self._fields and self._given and not self._resumable:
-            raise self._cut()
+        if (self.table, event.shard) in self._fields:
+            self._check_resumable()
         self._learn(event, copying=True)
+        fields = self._fields.get((self.table, event.shard))
+        lastpk = self._unfinished[event.shard]
+        if fields is None:
+            return
+        self._keyless = self._keyless or not fields.keyed
+        if lastpk is not None and not _fits(lastpk, fields):
+            raise self._cut("its key was altered")
+
+    def _check_resumable(self) -> None:
+        if self._given and (self._keyless or not self._resumable):
+            raise self._cut("it cannot be resumed")
 
     def _copied(self, event: binlogdata.VEvent, merged: Rows | None, items: list[CopyItem]) -> Rows:
         """Add a row to the rows before it: VTGate sends a ROW event for each copied row."""
@@ -405,9 +439,13 @@ class TableCopy(_Decoded):
         lastpk = self._lastpk.pop(shard, None)
         if lastpk is None:
             return None
-        fields = self._fields.get((self.table, shard))
-        if fields is None or not fields.keyed:
+        if self._keyless:
             return None
+        before = self._unfinished[shard]
+        if before is not None and [f.name for f in before.fields] != [
+            f.name for f in lastpk.fields
+        ]:
+            raise self._cut("its key was altered")
         self._unfinished[shard] = lastpk
         return CopyProgress(self.table, shard, lastpk)
 
@@ -418,8 +456,44 @@ class TableCopy(_Decoded):
         }:
             raise self._resharded()
 
-    def _cut(self) -> CopyCutError:
-        return CopyCutError(f"{self.name} was cut, and cannot be resumed")
+    def _cut(self, why: str) -> CopyCutError:
+        return CopyCutError(f"{self.name} was cut: {why}")
 
     def _resharded(self) -> ReshardedError:
         return ReshardedError(f"{self.name}: the keyspace was resharded in mid-copy")
+
+
+def _fits(lastpk: query.QueryResult, fields: Fields) -> bool:
+    """Tell whether a lastpk is still of the table's key: its columns, types and charsets.
+
+    MySQL goes on behind whatever it is given, in the order of today's key. Where Vitess takes
+    another unique key than the one MySQL flags, this says no: rather copied twice than cut short.
+    """
+    columns = {field.name: (field.type, field.charset) for field in fields.fields}
+    key = {field.name for field in fields.fields if field.flags & PRI_KEY_FLAG}
+    names = {field.name for field in lastpk.fields}
+    same = all(columns.get(f.name) == (f.type, f.charset) for f in lastpk.fields)
+    return same and names == key
+
+
+_REPLACES = re.compile(
+    r"\s*(truncate|drop\s+table|rename\s+table)\b"
+    r"|\s*alter\s+table\b.*\b(rename(?!\s+(column|index|key)\b)"
+    r"|(drop|truncate|exchange|discard|import)\s+(partition|tablespace))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_IDENTIFIER = re.compile(r"`((?:[^`]|``)+)`|([\w$]+)")
+# Vitess' online schema changes end by exchanging a table for a copy of it: the same rows.
+_CUT_OVER = re.compile(r"_vt_|_vrepl\b|_gho\b|_ghc\b|_del\b", re.IGNORECASE)
+
+
+def replaced_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
+    """Name the tables whose rows a DDL statement takes away or exchanges.
+
+    TRUNCATE, DROP, RENAME and partition changes come as a DDL event alone, without row events
+    (facts, 3.2). Rather one table too many than one too few: it is copied again.
+    """
+    if not _REPLACES.match(statement) or _CUT_OVER.search(statement):
+        return frozenset()
+    names = {quoted.replace("``", "`") or bare for quoted, bare in _IDENTIFIER.findall(statement)}
+    return tables & names

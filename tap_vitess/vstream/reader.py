@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import backoff
+from backoff.types import ContextDetails
 
 from tap_vitess.errors import RetriableError
 from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.protocol import Feed, Rows
 
 logger = logging.getLogger(__name__)
+
+_TELL_SECONDS = 60
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,76 +33,103 @@ Result = TypeVar("Result")
 class RetryOptions:
     """How long to go on without progress, in seconds.
 
-    budget: from the first fault to giving up. longest_wait: between two attempts.
-    stall: without anything but heartbeats.
+    budget: from the first fault to giving up. longest_wait: between two attempts. stall: how
+    long a stream may bring nothing but heartbeats; VTGate holds back a transaction until it has
+    all of it, and a copy until its first row is sorted, so minutes are legitimate. silence:
+    without even a heartbeat.
     """
 
-    budget: float = 120.0
+    budget: float = 300.0
     longest_wait: float = 10.0
-    stall: float = 120.0
+    stall: float = 600.0
+    silence: float = 60.0
 
 
-def retrying(call: Callable[[], Result], retry: RetryOptions) -> Result:
+def retrying(
+    what: str, call: Callable[[], Result], retry: RetryOptions, stopping: Callable[[], bool]
+) -> Result:
     """Call until there is an answer; passing faults are retried within the budget.
 
     Raises:
-        VitessError: what cannot be retried, or the last fault when the budget is used up.
+        VitessError: what cannot be retried, or the last fault when the budget is used up or
+            `stopping` tells to end.
     """
-    wrapped = backoff.on_exception(
-        backoff.expo,
+    for attempt in _attempts(what, retry, stopping):
+        with attempt:
+            return call()
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _attempts(
+    what: str, retry: RetryOptions, stopping: Callable[[], bool] = lambda: False
+) -> Iterator[backoff.Attempt]:
+    def tell(details: ContextDetails) -> None:
+        logger.warning(
+            "%s: %s; trying again in %.1f s", what, details["exception"], details["wait"]
+        )
+
+    return backoff.retry_context(
         RetriableError,
+        backoff.expo,
         max_time=retry.budget,
         max_value=retry.longest_wait,
-        logger=logger,
-        backoff_log_level=logging.WARNING,
-    )(call)
-    return wrapped()
+        giveup=lambda _: stopping(),
+        on_backoff=tell,
+        logger=None,
+    )
 
 
 def read(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Sequence[Item]]:
-    """Yield the items of each response until the feed is finished; empty ones are heartbeats.
+    """Yield the items of each response until the feed is finished.
+
+    Empty sequences are heartbeats and faults: a turn for the caller, who may leave.
 
     Raises:
         VitessError: what cannot be retried, or the last fault when the budget is used up.
     """
     while not feed.finished:
-        for attempt in backoff.retry_context(
-            RetriableError,
-            backoff.expo,
-            max_time=retry.budget,
-            max_value=retry.longest_wait,
-            logger=logger,
-            backoff_log_level=logging.WARNING,
-        ):
-            with attempt:
-                yield from _attempt(client, feed, retry)
+        try:
+            yield from _call(client, feed, retry)
+        except RetriableError as error:
+            logger.warning("%s is opened again: %s", feed.name, error)
+            yield ()
+            yield from _retry(client, feed, retry)
 
 
-def _attempt(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Sequence[Item]]:
-    """Read one call to its end; a fault after progress ends it without an error."""
-    progress = False
-    try:
-        for items in _responses(client, feed, retry):
-            progress = progress or any(not isinstance(item, Rows) for item in items)
-            yield items
-    except RetriableError as error:
-        if not progress:
-            raise
-        logger.warning("%s is opened again: %s", feed.name, error)
+def _retry(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Sequence[Item]]:
+    """Open the call again until it makes progress; what ends it then is a first fault anew."""
+    for attempt in _attempts(feed.name, retry):
+        yield ()
+        with attempt:
+            progress = False
+            try:
+                for items in _call(client, feed, retry):
+                    progress = progress or any(not isinstance(item, Rows) for item in items)
+                    yield items
+            except RetriableError as error:
+                if not progress:
+                    raise
+                logger.warning("%s is opened again: %s", feed.name, error)
 
 
-def _responses(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Sequence[Item]]:
-    with client.stream(feed.request()) as responses:
-        last = time.monotonic()
+def _call(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Sequence[Item]]:
+    """Read one call; it ends by the feed being finished, or by an error."""
+    with client.stream(feed.request(), silence=retry.silence) as responses:
+        last = told = time.monotonic()
         for response in responses:
             items = feed.feed(response.events)
             now = time.monotonic()
             if items:
-                last = now
+                last = told = now
             elif now - last > retry.stall:
                 raise RetriableError(
                     f"{feed.name} brought nothing but heartbeats for {retry.stall:g} s; "
                     f"{feed.waits_for}"
+                )
+            elif now - told > _TELL_SECONDS:
+                told = now
+                logger.warning(
+                    "%s: heartbeats only for %d s; %s", feed.name, now - last, feed.waits_for
                 )
             yield items
             if feed.finished:

@@ -17,9 +17,6 @@ from tap_vitess.vstream.charsets import charset_of
 from tap_vitess.vstream.protocol import Fields
 from tap_vitess.vstream.values import Convert, value_type
 
-# What a FIELD event calls a column whose table has been altered since: the name is lost.
-_LOST_NAME = "@1"
-
 
 class RowDecoder:
     """Turns the rows of one FIELD event into dicts of JSON values, wanted columns only."""
@@ -32,7 +29,9 @@ class RowDecoder:
         """
         self.where = f"{keyspace}.{fields.table} on shard {fields.shard}"
         self._names = [field.name for field in fields.fields]
-        if _LOST_NAME in self._names:
+        # What a FIELD event calls the columns of a table that has been altered since.
+        lost = [f"@{i}" for i in range(1, len(self._names) + 1)]
+        if not fields.copying and self._names == lost:
             raise RequestError(
                 f"{self.where}: the table was altered after the bookmark, and Vitess no longer "
                 "knows the columns of the old changes; run without state to copy it again"

@@ -24,12 +24,6 @@ class Vgtid:
     keyspace: str
     shards: Mapping[str, GtidSet]
 
-    def contains(self, other: Vgtid) -> bool:
-        """Tell whether this position lists the same shards and none of them is behind."""
-        return self.shards.keys() == other.shards.keys() and all(
-            self.shards[shard].contains(gtids) for shard, gtids in other.shards.items()
-        )
-
     def behind(self, other: Vgtid) -> list[str]:
         """Name the shards that are missing here or not as far as in `other`."""
         return sorted(

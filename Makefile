@@ -1,0 +1,41 @@
+# Everything a developer calls. Needs git, make and Python 3.11 or later; what else it needs
+# comes from PyPI into .uv/, .venv/ and .demo/.
+
+PYTHON ?= python3
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
+BIN := .venv/bin
+# For scripts/generate-protos, which calls uv.
+export PATH := $(CURDIR)/.uv/bin:$(PATH)
+
+.PHONY: help install test check demo clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 10
+
+install: $(filter .uv/bin/uv,$(UV)) ## the locked packages and tap-vitess itself, into .venv/
+	$(UV) sync --locked --quiet
+
+.uv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or later is needed; name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.*'
+
+test: install check ## check, then all tests; those against a real Vitess when there is one
+	$(BIN)/pytest
+
+check: install ## lint, format, types, and whether generated files are current
+	$(BIN)/ruff check . scripts/demo scripts/generate-docs
+	$(BIN)/ruff format --check . scripts/demo scripts/generate-docs
+	$(BIN)/mypy
+	$(BIN)/mypy --scripts-are-modules scripts/demo scripts/generate-docs
+	scripts/generate-protos --check
+	$(BIN)/python scripts/generate-docs --check
+
+demo: install ## copy and follow a simulated Vitess into target-jsonl (about half a minute)
+	$(BIN)/python scripts/demo
+
+clean: ## remove all that the other targets made
+	rm -rf .uv .venv .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Tests against a real Vitess: what no simulation can promise. See conftest.py for how they run."""

@@ -1,0 +1,80 @@
+"""Reshards and killed processes of the cluster lose nothing and double nothing in the target."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from cluster.launcher import Cluster
+from cluster.runs import Kill, Pipeline
+from cluster.source import Address, Source
+from cluster.writers import Tables, Writer
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+
+KEYSPACE = "tapreshard"
+
+
+@pytest.fixture(scope="module")
+def keyspace(_cluster: Cluster | None) -> str:
+    """Return a keyspace whose shards the tests may change."""
+    if _cluster is None:
+        pytest.skip("needs a cluster of its own")
+    _cluster.keyspace(KEYSPACE, "-80", "80-")
+    return KEYSPACE
+
+
+@pytest.fixture
+def source(keyspace: str, address: Address, prefix: str) -> Iterator[Source]:
+    """Return a connection into that keyspace."""
+    with closing(Source(replace(address, keyspace=keyspace), prefix)) as opened:
+        yield opened
+
+
+def _finish(cluster: Cluster, pipe: Pipeline, tables: Tables) -> None:
+    outcome = pipe.complete()
+    cluster.wait_served(KEYSPACE)
+    print(f"last run: {outcome.seconds:.1f} s")
+    for table, key in tables:
+        pipe.check(table, key)
+
+
+def test_reshard_between_runs(
+    own_cluster: Cluster, source: Source, pipeline: Callable[..., Pipeline], seed: int
+) -> None:
+    """-80 becomes -40 and 40-80 between two runs, under writers; nothing is copied again."""
+    tables = Tables(source, 4000, random.Random(seed))
+    pipe = pipeline()
+    pipe.complete()
+    with Writer(source, tables, seed) as writer:
+        own_cluster.reshard(KEYSPACE, "-80", "-40", "40-80")
+    print(f"transactions: {dict(writer.done)}")
+    _finish(own_cluster, pipe, tables)
+    assert '"-40"' in pipe.meta("state").replace("\\", "")
+    assert int(pipe.meta("records")) < 4000, "it was copied again"
+
+
+def test_reshard_in_mid_copy(
+    own_cluster: Cluster, source: Source, pipeline: Callable[..., Pipeline], seed: int
+) -> None:
+    """80- becomes 80-c0 and c0- while a copy is made bit by bit, by runs that are cut."""
+    rng = random.Random(seed)
+    tables = Tables(source, 40_000, rng)
+    pipe = pipeline(checkpoint_seconds=0.1, copy_parallelism=2)
+    with Writer(source, tables, seed) as writer, ThreadPoolExecutor(1) as pool:
+        reshard = pool.submit(own_cluster.reshard, KEYSPACE, "80-", "80-c0", "c0-")
+        codes = []
+        while not reshard.done():
+            signum = rng.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGKILL])
+            codes.append(pipe.run(kill=Kill(line=300, signum=signum)).tap)
+        reshard.result()
+        assert not pipe.is_copied(), f"the copy was over before the reshard: {codes}"
+    print(f"runs: {codes}; transactions: {dict(writer.done)}")
+    assert set(codes) <= {128 + signal.SIGTERM, -signal.SIGKILL}, codes
+    _finish(own_cluster, pipe, tables)
