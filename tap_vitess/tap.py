@@ -357,7 +357,3 @@ def main(tap: type[TapVitess] = TapVitess) -> None:
             # What Python holds back for stdout must not raise once more at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -56,7 +56,7 @@ def credentials(sandbox: Sandbox, **more: Any) -> dict[str, Any]:
 
 
 def command(arguments: Sequence[str], *, impatient: bool = False) -> list[str]:
-    start = ["-c", IMPATIENT] if impatient else ["-m", "tap_vitess.tap"]
+    start = ["-c", IMPATIENT] if impatient else ["-m", "tap_vitess"]
     return [sys.executable, "-W", "error", *start, *arguments]
 
 
@@ -241,6 +241,23 @@ def test_signals_end_the_run_at_a_boundary(
         assert done.returncode == 0, done.stderr
         records = [json.loads(line) for line in (*lines, *done.stdout.splitlines())]
         assert {r["record"]["id"] for r in records if r["type"] == "RECORD"} == set(range(20_000))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("seconds", [0.4, 0.8, 1.2])
+def test_signals_while_the_tap_starts(
+    sandbox: Sandbox, tmp_path: Path, number: signal.Signals, seconds: float
+) -> None:
+    """The exit code is 128 + signal from the first line of ours on, or the run is over."""
+    config = write(tmp_path / "c.json", credentials(sandbox))
+    with subprocess.Popen(
+        command(["--config", config]), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        time.sleep(seconds)
+        running.send_signal(number)
+        _, errors = running.communicate(timeout=SECONDS)
+    assert running.returncode in {0, 128 + number}, errors.decode()
+    assert b"Traceback" not in errors
 
 
 def wait_for(path: Path, words: bytes) -> None:
