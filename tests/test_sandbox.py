@@ -38,6 +38,7 @@ from tap_vitess._proto.vtgate_pb2 import TabletType, VStreamRequest, VStreamResp
 from tap_vitess.sandbox import Cluster, Column, Fault, Faults, Options, Sandbox, Table, Tls, serve
 from tap_vitess.sandbox.cluster import keyspace_id
 from tap_vitess.sandbox.events import unpack
+from tap_vitess.sandbox.sample import sample_cluster
 from tap_vitess.sandbox.schema import Row
 from tap_vitess.sandbox.vstream import VStream
 
@@ -1337,3 +1338,14 @@ def test_command_line(tmp_path: Path) -> None:
     assert (process.returncode, err) == (0, b"")
     assert str(mysql_port).encode() in out
     assert not ready.exists()
+
+
+def test_binary_columns_come_as_bytes() -> None:
+    """PyMySQL would take them for text, and fail."""
+    with serve(sample_cluster(rows=5)) as sandbox:
+        connection = pymysql.connect(
+            host=sandbox.host, port=sandbox.mysql_port, user="any", database="shop"
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute("select token from order_items where token is not null")
+            assert all(isinstance(token, bytes) for (token,) in cursor.fetchall())

@@ -25,6 +25,7 @@ from mysql_mimic.auth import (
     SimpleIdentityProvider,
     User,
 )
+from mysql_mimic.charset import CharacterSet
 from mysql_mimic.connection import Connection
 from mysql_mimic.control import LocalControl
 from mysql_mimic.errors import ErrorCode, MysqlError
@@ -232,7 +233,9 @@ def _result(names: Sequence[str], rows: _Rows) -> ResultSet:
     columns = []
     for number, name in enumerate(names):
         value = next((row[number] for row in rows if row[number] is not None), "")
-        columns.append(ResultColumn(name, _TYPES.get(type(value), ColumnType.VAR_STRING)))
+        charset = CharacterSet.binary if isinstance(value, bytes) else CharacterSet.utf8mb4
+        kind = _TYPES.get(type(value), ColumnType.VAR_STRING)
+        columns.append(ResultColumn(name, kind, charset))
     return ResultSet(rows, columns)
 
 

@@ -51,7 +51,7 @@ def test_rows_that_ddl_takes_away(
     "alter",
     [
         "drop primary key, add primary key (b), add unique key (id)",
-        "modify id varchar(20) character set utf8mb4 collate utf8mb4_bin",
+        "modify id bigint unsigned not null",
     ],
     ids=["another key", "another type"],
 )
