@@ -65,8 +65,9 @@ class Target:
             rows.pop(key, None)
 
     def _activate_version(self, message: Message) -> None:
-        rows = self.tables[message["stream"]]
-        for key in [key for key, (version, _) in rows.items() if version != message["version"]]:
+        rows, active = self.tables[message["stream"]], message["version"]
+        assert all(version <= active for version, _ in rows.values()), "a version went back"
+        for key in [key for key, (version, _) in rows.items() if version < active]:
             del rows[key]
 
     def _state(self, message: Message) -> None:

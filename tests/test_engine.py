@@ -16,6 +16,7 @@ from tap_vitess.errors import ConnectError, RetriableError, ValueDecodeError, Vi
 from tap_vitess.interleave import interleave
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
+from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
 from tap_vitess.state import KeyspaceState
@@ -226,6 +227,36 @@ def test_state_is_true_at_every_checkpoint(sandbox: Sandbox, client: Client) -> 
         rest = rows_of(sync(client, lambda: now(cluster), "ab", state))
         for table in "ab":
             assert before[table] | set(rest.get(table, [])) == set(range(20))
+
+
+@pytest.mark.parametrize("asks", [6, 7, 8, 12])
+def test_a_run_can_end_at_any_boundary(asks: int) -> None:
+    """Stopped every few boundaries, runs make progress, and together they bring everything."""
+    cluster = Cluster()
+    cluster.create_keyspace("shop", SHARDS)
+    cluster.create_table("shop", Table("a", (Column("id", "int"),), primary_key=("id",)))
+    cluster.insert("shop", "a", [{"id": b"%d" % i} for i in range(40)])
+    state, found, runs = KeyspaceState("shop"), set[int](), 0
+    with (
+        serve(cluster, options=Options(copy_rows_per_packet=4)) as served,
+        connect(config_of(served)) as client,
+    ):
+        while not state.is_copied("a"):
+            left = iter(range(asks))
+            run = KeyspaceSync(
+                client,
+                lambda: now(cluster),
+                [TableSpec("a")],
+                state,
+                SyncOptions(checkpoint_seconds=0),
+                stopping=lambda left=left: next(left, None) is None,  # type: ignore[misc]
+            )
+            found |= set(rows_of(run).get("a", []))
+            state = run.state
+            runs += 1
+            assert runs < 60, "no progress"
+    assert found == set(range(40))
+    assert runs > 1
 
 
 def test_interleave_keeps_each_sources_order() -> None:
