@@ -196,8 +196,9 @@ class TapVitess(Tap):
                 except TargetClosedError:
                     raise
                 except VitessError as error:
-                    # The other keyspaces shall not grow old for it.
-                    logger.error("%s: %s", keyspace, error)  # noqa: TRY400
+                    # The other keyspaces shall not grow old for it; the first error is told last.
+                    if errors:
+                        logger.error("%s: %s", keyspace, error)  # noqa: TRY400
                     errors.append(error)
                 if run.stopped or stopping():
                     break
