@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import captures
@@ -20,6 +22,7 @@ def test_generated_code_is_current() -> None:
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
