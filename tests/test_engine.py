@@ -19,7 +19,7 @@ from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.state import KeyspaceState
+from tap_vitess.state import Group, KeyspaceState
 from tap_vitess.sync import Checkpoint, Event, KeyspaceSync, SyncOptions, TableSpec
 from tap_vitess.vstream.client import Client, connect, explain
 from tap_vitess.vstream.gtid import GtidSet
@@ -357,3 +357,24 @@ def test_errors_quote_no_values() -> None:
     assert "geheim" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+def test_groups_at_different_positions_meet_where_both_are(
+    sandbox: Sandbox, client: Client
+) -> None:
+    """The position of what is one group then must not skip what one of them lacks."""
+    cluster = sandbox.cluster
+    for _ in range(9):
+        for shard in SHARDS:
+            cluster.other_write("shop", shard)
+    uuids = {s: t.partition(":")[0] for s, t in cluster.gtid_executed("shop").items()}
+
+    def at(*lasts: int) -> Vgtid:
+        pairs = zip(SHARDS, lasts, strict=True)
+        return Vgtid("shop", {s: GtidSet.parse(f"{uuids[s]}:1-{last}") for s, last in pairs})
+
+    state = KeyspaceState("shop", (Group(at(7, 5), {"a": 1}), Group(at(5, 7), {"b": 2})))
+    run = sync(client, lambda: at(4, 4), "ab", state)
+    assert rows_of(run) == {}
+    assert sandbox.requests == []
+    assert run.state.groups == (Group(at(5, 5), {"a": 1, "b": 2}),)

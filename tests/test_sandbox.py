@@ -1317,10 +1317,18 @@ def test_mysql_password(shop: Shop) -> None:
             assert caught.value.args[0] == 1045
 
 
+def shards_at(mysql_port: int) -> set[str]:
+    connection = pymysql.connect(host="127.0.0.1", port=mysql_port, user="any")
+    with connection, connection.cursor() as cursor:
+        cursor.execute("show vitess_shards")
+        return {shard for (shard,) in cursor.fetchall()}
+
+
 def test_command_line(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     command = [sys.executable, "-m", "tap_vitess.sandbox", "--grpc-port=0", "--mysql-port=0"]
     command += ["--rows=20", "--live-writes=50", f"--ready-file={ready}", "--break=cut_in_copy=3"]
+    command += ["--reshard-after=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + SECONDS
         while not (ready.exists() and ready.read_text().endswith("\n")):
@@ -1333,6 +1341,7 @@ def test_command_line(tmp_path: Path) -> None:
             sandbox, request_of(ShardGtid(keyspace="shop"), tables=["customers"])
         ) as call:
             assert call.rest()[1] == grpc.StatusCode.UNAVAILABLE
+        assert shards_at(mysql_port) == {"shop/-40", "shop/40-80", "shop/80-", "ref/0"}
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=SECONDS)
     assert (process.returncode, err) == (0, b"")

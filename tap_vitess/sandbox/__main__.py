@@ -44,9 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         if ready_file is not None:
             ready_file.write_text(f"{sandbox.grpc_port} {sandbox.mysql_port}\n")
+        reshard = threading.Timer(options.reshard_after or 0, _reshard, [sandbox.cluster])
         try:
+            if options.reshard_after is not None:
+                reshard.start()
             _write(sandbox.cluster, options.live_writes, stopped)
         finally:
+            reshard.cancel()
             if ready_file is not None:
                 ready_file.unlink(missing_ok=True)
     return 0
@@ -63,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, default=1000, help="customers in the sample")
     parser.add_argument(
         "--live-writes", type=float, default=0, metavar="N", help="random writes a second"
+    )
+    parser.add_argument(
+        "--reshard-after",
+        type=float,
+        metavar="SECONDS",
+        help="split the shard -80 of the keyspace shop in two",
     )
     parser.add_argument("--user", help="ask for this user and --password on both ports")
     parser.add_argument("--password")
@@ -124,6 +134,10 @@ def _how_to_connect(sandbox: Sandbox, user: str | None) -> str:
         f"Try           mysql -h {sandbox.host} -P {sandbox.mysql_port} {credentials} shop\n"
         "Stop with Ctrl-C.\n"
     )
+
+
+def _reshard(cluster: Cluster) -> None:
+    cluster.reshard("shop", ["-80"], ["-40", "40-80"])
 
 
 def _write(cluster: Cluster, per_second: float, stopped: threading.Event) -> None:
