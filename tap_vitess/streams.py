@@ -211,7 +211,7 @@ class VitessStream(Stream):
 
 
 class RecordMaker:
-    """Makes records of a stream's rows; decoders are kept for each FIELD event."""
+    """Makes records of a stream's rows; each shard's decoders are those of its last FIELD event."""
 
     def __init__(self, stream: VitessStream, sequence: Sequence, *, metadata_columns: bool) -> None:
         """Prepare for a stream whose numbers come from `sequence`."""
@@ -220,7 +220,7 @@ class RecordMaker:
         self._wanted = stream.wanted
         self._key = frozenset(stream.primary_keys)
         self._own = self._wanted & _METADATA_COLUMNS.keys() if metadata_columns else frozenset()
-        self._decoders: dict[Fields, tuple[RowDecoder, RowDecoder]] = {}
+        self._decoders: dict[str, tuple[Fields, RowDecoder, RowDecoder]] = {}
         self._unknown: set[str] = set()
 
     def records(self, rows: Rows) -> list[Record]:
@@ -229,7 +229,7 @@ class RecordMaker:
         Raises:
             VitessError: a value or an image that cannot be taken as it is.
         """
-        decoder, key_decoder = self._decoders_of(rows.fields)
+        _, decoder, key_decoder = self._decoders_of(rows.fields)
         self._sequence.catch_up()
         shard = rows.fields.shard
         if rows.fields.copying:
@@ -273,13 +273,14 @@ class RecordMaker:
                 record[SEQ] = seq
         return record
 
-    def _decoders_of(self, fields: Fields) -> tuple[RowDecoder, RowDecoder]:
-        found = self._decoders.get(fields)
-        if found is None:
+    def _decoders_of(self, fields: Fields) -> tuple[Fields, RowDecoder, RowDecoder]:
+        found = self._decoders.get(fields.shard)
+        if found is None or found[0] is not fields:
             self._check_columns(fields)
             self._warn_of_new_columns(fields)
             keyspace = self._stream.keyspace
-            found = self._decoders[fields] = (
+            found = self._decoders[fields.shard] = (
+                fields,
                 RowDecoder(fields, keyspace, self._wanted),
                 RowDecoder(fields, keyspace, self._key),
             )
