@@ -31,15 +31,12 @@ from tap_vitess.errors import (
     RetriableError,
     VitessError,
 )
+from tap_vitess.vstream.ddl import INTERNAL_TABLE
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.vgtid import Vgtid
 
 logger = logging.getLogger(__name__)
 
-# Tables of Vitess' own online schema changes and table life cycle, in today's and older names.
-_INTERNAL = re.compile(
-    r"_vt.*|_[0-9a-f]{8}_([0-9a-f]{4}_){3}[0-9a-f]{12}_[0-9]{14}_(gho|ghc|del|new|vrepl)"
-)
 _SYSTEM = {"information_schema", "mysql", "performance_schema", "sys", "_vt"}
 _SEQUENCE = "vitess_sequence"  # the comment that makes a table a sequence
 
@@ -125,7 +122,7 @@ class Sql:
             for row in self._query(_TABLES, keyspace)
             if row["table_type"] == "BASE TABLE"
             and row["table_comment"] != _SEQUENCE
-            and not _INTERNAL.fullmatch(str(row["table_name"]))
+            and not INTERNAL_TABLE.fullmatch(str(row["table_name"]))
         )
         return [
             Table(

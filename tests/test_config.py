@@ -73,7 +73,7 @@ def test_table_patterns(
 
 
 PURE = (
-    *("vstream/gtid", "vstream/vgtid", "vstream/values", "vstream/charsets"),
+    *("vstream/gtid", "vstream/vgtid", "vstream/values", "vstream/charsets", "vstream/ddl"),
     *("vstream/rows", "vstream/protocol", "vstream/request"),
     "state",
     "config",

@@ -41,6 +41,7 @@ from tap_vitess.streams import RecordMaker
 from tap_vitess.streams import Sequence as RecordSequence
 from tap_vitess.tap import TapVitess
 from tap_vitess.vstream.client import explain
+from tap_vitess.vstream.ddl import replaced_tables
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.protocol import (
     SILENT,
@@ -49,7 +50,6 @@ from tap_vitess.vstream.protocol import (
     Fields,
     Rows,
     TableCopy,
-    replaced_tables,
 )
 from tap_vitess.vstream.reader import RetryOptions, retrying
 from tap_vitess.vstream.request import RequestOptions
@@ -166,7 +166,18 @@ def test_queries_and_syntax_errors_are_not_quoted() -> None:
         ("alter table t drop column c", set()),
         ("create table t (a int)", set()),
         ("truncate table other", set()),
-        ("rename table t to _vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_", set()),
+        ("/* app */ Truncate /* x */ table\nt", {"t"}),
+        ("-- why\ntruncate t", {"t"}),
+        ("/*!40000 drop table t */", {"t"}),
+        ("DROP TABLES `db`.`t`, u", {"t", "u"}),
+        ("rename tables db.t to db.x", {"t"}),
+        ("alter ignore table t rename x", {"t"}),
+        ("truncate table t_del", set()),
+        ("rename table t to t_del, t_gho to t", {"t"}),
+        ("rename table t to _vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_", {"t"}),
+        ("rename table `t` to `_vt_vrp_a_2_`, `_vt_vrp_b_1_` to `t`", set()),
+        ("rename table db.t to db._vt_vrp_a_2_, db._vt_vrp_b_1_ to db.t", set()),
+        ("rename table t to _x, u to _vt_vrp_a_, _vt_vrp_b_ to u", {"t"}),
     ],
 )
 def test_ddl_that_replaces_rows(statement: str, replaced: set[str]) -> None:

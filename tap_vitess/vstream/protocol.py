@@ -19,7 +19,6 @@ that arrive in one response with their COMMIT get its time, and others keep thei
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -33,6 +32,7 @@ from tap_vitess.errors import (
     ReshardedError,
     SnapshotTooOldError,
 )
+from tap_vitess.vstream.ddl import replaced_tables
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
@@ -474,26 +474,3 @@ def _fits(lastpk: query.QueryResult, fields: Fields) -> bool:
     names = {field.name for field in lastpk.fields}
     same = all(columns.get(f.name) == (f.type, f.charset) for f in lastpk.fields)
     return same and names == key
-
-
-_REPLACES = re.compile(
-    r"\s*(truncate|drop\s+table|rename\s+table)\b"
-    r"|\s*alter\s+table\b.*\b(rename(?!\s+(column|index|key)\b)"
-    r"|(drop|truncate|exchange|discard|import)\s+(partition|tablespace))\b",
-    re.IGNORECASE | re.DOTALL,
-)
-_IDENTIFIER = re.compile(r"`((?:[^`]|``)+)`|([\w$]+)")
-# Vitess' online schema changes end by exchanging a table for a copy of it: the same rows.
-_CUT_OVER = re.compile(r"_vt_|_vrepl\b|_gho\b|_ghc\b|_del\b", re.IGNORECASE)
-
-
-def replaced_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
-    """Name the tables whose rows a DDL statement takes away or exchanges.
-
-    TRUNCATE, DROP, RENAME and partition changes come as a DDL event alone, without row events
-    (facts, 3.2). Rather one table too many than one too few: it is copied again.
-    """
-    if not _REPLACES.match(statement) or _CUT_OVER.search(statement):
-        return frozenset()
-    names = {quoted.replace("``", "`") or bare for quoted, bare in _IDENTIFIER.findall(statement)}
-    return tables & names
