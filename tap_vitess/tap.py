@@ -175,6 +175,9 @@ class TapVitess(Tap):
 
         self._syncing = True
         errors: list[VitessError] = []
+        stopped = False
+        if not selected:
+            logger.warning("no stream is selected: there is nothing to do")
         with contextlib.ExitStack() as stack:
             stack.callback(self._writer.flush)
             for stream in selected:
@@ -200,10 +203,11 @@ class TapVitess(Tap):
                     if errors:
                         logger.error("%s: %s", keyspace, error)  # noqa: TRY400
                     errors.append(error)
-                if run.stopped or stopping():
+                stopped = run.stopped
+                if stopped or stopping():
                     break
             self._write_last_state()
-            self._end(stopped=run.stopped, errors=errors)
+            self._end(stopped=stopped, errors=errors)
 
     def _write_keyspace(
         self, run: KeyspaceSync, streams: Sequence[VitessStream], counters: dict[str, Counter]

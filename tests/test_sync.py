@@ -322,6 +322,17 @@ def test_a_table_added_later_is_copied(sandbox: Sandbox) -> None:
     assert sorted(activated) == ["shop-alpha", "shop-beta", "shop-empty"]
 
 
+def test_nothing_selected(sandbox: Sandbox) -> None:
+    """The state goes through as it came."""
+    config, target = tap_settings(sandbox), Target()
+    catalog = discover(config)
+    run(config, target, catalog=catalog)
+    before = target.state
+    assert run(config, target, catalog=only(catalog))
+    assert target.messages[-1]["type"] == "STATE"
+    assert target.state == before
+
+
 def test_full_table_copies_afresh_each_run(sandbox: Sandbox) -> None:
     """Rows deleted since are removed by the new version."""
     config, target = tap_settings(sandbox), Target()
