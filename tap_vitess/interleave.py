@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.2
+_JOIN_SECONDS = 5  # a worker that waits for a server comes back later, and finds it is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class _Workers(Generic[T]):
         finally:
             self._closed.set()
             for thread in self._threads:
-                thread.join()
+                thread.join(_JOIN_SECONDS)
 
     def _work(self) -> None:
         try:

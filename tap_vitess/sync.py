@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -160,6 +161,7 @@ class KeyspaceSync:
         self._unfollowed: frozenset[str] = frozenset()  # their stream has failed
         self._uncopied: frozenset[str] = frozenset()  # their copy has failed
         self._errors: list[VitessError] = []
+        self._replaced: Counter[str] = Counter()
         self._full: set[str] = set()  # FULL_TABLE copies that are finished
         self._last_checkpoint = time.monotonic()
 
@@ -259,14 +261,26 @@ class KeyspaceSync:
                 feed.stop_at(self._ask_position())
             if not feed.finished and self._stop_here():
                 return
+        if feed.behind:
+            logger.warning(
+                "%s: shards %s end with a transaction that has no position; they stay before it",
+                self.keyspace,
+                ", ".join(feed.behind),
+            )
 
     def _copy_again(self, tables: frozenset[str]) -> None:
         """Note, with the position behind the DDL, that tables have lost or exchanged their rows."""
         for table in tables:
-            logger.warning(
-                "%s.%s: truncated, dropped or renamed; copied again", self.keyspace, table
-            )
             self._state = self.state.recopied(table)
+            self._replaced[table] += 1
+            again = self._replaced[table] <= self._options.copy_restarts
+            self._uncopied |= set() if again else {table}
+            logger.warning(
+                "%s.%s: truncated, dropped or renamed; copied again %s",
+                self.keyspace,
+                table,
+                "in this run" if again else "in the next run",
+            )
 
     def _unite(self) -> None:
         """Let the groups of this run stand at one position: what all of them contain."""
@@ -281,21 +295,22 @@ class KeyspaceSync:
             position = common
         for tables in followed:
             self._state = self.state.moved(tables, position)
-        self._state = self.state.merged()
+        # Groups that are not in this run may stand there too, and stay apart.
+        self._state = self.state.merged().split(self._log_based - self._unfollowed)
 
     # Copies
 
     def _copy_tables(self) -> Generator[Event, None, bool]:
         """Copy what is not copied; tell whether the shared stream has to follow once more."""
         copied = False
-        restarts = 0
+        restarts: Counter[str] = Counter()
         while (pending := self._pending()) and not self.stopped:
             try:
                 yield from self._copy_round(pending)
             except _TableError as fault:
-                restarts += fault.again
+                restarts[fault.table] += 1
                 self._state = self.state.recopied(fault.table) if fault.again else self.state
-                if not fault.again or restarts > self._options.copy_restarts:
+                if not fault.again or restarts[fault.table] > self._options.copy_restarts:
                     self._uncopied |= {fault.table}
                     self._leave_behind(frozenset({fault.table}), fault.error)
                 else:

@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any, ClassVar
@@ -174,8 +174,6 @@ class TapVitess(Tap):
             return self._signal is not None or time.monotonic() >= deadline
 
         self._syncing = True
-        errors: list[VitessError] = []
-        stopped = False
         if not selected:
             logger.warning("no stream is selected: there is nothing to do")
         with contextlib.ExitStack() as stack:
@@ -184,35 +182,41 @@ class TapVitess(Tap):
                 stack.enter_context(stream.get_sync_timer())
             counters = {s.name: stack.enter_context(s.get_record_counter()) for s in selected}
             client = stack.enter_context(vstream_client.connect(self.settings))
+            errors: list[VitessError] = []
+            stopped = False
             for keyspace, state in states.items():
-                streams = [stream for stream in selected if stream.keyspace == keyspace]
-                run = KeyspaceSync(
-                    client,
-                    functools.partial(self._position, keyspace),
-                    [_spec(stream) for stream in streams],
-                    state,
-                    self._options(),
-                    stopping,
-                )
-                try:
-                    self._write_keyspace(run, streams, counters)
-                except TargetClosedError:
-                    raise
-                except VitessError as error:
-                    # The other keyspaces shall not grow old for it; the first error is told last.
-                    if errors:
-                        logger.error("%s: %s", keyspace, error)  # noqa: TRY400
-                    errors.append(error)
-                stopped = run.stopped
-                if stopped or stopping():
+                if stopped := stopped or stopping():
                     break
+                streams = [stream for stream in selected if stream.keyspace == keyspace]
+                run = self._run(client, streams, state, stopping)
+                errors += self._write_keyspace(run, streams, counters)
+                stopped = run.stopped
             self._write_last_state()
             self._end(stopped=stopped, errors=errors)
 
+    def _run(
+        self,
+        client: vstream_client.Client,
+        streams: Sequence[VitessStream],
+        state: KeyspaceState,
+        stopping: Callable[[], bool],
+    ) -> KeyspaceSync:
+        return KeyspaceSync(
+            client,
+            functools.partial(self._position, state.keyspace),
+            [_spec(stream) for stream in streams],
+            state,
+            self._options(),
+            stopping,
+        )
+
     def _write_keyspace(
         self, run: KeyspaceSync, streams: Sequence[VitessStream], counters: dict[str, Counter]
-    ) -> None:
-        """Write what a run brings; whatever ends it, the last STATE tells how far it came."""
+    ) -> list[VitessError]:
+        """Write what a run brings; whatever ends it, the last STATE tells how far it came.
+
+        An error is given back, so that the other keyspaces do not grow old for it.
+        """
         sequence = RecordSequence(run.state.seq)
         by_table = {stream.table: stream for stream in streams}
         writers: dict[str, RecordWriter] = {}
@@ -231,9 +235,11 @@ class TapVitess(Tap):
                             writers = self._start(streams, sequence)
         except TargetClosedError:
             raise
-        except VitessError:
+        except VitessError as error:
+            logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
             self._write_state(run.state, sequence)
-            raise
+            return [error]
+        return []
 
     def _start(
         self, streams: Sequence[VitessStream], sequence: RecordSequence
@@ -335,7 +341,12 @@ def _check_state_file(state: object) -> None:
     bookmarks = state.get("bookmarks", {}) if isinstance(state, dict) else state
     if bookmarks is None and state is None:
         return
-    if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
+    whole_message = isinstance(state, dict) and "value" in state and "bookmarks" not in state
+    if (
+        whole_message
+        or not isinstance(bookmarks, dict)
+        or not all(isinstance(b, dict) for b in bookmarks.values())
+    ):
         raise StateError(
             "the state given is no Singer state: an object with an object of bookmarks is expected"
         )

@@ -105,7 +105,8 @@ def lastpk(table: str, *key: str) -> binlogdata.TableLastPK:
     return binlogdata.TableLastPK(
         table_name=table,
         lastpk=query.QueryResult(
-            fields=[field(f"k{i}", key=True) for i in range(len(key))], rows=[row(*key)]
+            fields=[field(name, key=True) for name in ("id", "k1", "k2")[: len(key)]],
+            rows=[row(*key)],
         ),
     )
 

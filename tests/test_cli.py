@@ -184,6 +184,14 @@ def test_states_that_are_none(sandbox: Sandbox, tmp_path: Path, state: object) -
     assert "no Singer state" in the_sentence(done)
 
 
+def test_a_state_message_is_no_state(sandbox: Sandbox, tmp_path: Path) -> None:
+    """It is not taken for the state of a first run."""
+    config = write(tmp_path / "c.json", credentials(sandbox))
+    message = {"type": "STATE", "value": {"bookmarks": {}}}
+    done = tap("--config", config, "--state", write(tmp_path / "s.json", message))
+    assert "a STATE message" in the_sentence(done)
+
+
 def test_discover_and_about(sandbox: Sandbox, tmp_path: Path) -> None:
     """stdout holds one JSON document."""
     config = write(tmp_path / "c.json", credentials(sandbox))

@@ -44,7 +44,7 @@ from tap_vitess.vstream.client import explain
 from tap_vitess.vstream.ddl import replaced_tables
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.protocol import (
-    SILENT,
+    SILENT_SECONDS,
     Boundary,
     ChangeStream,
     Fields,
@@ -177,6 +177,7 @@ def test_queries_and_syntax_errors_are_not_quoted() -> None:
         ("rename table t to _vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_", {"t"}),
         ("rename table `t` to `_vt_vrp_a_2_`, `_vt_vrp_b_1_` to `t`", set()),
         ("rename table db.t to db._vt_vrp_a_2_, db._vt_vrp_b_1_ to db.t", set()),
+        ("TRUNCATE TABLE T", {"t"}),
         ("rename table t to _x, u to _vt_vrp_a_, _vt_vrp_b_ to u", {"t"}),
     ],
 )
@@ -309,31 +310,88 @@ def changes(*events: binlogdata.VEvent) -> ChangeStream:
     return stream
 
 
+SECOND = 1_000_000_000
+
+
+def heartbeat(second: int) -> binlogdata.VEvent:
+    return binlogdata.VEvent(type=binlogdata.HEARTBEAT, current_time=second * SECOND)
+
+
 def test_a_transaction_without_vgtid_does_not_hold_up_a_run() -> None:
     """A shard that sent one and is silent since has nothing more; its position stays behind."""
-    stream = changes(begin("0", 1), commit("0", 1))
+    stream = changes(begin("0", 1), commit("0", 1), heartbeat(1))
     before = stream.position
-    for _ in range(SILENT):
+    for second in range(2, SILENT_SECONDS):
+        stream.feed([heartbeat(second)])
         assert not stream.finished
-        stream.feed([binlogdata.VEvent(type=binlogdata.HEARTBEAT)])
+    stream.feed([heartbeat(SILENT_SECONDS + 2)])
     assert stream.finished
     assert stream.position == before
+    assert stream.behind == ["0"]
 
 
 def test_silence_alone_is_no_end() -> None:
     """Heartbeats prove VTGate only."""
     stream = changes()
-    for _ in range(10 * SILENT):
-        stream.feed([binlogdata.VEvent(type=binlogdata.HEARTBEAT)])
+    for second in range(10 * SILENT_SECONDS):
+        stream.feed([heartbeat(second)])
     assert not stream.finished
 
 
-def test_rows_of_an_open_transaction_are_no_silence() -> None:
-    """A VGTID takes back what a COMMIT without one has told."""
-    stream = changes(begin("0", 1), commit("0", 1), vgtid("0", {"0": 2}), commit("0", 1))
-    for _ in range(SILENT):
-        stream.feed([binlogdata.VEvent(type=binlogdata.HEARTBEAT)])
+def test_a_shard_that_goes_on_is_not_silent() -> None:
+    """Any event of it counts, and a VGTID takes back what a COMMIT without one has told."""
+    stream = changes(begin("0", 1), commit("0", 1), heartbeat(1))
+    for second in range(2, 5 * SILENT_SECONDS):
+        stream.feed([begin("0", 1), heartbeat(second)])
     assert not stream.finished
+    stream.feed([vgtid("0", {"0": 2}), commit("0", 1)])
+    for second in range(5 * SILENT_SECONDS, 9 * SILENT_SECONDS):
+        stream.feed([heartbeat(second)])
+    assert not stream.finished
+
+
+def test_a_table_that_is_truncated_all_the_time_does_not_hold_a_run(sandbox: Sandbox) -> None:
+    """After some copies the next run has to do it; the state says so."""
+    cluster = sandbox.cluster
+
+    class Truncating(Target):
+        count = 0
+
+        def take(self, line: bytes) -> None:
+            super().take(line)
+            if self.messages[-1]["type"] == "ACTIVATE_VERSION" and self.count < 30:
+                self.count += 1
+                cluster.ddl("shop", "truncate table alpha", None)
+                insert(cluster, "alpha", 1, 2)
+
+    target = Truncating()
+    assert run(tap_settings(sandbox), target)
+    assert target.count < 20
+    target.count = 30
+    assert run(tap_settings(sandbox), target)
+    check(sandbox, target)
+
+
+def test_a_key_that_vitess_chooses_otherwise_is_not_resumed() -> None:
+    """Two NOT NULL unique keys: MySQL flags the first, Vitess may go by the second."""
+    copy = TableCopy("t", {"-80": None}, None, RequestOptions(), keyspace=KEYSPACE, resumable=True)
+    copy.request()
+    flagged = query.Field(name="u", type="VARCHAR", charset=255, column_type="varchar(5)", flags=3)
+    other = query.Field(name="i", type="INT64", charset=63, column_type="bigint", flags=1)
+    pk = binlogdata.TableLastPK(table_name="t", lastpk=lastpk("i", "INT64", 63))
+    items = copy.feed(
+        [
+            begin("-80"),
+            fields("-80", "t", flagged, other),
+            vgtid("-80", {"-80": 1}),
+            rows("-80", "t", (None, ["a", "5"])),
+            vgtid("-80", {"-80": 1}, {"-80": pk}),
+            commit("-80"),
+        ]
+    )
+    assert [type(item).__name__ for item in items] == ["Rows"]
+    with pytest.raises(CopyCutError, match="cannot be resumed"):
+        copy.request()
 
 
 def test_a_server_that_says_nothing_at_all_is_given_up() -> None:
@@ -365,7 +423,7 @@ def test_a_server_that_says_nothing_at_all_is_given_up() -> None:
         began = time.monotonic()
         with (
             connect(config) as client,
-            pytest.raises(RetriableError),
+            pytest.raises(RetriableError, match="not even a heartbeat"),
             client.stream(
                 stream_request(["t"], changes().position, RequestOptions()), silence=0.5
             ) as responses,

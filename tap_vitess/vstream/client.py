@@ -63,6 +63,10 @@ class Client:
         try:
             yield responses
         except grpc.RpcError as error:
+            if responses.silent:
+                raise RetriableError(
+                    f"VTGate gave no answer, not even a heartbeat, for {silence:g} s"
+                ) from None
             # The cause holds what VTGate said in full, values of rows included.
             raise explain(error) from None
         finally:
@@ -84,6 +88,7 @@ class _Responses(Iterator[vtgate.VStreamResponse]):
         self._silence = silence
         self._since = float("inf")  # while the reader is busy, the server is not silent
         self.left = threading.Event()
+        self.silent = False
         threading.Thread(target=self._watch, name="vstream-watch", daemon=True).start()
 
     def __next__(self) -> vtgate.VStreamResponse:
@@ -96,6 +101,7 @@ class _Responses(Iterator[vtgate.VStreamResponse]):
     def _watch(self) -> None:
         while not self.left.wait(self._silence / 10):
             if time.monotonic() - self._since > self._silence:
+                self.silent = True
                 self._cancel()
 
 
@@ -263,8 +269,8 @@ _VALUES = (
     ),
     (re.compile(r" during query: .*"), ""),
     (re.compile(r"near '.*'"), "near '…'"),
-    (re.compile(r'\b([A-Z0-9]+)\("(\\.|[^"\\])*"\)'), r"\1(…)"),
-    (re.compile(r'\bvalues:"(\\.|[^"\\])*"'), "values:…"),
+    (re.compile(r'\b([A-Z0-9]+)\("(\\.|[^"\\])*("\)|$)'), r"\1(…)"),
+    (re.compile(r'\bvalues:"(\\.|[^"\\])*("|$)'), "values:…"),
 )
 
 

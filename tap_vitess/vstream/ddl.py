@@ -36,12 +36,13 @@ def replaced_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
     if not _REPLACES.match(text):
         return frozenset()
     same = {
-        _unquoted(new)
+        _unquoted(new).casefold()
         for old, new in _RENAMED.findall(text)
         if INTERNAL_TABLE.fullmatch(_unquoted(old))
     }
-    names = {_unquoted(match[0]) for match in _IDENTIFIER.finditer(text)}
-    return (tables & names) - same
+    names = {_unquoted(match[0]).casefold() for match in _IDENTIFIER.finditer(text)}
+    # A server may have taken the name without regard to case.
+    return frozenset(table for table in tables if table.casefold() in names - same)
 
 
 def _unquoted(identifier: str) -> str:

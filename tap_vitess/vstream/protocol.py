@@ -37,7 +37,7 @@ from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
-SILENT = 3  # heartbeats in a row
+SILENT_SECONDS = 10  # by the servers' clock, which every event and heartbeat carries
 PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL unique key
 
 
@@ -159,8 +159,8 @@ class ChangeStream(_Decoded):
         self._open: set[str] = set()
         self.stop = stop
         self._behind = set(position.behind(stop))
-        self._unplaced: set[str] = set()
-        self._silent = 0
+        self._unplaced: dict[str, int] = {}
+        self._clock = 0  # the latest current_time seen, ns
 
     @property
     def name(self) -> str:
@@ -185,7 +185,7 @@ class ChangeStream(_Decoded):
     @property
     def waits_for(self) -> str:
         """Say which shards have not reached the stop position."""
-        return f"not yet at the stop position: shards {', '.join(sorted(self._behind))}"
+        return f"not yet at the stop position: shards {', '.join(self.behind)}"
 
     @property
     def finished(self) -> bool:
@@ -194,8 +194,14 @@ class ChangeStream(_Decoded):
         A transaction that ends with a Query COMMIT (MyISAM, injected GTIDs) has no VGTID: a shard
         that sent one and is silent since has nothing more, and its position stays before it.
         """
-        behind = self._behind - self._unplaced if self._silent >= SILENT else self._behind
+        since = self._clock - SILENT_SECONDS * 1_000_000_000
+        behind = {s for s in self._behind if self._unplaced.get(s, self._clock + 1) > since}
         return not behind and not self.unknown_shards
+
+    @property
+    def behind(self) -> list[str]:
+        """Name the shards that have not reached the stop position."""
+        return sorted(self._behind)
 
     def stop_at(self, stop: Vgtid) -> None:
         """Set another stop position, after a reshard."""
@@ -218,10 +224,10 @@ class ChangeStream(_Decoded):
         """
         items: list[ChangeItem] = []
         uncommitted: list[Rows] = []
-        self._silent += 1
         for event in events:
-            if event.type != binlogdata.HEARTBEAT:
-                self._silent = 0
+            self._clock = max(self._clock, event.current_time)
+            if event.shard in self._unplaced:
+                self._unplaced[event.shard] = self._clock
             match event.type:
                 case binlogdata.ROW if not event.row_event.is_internal_table:
                     uncommitted.append(self._changed(event))
@@ -253,9 +259,9 @@ class ChangeStream(_Decoded):
         shard = event.shard
         self._open.discard(shard)
         if self._pending is None:
-            self._unplaced.add(shard)
+            self._unplaced[shard] = self._clock
             return []
-        self._unplaced.discard(shard)
+        self._unplaced.pop(shard, None)
         self._open &= {entry.shard for entry in self._pending.shard_gtids}
         if self._open:
             return []
@@ -439,6 +445,11 @@ class TableCopy(_Decoded):
         lastpk = self._lastpk.pop(shard, None)
         if lastpk is None:
             return None
+        fields = self._fields.get((self.table, shard))
+        if fields is None or not _fits(lastpk, fields):
+            # Vitess goes by another unique key than the one MySQL flags: what an altered key
+            # would look like cannot be told, so the copy is not resumed.
+            self._keyless = True
         if self._keyless:
             return None
         before = self._unfinished[shard]
