@@ -338,15 +338,12 @@ def _values_of(value: object) -> list[object]:
 
 def _check_state_file(state: object) -> None:
     """Refuse what is no Singer state; the SDK takes some of it for the state of a first run."""
-    bookmarks = state.get("bookmarks", {}) if isinstance(state, dict) else state
-    if bookmarks is None and state is None:
+    if state is None:
         return
-    whole_message = isinstance(state, dict) and "value" in state and "bookmarks" not in state
-    if (
-        whole_message
-        or not isinstance(bookmarks, dict)
-        or not all(isinstance(b, dict) for b in bookmarks.values())
-    ):
+    if isinstance(state, dict) and "value" in state and "bookmarks" not in state:
+        raise StateError("the state given is a STATE message: give what stands under its value")
+    bookmarks = state.get("bookmarks", {}) if isinstance(state, dict) else None
+    if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
         raise StateError(
             "the state given is no Singer state: an object with an object of bookmarks is expected"
         )

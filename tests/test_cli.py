@@ -264,7 +264,9 @@ def test_signals_while_the_tap_starts(
         time.sleep(seconds)
         running.send_signal(number)
         _, errors = running.communicate(timeout=SECONDS)
-    assert running.returncode in {0, 128 + number}, errors.decode()
+    # Python takes its handlers back at its very end, when all has been written.
+    over = {-number} if b"sync_duration" in errors else set[int]()
+    assert running.returncode in {0, 128 + number} | over, errors.decode()
     assert b"Traceback" not in errors
 
 
