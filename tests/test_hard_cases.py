@@ -441,8 +441,13 @@ def test_a_signal_ends_the_retries(sandbox: Sandbox) -> None:
         retry = RetryOptions(budget=60, longest_wait=0.2)
 
     sandbox.faults.append(Fault(error="unavailable", times=None))
-    timer = threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    timer.start()
+
+    def kill() -> None:
+        while len(sandbox.requests) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=kill, daemon=True).start()
     began = time.monotonic()
     target = Target()
     with pytest.raises(SystemExit) as ended:
