@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import logging
 import os
 import sys
@@ -33,6 +32,7 @@ from tap_vitess import discovery
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.errors import CatalogError, ConfigError, StateError, TargetClosedError, VitessError
 from tap_vitess.output import BufferedWriter
+from tap_vitess.sql import connect
 from tap_vitess.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.streams import (
     AUTOMATIC,
@@ -47,13 +47,13 @@ from tap_vitess.streams import (
 from tap_vitess.streams import (
     Sequence as RecordSequence,
 )
+from tap_vitess.survey import Survey
 from tap_vitess.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
 from tap_vitess.vstream import client as vstream_client
 from tap_vitess.vstream.protocol import Rows
 from tap_vitess.vstream.reader import RetryOptions
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.values import plain
-from tap_vitess.vstream.vgtid import Vgtid
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class TapVitess(Tap):
         """Make the streams of the catalog given; without one, of the database."""
         if self.input_catalog is not None:
             return [self._catalogued(entry.to_dict()) for entry in self.input_catalog.streams]
-        with discovery.connect(self.settings) as sql:
+        with connect(self.settings) as sql:
             tables = discovery.discover(sql, self.settings)
         self._check_names(tables)
         return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
@@ -203,7 +203,7 @@ class TapVitess(Tap):
     ) -> KeyspaceSync:
         return KeyspaceSync(
             client,
-            functools.partial(self._position, state.keyspace),
+            Survey(self.settings, state.keyspace).position,
             [_spec(stream) for stream in streams],
             state,
             self._options(),
@@ -285,10 +285,6 @@ class TapVitess(Tap):
             raise TypeError("the tap needs its own message writer")
         return writer
 
-    def _position(self, keyspace: str) -> Vgtid:
-        with discovery.connect(self.settings) as sql:
-            return sql.position(keyspace, self.settings.tablet_type)
-
     def _options(self) -> SyncOptions:
         return SyncOptions(
             request=RequestOptions(self.settings.tablet_type, self.settings.cells),
@@ -305,7 +301,7 @@ class TapVitess(Tap):
         with vstream_client.connect(self.settings) as client:
             run = KeyspaceSync(
                 client,
-                functools.partial(self._position, stream.keyspace),
+                Survey(self.settings, stream.keyspace).position,
                 [TableSpec(stream.table, full_table=True)],
                 KeyspaceState(stream.keyspace),
                 self._options(),

@@ -126,7 +126,7 @@ ENDS: dict[str, tuple[type[VitessError], str]] = {
     "error_unknown_column": (RequestError, "not found in table"),
     "error_unknown_keyspace": (RequestError, "does not know the keyspace"),
     "error_unknown_shard": (PositionLostError, "shards that no longer exist"),
-    "error_unknown_table": (RequestError, "not there \\(any more\\); discover again"),
+    "error_unknown_table": (RequestError, "not there \\(any more\\)"),
     "reshard_old_position_completed": (PositionLostError, "shards that no longer exist"),
     "copy_all_tables": FINISHED,
     "copy_resume_in_table": FINISHED,
