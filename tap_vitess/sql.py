@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pymysql
+from pymysql.converters import encoders
 from pymysql.cursors import DictCursor
 
 from tap_vitess.config import Config, Tls
@@ -21,6 +22,9 @@ from tap_vitess.errors import AuthError, ConnectError, VitessError
 from tap_vitess.faults import classify
 
 Row = dict[str, Any]
+
+# Without a decoder PyMySQL gives text; what it is told to encode is as ever.
+_AS_TEXT: dict[int | type[Any], Any] = dict(encoders.items())
 
 
 class Sql:
@@ -53,8 +57,12 @@ class Sql:
 
 
 @contextmanager
-def connect(config: Config) -> Iterator[Sql]:
+def connect(config: Config, *, raw: bool = False) -> Iterator[Sql]:
     """Open a connection to VTGate's MySQL port.
+
+    Args:
+        config: the settings.
+        raw: whether values come as MySQL's text, as str or (binary) bytes, not as Python's types.
 
     Raises:
         ConnectError: nothing answers, or not in MySQL's protocol.
@@ -86,6 +94,7 @@ def connect(config: Config) -> Iterator[Sql]:
                 read_timeout=60,
                 connect_timeout=config.connect_timeout_seconds,
                 cursorclass=DictCursor,
+                conv=_AS_TEXT if raw else None,
                 defer_connect=True,
             )
             connection.connect(sock)
