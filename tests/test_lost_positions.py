@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -110,13 +111,13 @@ def test_another_cluster_is_noticed(sandbox: Sandbox) -> None:
     """At once, not after VTGate's 90 s."""
     config, target = settings(sandbox), Target()
     run(config, target)
-    other = Cluster()
-    fill(other)
-    with serve(other) as elsewhere:
-        with pytest.raises(PositionLostError, match="does not know the server .* another cluster"):
-            run(settings(elsewhere, keyspaces=["shop"]), target)
-        run(settings(elsewhere, keyspaces=["shop"], on_lost_position="resync"), target)
-        check(elsewhere, target)
+    for i, shard in enumerate(("-80", "80-")):
+        sandbox.cluster.shard("shop", shard).uuid = f"00000000-1111-2222-3333-{i:012d}"
+    write(sandbox.cluster)
+    with pytest.raises(PositionLostError, match=r"does not know the server .* another cluster"):
+        run(config, target)
+    run({**config, "on_lost_position": "resync"}, target)
+    check(sandbox, target)
 
 
 def test_a_bookmark_close_to_being_purged(
@@ -151,11 +152,9 @@ def test_a_table_altered_under_its_changes(sandbox: Sandbox) -> None:
     write(sandbox.cluster)
     # What a stream from before would be read with: the state says the table was another one.
     wrong = Table("alpha", (ID, Column("title", "varchar(20)")), primary_key=("id",))
-    fields = _fields(sandbox, wrong)
-    state = {
-        "bookmarks": {"vitess:shop": {**bookmark, "layouts": '{"alpha": "%s"}' % layout_of(fields)}}
-    }
-    with pytest.raises(HistoryLostError, match="alpha on shard .* was altered after the bookmark"):
+    layouts = json.dumps({"alpha": layout_of(_fields(wrong))})
+    state = {"bookmarks": {"vitess:shop": {**bookmark, "layouts": layouts}}}
+    with pytest.raises(HistoryLostError, match=r"alpha on shard .* was altered after the bookmark"):
         run(config, target, state=state)
     assert target.contents("shop-beta") == expected(sandbox.cluster, "shop", "beta")
     left = parse("shop", target.state["bookmarks"]["vitess:shop"])
@@ -167,7 +166,7 @@ def test_a_table_altered_under_its_changes(sandbox: Sandbox) -> None:
     assert copied == {"shop-alpha"}
 
 
-def _fields(sandbox: Sandbox, table: Table) -> list[Any]:
+def _fields(table: Table) -> list[Any]:
     from tap_vitess.sandbox.events import Source
 
     columns = [column.name for column in table.columns]
@@ -182,7 +181,7 @@ def test_a_value_that_cannot_be_read(sandbox: Sandbox) -> None:
     write(cluster)
     cluster.update("shop", "alpha", {"id": b"100"}, {"name": b"\xff\xfe"})
     write_more(cluster)
-    with pytest.raises(ValueDecodeError, match="shop.alpha on shard .*, column name") as caught:
+    with pytest.raises(ValueDecodeError, match=r"shop\.alpha on shard .*, column name") as caught:
         run(config, target)
     assert "xff" not in str(caught.value)
     assert target.contents("shop-beta") == expected(cluster, "shop", "beta")
@@ -200,7 +199,7 @@ def test_a_value_that_cannot_be_copied(sandbox: Sandbox) -> None:
     cluster = sandbox.cluster
     cluster.update("shop", "alpha", {"id": b"5"}, {"name": b"\xff\xfe"})
     config, target = settings(sandbox, copy_parallelism=2), Target()
-    with pytest.raises(ValueDecodeError, match="shop.alpha"):
+    with pytest.raises(ValueDecodeError, match=r"shop\.alpha"):
         run(config, target)
     assert target.contents("shop-beta") == expected(cluster, "shop", "beta")
     cluster.update("shop", "alpha", {"id": b"5"}, {"name": b"mended"})
@@ -308,7 +307,7 @@ def test_an_altered_key_is_an_error_of_its_table(sandbox: Sandbox) -> None:
     for stream in catalog["streams"]:
         if stream["tap_stream_id"] == "shop-alpha":
             stream["schema"]["properties"]["id"] = {"type": "boolean"}
-    with pytest.raises(CatalogError, match="the key column id is a int now"):
+    with pytest.raises(CatalogError, match="the key column id is a bigint now"):
         run(config, target, catalog=catalog)
     assert target.contents("shop-beta") == expected(sandbox.cluster, "shop", "beta")
 
