@@ -39,10 +39,15 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.discovery import Table
 from tap_vitess.errors import CatalogError
 from tap_vitess.output import BufferedWriter
-from tap_vitess.vstream.charsets import charset_of
 from tap_vitess.vstream.protocol import Fields, Rows
-from tap_vitess.vstream.rows import RowDecoder
-from tap_vitess.vstream.values import DATATYPE_PROPERTIES, plain, value_type
+from tap_vitess.vstream.rows import RowDecoder, value_types
+from tap_vitess.vstream.values import (
+    DATATYPE_PROPERTIES,
+    DEFAULTS,
+    ValueOptions,
+    plain,
+    value_type,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +77,16 @@ def stream_name(keyspace: str, table: str) -> str:
     return f"{keyspace}-{table}"
 
 
-def json_schema(table: Table, *, metadata_columns: bool) -> dict[str, Any]:
+def json_schema(table: Table, options: ValueOptions, *, metadata_columns: bool) -> dict[str, Any]:
     """Return a table's JSON schema: the key is required, all else nullable and without limits.
 
     One ALTER TABLE would otherwise end a target's validation.
     """
     properties: dict[str, Any] = {}
     for column in table.columns:
-        found = value_type(column.column_type, column.charset)
-        properties[column.name] = found.schema if column.name in table.key else found.nullable()
+        key = column.name in table.key
+        found = value_type(column.column_type, column.charset, options=options, key=key)
+        properties[column.name] = found.schema if key else found.nullable()
     properties[DELETED_AT] = _DATE_TIME
     if metadata_columns:
         properties |= _METADATA_COLUMNS
@@ -213,7 +219,14 @@ class VitessStream(Stream):
 class RecordMaker:
     """Makes records of a stream's rows; each shard's decoders are those of its last FIELD event."""
 
-    def __init__(self, stream: VitessStream, sequence: Sequence, *, metadata_columns: bool) -> None:
+    def __init__(
+        self,
+        stream: VitessStream,
+        sequence: Sequence,
+        options: ValueOptions = DEFAULTS,
+        *,
+        metadata_columns: bool,
+    ) -> None:
         """Prepare for a stream whose numbers come from `sequence`."""
         self._stream = stream
         self._sequence = sequence
@@ -222,6 +235,17 @@ class RecordMaker:
         self._own = self._wanted & _METADATA_COLUMNS.keys() if metadata_columns else frozenset()
         self._decoders: dict[str, tuple[Fields, RowDecoder, RowDecoder]] = {}
         self._unknown: set[str] = set()
+        self._warned: set[str] = set()
+        properties = stream.effective_schema["properties"]
+        self._how: dict[str, Any] = {
+            "options": options,
+            "key": self._key,
+            "charsets": {
+                name: schema[DATATYPE_PROPERTIES]["charset"]
+                for name, schema in properties.items()
+                if "charset" in schema.get(DATATYPE_PROPERTIES, {})
+            },
+        }
 
     def records(self, rows: Rows) -> list[Record]:
         """Decode rows.
@@ -281,8 +305,8 @@ class RecordMaker:
             keyspace = self._stream.keyspace
             found = self._decoders[fields.shard] = (
                 fields,
-                RowDecoder(fields, keyspace, self._wanted),
-                RowDecoder(fields, keyspace, self._key),
+                RowDecoder(fields, keyspace, self._wanted, **self._how),
+                RowDecoder(fields, keyspace, self._key, **self._how),
             )
         return found
 
@@ -298,10 +322,16 @@ class RecordMaker:
                 f"{where}: the key column {', '.join(missing)} is gone; discover again"
             )
         properties = self._stream.effective_schema["properties"]
+        types = value_types(fields, **self._how)
         for field in fields.fields:
             if field.name in self._wanted and field.column_type:
-                found = value_type(field.column_type, charset_of(field.charset)).schema
-                if not _fits(found, properties[field.name]):
+                found = types[field.name]
+                if found.warning and field.name not in self._warned:
+                    self._warned.add(field.name)
+                    logger.warning(
+                        "%s, column %s: %s", self._stream.name, field.name, found.warning
+                    )
+                if not _fits(found.schema, properties[field.name]):
                     raise CatalogError(
                         f"{where}: column {field.name} is a {field.column_type} now, which does "
                         "not fit the catalog; discover again"

@@ -109,7 +109,9 @@ class TapVitess(Tap):
         return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
 
     def _schema(self, table: discovery.Table) -> dict[str, Any]:
-        return json_schema(table, metadata_columns=self.settings.metadata_columns)
+        return json_schema(
+            table, self.settings.values, metadata_columns=self.settings.metadata_columns
+        )
 
     def _catalogued(self, entry: Mapping[str, Any]) -> VitessStream:
         """Make a stream of a catalog entry; its keyspace is the root metadata's schema-name."""
@@ -250,7 +252,9 @@ class TapVitess(Tap):
             stream.write_schema(self._writer)
         return {
             stream.table: RecordWriter(
-                stream, RecordMaker(stream, sequence, metadata_columns=own), self._writer
+                stream,
+                RecordMaker(stream, sequence, self.settings.values, metadata_columns=own),
+                self._writer,
             )
             for stream in streams
         }
@@ -300,7 +304,10 @@ class TapVitess(Tap):
     def _read_table(self, stream: VitessStream) -> Iterator[Record]:
         """Copy one table by itself."""
         maker = RecordMaker(
-            stream, RecordSequence(0), metadata_columns=self.settings.metadata_columns
+            stream,
+            RecordSequence(0),
+            self.settings.values,
+            metadata_columns=self.settings.metadata_columns,
         )
         with vstream_client.connect(self.settings) as client:
             run = KeyspaceSync(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import struct
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -171,8 +172,11 @@ def _as_text(kind: str, value: Any) -> Any:
     match kind:
         case "bit":
             return f"{value:X}"
-        case "binary" | "varbinary" | "tinyblob" | "blob" | "geometry" | "point":
+        case "binary" | "varbinary" | "tinyblob" | "blob":
             return base64.b64decode(value).hex().upper()
+        case "geometry" | "point":
+            x, y = value["coordinates"]
+            return struct.pack("<IBI2d", 0, 1, 1, x, y).hex().upper()
         case "datetime" | "timestamp":
             return value.replace("T", " ").removesuffix("+00:00")
         case "json" | "float" | "double":

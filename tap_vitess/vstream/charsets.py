@@ -205,7 +205,7 @@ def _eucjpms_char(token: bytes) -> str:
         return _one(token, "euc_jp")
     if len(token) == 2 and token[0] == 0x8E and 0xA1 <= token[1] <= 0xDF:
         return _one(token[1:], "cp932")
-    if len(token) == 2 and 0xA1 <= min(token) and max(token) <= 0xFE:
+    if len(token) == 2 and min(token) >= 0xA1 and max(token) <= 0xFE:
         row, column = token[0] - 0xA1, token[1] - 0xA1
         lead = row // 2 + (0x81 if row < 62 else 0xC1)
         trail = 0x9F + column if row % 2 else 0x40 + column + (column >= 63)

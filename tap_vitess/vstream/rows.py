@@ -7,22 +7,73 @@ sent must never become a NULL.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError, RequestError, ValueDecodeError
-from tap_vitess.vstream.charsets import charset_of
+from tap_vitess.vstream.charsets import BINARY, charset_of
 from tap_vitess.vstream.protocol import Fields
-from tap_vitess.vstream.values import Convert, value_type
+from tap_vitess.vstream.values import (
+    DEFAULTS,
+    Convert,
+    UnfitError,
+    ValueOptions,
+    ValueType,
+    value_type,
+)
+
+
+def value_types(
+    fields: Fields,
+    options: ValueOptions = DEFAULTS,
+    *,
+    key: Container[str] = (),
+    charsets: Mapping[str, str] | None = None,
+) -> dict[str, ValueType]:
+    """Look up the columns of a FIELD event.
+
+    Args:
+        fields: the event.
+        options: the settings.
+        key: the stream's key columns.
+        charsets: what discovery knows of the columns' charsets. It counts where the event does not
+            tell: Vitess sends 0 for collations it has no table of (big5, gbk, gb18030, tis620 and
+            some rare ones), and before 20 the connection's, which is binary.
+    """
+    return {
+        field.name: value_type(
+            field.column_type,
+            _charset(field, charsets or {}),
+            options=options,
+            copying=fields.copying,
+            labelled=fields.labelled,
+            key=field.name in key,
+        )
+        for field in fields.fields
+    }
+
+
+def _charset(field: query.Field, discovered: Mapping[str, str]) -> str | None:
+    told = charset_of(field.charset)
+    return discovered.get(field.name, told) if told in {None, BINARY} else told
 
 
 class RowDecoder:
     """Turns the rows of one FIELD event into dicts of JSON values, wanted columns only."""
 
-    def __init__(self, fields: Fields, keyspace: str, wanted: Container[str]) -> None:
-        """Look up the converters.
+    def __init__(
+        self,
+        fields: Fields,
+        keyspace: str,
+        wanted: Container[str],
+        options: ValueOptions = DEFAULTS,
+        *,
+        key: Container[str] = (),
+        charsets: Mapping[str, str] | None = None,
+    ) -> None:
+        """Look up the converters; see `value_types`.
 
         Raises:
             RequestError: Vitess could not tell the columns' names.
@@ -36,12 +87,9 @@ class RowDecoder:
                 f"{self.where}: the table was altered after the bookmark, and Vitess no longer "
                 "knows the columns of the old changes; run without state to copy it again"
             )
+        types = value_types(fields, options, key=key, charsets=charsets)
         self._columns: list[tuple[str, Convert | None]] = [
-            (
-                field.name,
-                _converter(field, copying=fields.copying) if field.name in wanted else None,
-            )
-            for field in fields.fields
+            (name, types[name].convert if name in wanted else None) for name in self._names
         ]
 
     def decode(self, row: query.Row) -> dict[str, Any]:
@@ -71,10 +119,7 @@ class RowDecoder:
                 start = end
         except ValueError as error:
             # The cause would quote the value.
-            raise ValueDecodeError(
-                f"{self.where}, column {name}: a value does not fit the column's type "
-                f"({type(error).__name__})"
-            ) from None
+            raise unfit(f"{self.where}, column {name}", error) from None
         return record
 
     def check_complete(self, change: binlogdata.RowChange) -> None:
@@ -99,5 +144,15 @@ class RowDecoder:
             )
 
 
-def _converter(field: query.Field, *, copying: bool) -> Callable[[bytes], Any]:
-    return value_type(field.column_type, charset_of(field.charset), copying=copying).convert
+def unfit(where: str, error: ValueError) -> ValueDecodeError:
+    """Explain what a converter raised, without the value."""
+    if isinstance(error, UnfitError):
+        return ValueDecodeError(f"{where}: {error}")
+    if isinstance(error, UnicodeDecodeError):
+        return ValueDecodeError(
+            f"{where}: a value has bytes that are no text of the column's charset; set "
+            "invalid_text to replace to get U+FFFD in their place"
+        )
+    return ValueDecodeError(
+        f"{where}: a value does not fit the column's type ({type(error).__name__})"
+    )
