@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import struct
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from tap_vitess.vstream.protocol import ChangeStream, Fields, Rows, TableCopy
 from tap_vitess.vstream.reader import RetryOptions, read
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.rows import RowDecoder
+from tap_vitess.vstream.values import ValueOptions
 from tap_vitess.vstream.vgtid import Vgtid
 
 SELECT = json.loads((Path(captures.DIRECTORY) / "all_types.select.json").read_text())
@@ -100,7 +100,9 @@ def read_all(recording: Recording, each: Callable[[Rows, RowDecoder], None]) -> 
                 for item in items:
                     if isinstance(item, Rows):
                         if item.fields not in decoders:
-                            decoders[item.fields] = RowDecoder(item.fields, "shop", Everything())
+                            decoders[item.fields] = RowDecoder(
+                                item.fields, "shop", Everything(), ValueOptions(geometry_as="wkb")
+                            )
                         each(item, decoders[item.fields])
         except VitessError as error:
             return error
@@ -175,8 +177,7 @@ def _as_text(kind: str, value: Any) -> Any:
         case "binary" | "varbinary" | "tinyblob" | "blob":
             return base64.b64decode(value).hex().upper()
         case "geometry" | "point":
-            x, y = value["coordinates"]
-            return struct.pack("<IBI2d", 0, 1, 1, x, y).hex().upper()
+            return "00000000" + value  # MySQL's form begins with the SRID
         case "datetime" | "timestamp":
             return value.replace("T", " ").removesuffix("+00:00")
         case "json" | "float" | "double":

@@ -14,6 +14,8 @@ in UTF-8 instead of the column's charset and before Vitess 20 as numbers, and JS
 FLOAT surprises: MySQL's SELECT, and so the copy, rounds to six significant digits, while the
 binlog has the value whole. Rounding that to six digits in the same way (half to even, from the
 exact value) gives what SELECT answers, so the two phases agree; `float_as` says which is wanted.
+FLOAT(M,D) and DOUBLE(M,D) likewise: SELECT shows D places of a value that may be stored with more
+(-0.001 as -0.0010000000000000009).
 """
 
 from __future__ import annotations
@@ -210,20 +212,25 @@ def _decimal(column: _Column, arguments: str | None = None) -> ValueType:
 
 
 def _float(column: _Column) -> ValueType:
-    if column.copying or column.options.float_as == "stored":
-        return _double(column)
+    return _rounded(column, lambda stored, form: float(form % _single(stored)), "%.6g")
+
+
+def _double(column: _Column) -> ValueType:
+    return _rounded(column, lambda stored, form: float(form % stored), None)
+
+
+def _rounded(column: _Column, select: Callable[[float, str], float], form: str | None) -> ValueType:
+    """Show a streamed value as SELECT does; FLOAT(M,D) and DOUBLE(M,D) have D decimal places."""
     _, _, scale = column.arguments.partition(",")
-    form = f"%.{int(scale)}f" if scale else "%.6g"
-
-    def selected(raw: bytes) -> float:
-        (stored,) = struct.unpack("<f", struct.pack("<f", _finite(raw)))
-        return float(form % stored)
-
-    return ValueType({"type": "number"}, selected)
+    shown = f"%.{int(scale)}f" if scale else form
+    if column.copying or column.options.float_as == "stored" or shown is None:
+        return ValueType({"type": "number"}, _finite)
+    return ValueType({"type": "number"}, lambda raw: select(_finite(raw), shown))
 
 
-def _double(_: _Column) -> ValueType:
-    return ValueType({"type": "number"}, _finite)
+def _single(value: float) -> float:
+    (single,) = struct.unpack("<f", struct.pack("<f", value))
+    return float(single)
 
 
 def _truth(raw: bytes) -> bool:
