@@ -94,6 +94,7 @@ OTHER_CASES: list[tuple[dict[str, str], str, str | None, bytes, bytes | None, An
     ({"tinyint1_as": "boolean"}, "tinyint(1)", None, b"-1", None, True),
     ({"tinyint1_as": "boolean"}, "tinyint(1)", None, b"0", None, False),
     ({"tinyint1_as": "boolean"}, "tinyint(4)", None, b"1", None, 1),
+    ({"tinyint1_as": "boolean"}, "tinyint(1) unsigned", None, b"200", None, 200),
     ({"bit1_as": "boolean"}, "bit(1)", None, b"\x01", None, True),
     ({"bit1_as": "boolean"}, "bit(8)", None, b"\x01", None, 1),
     ({"float_as": "stored"}, "float", None, b"16777216", b"1.6777216E+07", 16777216.0),

@@ -169,7 +169,8 @@ def _integer(column: _Column) -> ValueType:
 
 
 def _tinyint(column: _Column) -> ValueType:
-    if column.options.tinyint1_as == "boolean" and column.arguments == "1":
+    is_bool = column.arguments == "1" and not column.attributes.strip()
+    if column.options.tinyint1_as == "boolean" and is_bool:
         return ValueType({"type": "boolean"}, _truth)
     return _integer(column)
 
