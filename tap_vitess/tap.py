@@ -120,7 +120,9 @@ class TapVitess(Tap):
         return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
 
     def _schema(self, table: discovery.Table) -> dict[str, Any]:
-        return json_schema(table, metadata_columns=self.settings.metadata_columns)
+        return json_schema(
+            table, self.settings.values, metadata_columns=self.settings.metadata_columns
+        )
 
     def _catalogued(self, entry: Mapping[str, Any]) -> VitessStream:
         """Make a stream of a catalog entry; its keyspace is the root metadata's schema-name."""
@@ -275,6 +277,7 @@ class TapVitess(Tap):
             return retrying(what, ask, self.retry, lambda: self._signal is not None)
 
         return RecordOptions(
+            values=self.settings.values,
             metadata_columns=self.settings.metadata_columns,
             on_partial_image=self.settings.on_partial_image,
             fetch=fetch,
