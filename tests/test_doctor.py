@@ -143,7 +143,7 @@ FACTS = ShardFacts(
         ({}, (22, 0, 3), 9.0, set()),
         ({"binlog_format": "MIXED"}, (22, 0, 3), 0.0, {("ERROR", "binlog")}),
         ({"row_image": "MINIMAL"}, (22, 0, 3), 0.0, {("ERROR", "row_image")}),
-        ({"row_image": "NOBLOB"}, (22, 0, 3), 0.0, {("WARNING", "row_image")}),
+        ({"row_image": "NOBLOB"}, (22, 0, 3), 0.0, {("INFO", "row_image")}),
         (
             {"row_value_options": "PARTIAL_JSON"},
             (21, 0, 9),
@@ -155,7 +155,7 @@ FACTS = ShardFacts(
             {"row_value_options": "PARTIAL_JSON"},
             (22, 0, 0),
             0.0,
-            {("WARNING", "row_value_options")},
+            {("INFO", "row_value_options")},
         ),
         ({"binlog_expire_seconds": 3600}, (22, 0, 3), 0.0, {("WARNING", "retention")}),
         ({"binlog_expire_seconds": 0}, (22, 0, 3), 0.0, set()),
@@ -165,8 +165,18 @@ FACTS = ShardFacts(
 )
 def test_shards(more: dict[str, Any], version: Any, skew: float, found: set[Any]) -> None:
     facts = dataclasses.replace(FACTS, **more)
-    judged = brief(judge_cluster.shard("ks", facts, version, skew))
+    judged = brief(judge_cluster.shard("ks", facts, version, skew, config()))
     assert judged == {(*pair, "ks/0") for pair in found}
+
+
+@pytest.mark.parametrize(
+    ("policy", "severity"), [("fetch", INFO), ("omit", WARNING), ("fail", ERROR)]
+)
+@pytest.mark.parametrize("more", [{"row_image": "NOBLOB"}, {"row_value_options": "PARTIAL_JSON"}])
+def test_partial_images_by_policy(policy: str, severity: Severity, more: dict[str, str]) -> None:
+    facts = dataclasses.replace(FACTS, **more)  # type: ignore[arg-type]
+    judged = judge_cluster.shard("ks", facts, (22, 0, 3), 0.0, config(on_partial_image=policy))
+    assert [f.severity for f in judged if f.severity is not OK] == [severity]
 
 
 @pytest.mark.parametrize(
@@ -238,33 +248,32 @@ STATE = KeyspaceState("ks", (Group(Vgtid("ks", {"0": GtidSet.parse(f"{A}:1-60")}
 @pytest.mark.parametrize(
     ("executed", "purged", "severity", "words"),
     [
-        (f"{A}:1-100", "", OK, "40 transactions behind; of the 100 .*, 60 lie before"),
+        (f"{A}:1-100", "", OK, "40 transactions behind; binlogs hold 60 before"),
         (f"{A}:1-60", f"{A}:1-60", OK, "0 transactions behind"),
-        (f"{A}:1-100,{B}:1-5", f"{A}:1-20", OK, "45 transactions behind; of the 85 .*, 40 lie"),
+        (f"{A}:1-100,{B}:1-5", f"{A}:1-20", OK, "45 transactions behind; binlogs hold 40"),
         (f"{A}:1-100", f"{A}:1-60", WARNING, "close to being purged"),
-        (f"{A}:1-100", f"{A}:1-51", WARNING, "of the 49 .*, 9 lie before"),
-        (f"{A}:1-100", f"{A}:1-50", OK, "of the 50 .*, 10 lie before"),
-        (f"{A}:1-100", f"{A}:1-61", ERROR, "1 transactions of them are gone"),
-        (f"{A}:1-59", "", ERROR, "that this shard does not have"),
-        (f"{B}:1-100", "", ERROR, "that this shard does not have"),
+        (f"{A}:1-100", f"{A}:1-61", ERROR, "is lost: .*1 transactions after"),
+        (f"{A}:1-59", "", ERROR, "is lost: .*failover"),
+        (f"{B}:1-100", "", ERROR, "is lost: .*another cluster"),
     ],
 )
 def test_positions(executed: str, purged: str, severity: Severity, words: str) -> None:
-    """purged ⊆ S ⊆ executed, and how far S is from both."""
+    """purged ⊆ S ⊆ executed, and how far S is from both; the policy makes an error a warning."""
     facts = dataclasses.replace(
         FACTS, executed=GtidSet.parse(executed), purged=GtidSet.parse(purged)
     )
-    (found,) = judge_state.bookmark(STATE, ["0"], [], {"0": facts})
-    assert found.severity is severity
-
-    assert re.search(words, found.what), found.what
+    for policy, expected in (("fail", severity), ("resync", min(severity, WARNING))):
+        settings_ = config(on_lost_position=policy)
+        (found,) = judge_state.bookmark(STATE, ["0"], [], {"0": facts}, settings_)
+        assert found.severity is expected
+        assert re.search(words, found.what), found.what
 
 
 @pytest.mark.parametrize(
     ("listed", "severity"), [([tablet("0", state="NOT_SERVING")], WARNING), ([], ERROR)]
 )
 def test_shards_that_are_gone(listed: list[Tablet], severity: Severity) -> None:
-    (found,) = judge_state.bookmark(STATE, ["-80", "80-"], listed, {})
+    (found,) = judge_state.bookmark(STATE, ["-80", "80-"], listed, {}, config())
     assert (found.severity, found.place) == (severity, Place("ks", "0"))
 
 
@@ -540,6 +549,9 @@ def test_the_command(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*files, "--state", str(state_path)]) == 1
     assert "no Singer state" in capsys.readouterr().out
     sandbox.cluster.shard("shop", "-80").variables["binlog_row_image"] = "NOBLOB"
+    assert main(files) == 0
+    assert ", 1 note, " in capsys.readouterr().out
+    sandbox.cluster.shard("shop", "-80").variables["binlog_expire_logs_seconds"] = "60"
     assert main(files) == 3
 
 

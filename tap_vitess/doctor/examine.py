@@ -174,7 +174,7 @@ class _Examination:
         if answer is None:
             return None
         facts, skew = answer
-        self._note(judge_cluster.shard(keyspace, facts, self._version, skew))
+        self._note(judge_cluster.shard(keyspace, facts, self._version, skew, self._config))
         return facts
 
     def _tables(self, keyspace: str, tables: Sequence[Table]) -> None:
@@ -244,7 +244,7 @@ class _Examination:
         tablets: Sequence[Tablet],
         facts: Mapping[str, ShardFacts],
     ) -> None:
-        self._note(judge_state.bookmark(state, shards, tablets, facts))
+        self._note(judge_state.bookmark(state, shards, tablets, facts, self._config))
         self._note(judge_state.unfinished(state))
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.findings import Finding, Place, Severity, duration
+from tap_vitess.inquiry import READS_PARTIAL_JSON
 from tap_vitess.survey import ShardFacts, Tablet, Throttling
 
 Version = tuple[int, int, int]
@@ -149,7 +150,7 @@ def tablets(
 
 
 def shard(
-    keyspace: str, facts: ShardFacts, vitess: Version | None, skew: float
+    keyspace: str, facts: ShardFacts, vitess: Version | None, skew: float, config: Config
 ) -> Iterator[Finding]:
     """Judge what a shard's MySQL writes into its binlogs, how long it keeps them, its clock."""
     place = Place(keyspace, facts.shard)
@@ -161,7 +162,7 @@ def shard(
             f"binlog_format is {facts.binlog_format}",
             "set it to ROW on the tablets' MySQL",
         )
-    yield from _row_image(place, facts, vitess)
+    yield from _row_image(place, facts, vitess, config)
     yield from _retention(place, facts)
     if abs(skew) > MOST_SKEW_SECONDS:
         yield Finding(
@@ -182,7 +183,17 @@ def shard(
     )
 
 
-def _row_image(place: Place, facts: ShardFacts, vitess: Version | None) -> Iterator[Finding]:
+_PARTIAL = {
+    "fetch": (INFO, "such values are fetched by key as they are now"),
+    "omit": (WARNING, "records leave such columns out, which many targets take for null"),
+    "fail": (ERROR, "such changes end a table's run"),
+}
+
+
+def _row_image(
+    place: Place, facts: ShardFacts, vitess: Version | None, config: Config
+) -> Iterator[Finding]:
+    severity, effect = _PARTIAL[config.on_partial_image]
     if facts.row_image == "MINIMAL":
         yield Finding(
             ERROR,
@@ -193,27 +204,33 @@ def _row_image(place: Place, facts: ShardFacts, vitess: Version | None) -> Itera
         )
     elif facts.row_image != "FULL":
         yield Finding(
-            WARNING,
+            severity,
             "row_image",
             place,
             f"binlog_row_image is {facts.row_image}: updates do not carry the TEXT and BLOB "
-            "columns they leave alone, and deletes none",
+            f"columns they leave alone; {effect} (on_partial_image)",
             "set it to FULL on the tablets' MySQL",
         )
-    if "PARTIAL_JSON" in facts.row_value_options:
-        lost = vitess is None or vitess < (22, 0, 0)
+    if "PARTIAL_JSON" not in facts.row_value_options:
+        return
+    if vitess is None or vitess < READS_PARTIAL_JSON:
         yield Finding(
-            ERROR if lost else WARNING,
+            ERROR,
             "row_value_options",
             place,
-            "binlog_row_value_options has PARTIAL_JSON: "
-            + (
-                "before Vitess 22, updates of a part of a JSON document are LOST without a word"
-                if lost
-                else "updates of a part of a JSON document do not carry the document"
-            ),
-            "set it to '' on the tablets' MySQL"
-            + (", or upgrade; then copy the tables with JSON columns again" if lost else ""),
+            "binlog_row_value_options has PARTIAL_JSON: before Vitess 22, updates of a part of a "
+            "JSON document are LOST without a word",
+            "set it to '' on the tablets' MySQL, or upgrade; then copy the tables with JSON "
+            "columns again",
+        )
+    else:
+        yield Finding(
+            severity,
+            "row_value_options",
+            place,
+            "binlog_row_value_options has PARTIAL_JSON: updates of a part of a JSON document do "
+            f"not carry the document; {effect} (on_partial_image)",
+            "set it to '' on the tablets' MySQL",
         )
 
 

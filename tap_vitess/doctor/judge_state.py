@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from tap_vitess.doctor.findings import Finding, Place, Severity, duration
+from tap_vitess.config import Config
+from tap_vitess.doctor.findings import Finding, Place, Severity
+from tap_vitess.preflight import judge
 from tap_vitess.state import COPIED, KeyspaceState
 from tap_vitess.survey import ShardFacts, Tablet
-from tap_vitess.vstream.gtid import GtidSet
+from tap_vitess.vstream.vgtid import Vgtid
 
 OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
 
-LEAST_MARGIN = 0.2  # of the transactions that binlogs still hold, how many must lie before S
-
-_COPY_AGAIN = "copy these tables again"
+_COPY_AGAIN = "let on_lost_position be `resync` for a run to copy these tables again"
 
 
 def bookmark(
@@ -21,16 +21,17 @@ def bookmark(
     serving: Collection[str],
     found: Collection[Tablet],
     facts: Mapping[str, ShardFacts],
+    config: Config,
 ) -> Iterator[Finding]:
     """Judge each position of a keyspace's state, shard by shard."""
     for group in state.groups:
         names = _some(group.tables)
-        for name, gtids in sorted(group.position.shards.items()):
+        for name in sorted(group.position.shards):
             place = Place(state.keyspace, name)
             if name not in serving:
-                yield _shard_gone(place, names, {tablet.shard for tablet in found})
+                yield _shard_gone(place, names, {tablet.shard for tablet in found}, config)
             elif name in facts:
-                yield _position(place, names, gtids, facts[name])
+                yield from _position(place, names, group.position, facts[name], config)
 
 
 def unfinished(state: KeyspaceState) -> Iterator[Finding]:
@@ -65,7 +66,7 @@ def followed(
         )
 
 
-def _shard_gone(place: Place, names: str, listed: Collection[str]) -> Finding:
+def _shard_gone(place: Place, names: str, listed: Collection[str], config: Config) -> Finding:
     if place.shard in listed:
         return Finding(
             WARNING,
@@ -75,54 +76,34 @@ def _shard_gone(place: Place, names: str, listed: Collection[str]) -> Finding:
             "the next run follows that only while the old shard is kept",
             "run before the reshard is completed; if it is completed, " + _COPY_AGAIN,
         )
-    return Finding(
-        ERROR,
-        "position",
-        place,
-        f"the bookmark of {names} names a shard that is not there any more",
-        _COPY_AGAIN,
-    )
+    return _lost(place, f"the bookmark of {names} names a shard that is not there any more", config)
 
 
-def _position(place: Place, names: str, gtids: GtidSet, facts: ShardFacts) -> Finding:
-    """Judge a position: purged ⊆ S ⊆ executed, and how far it is from both."""
-    if not facts.executed.contains(gtids):
-        return Finding(
-            ERROR,
+def _lost(place: Place, what: str, config: Config) -> Finding:
+    if config.on_lost_position == "resync":
+        again = "nothing: the next run copies these tables again (on_lost_position)"
+        return Finding(WARNING, "position", place, what, again)
+    return Finding(ERROR, "position", place, what, _COPY_AGAIN)
+
+
+def _position(
+    place: Place, names: str, saved: Vgtid, facts: ShardFacts, config: Config
+) -> Iterator[Finding]:
+    """Judge a position on one shard as a run would, and tell how far it is from both ends."""
+    verdict = judge(saved, {facts.shard: facts}, config.tablet_type)
+    for why in verdict.lost:
+        yield _lost(place, f"the bookmark of {names} is lost: {why}", config)
+    for warning in verdict.warnings:
+        yield Finding(WARNING, "position", place, f"the bookmark of {names}: {warning}")
+    if not verdict.lost and not verdict.warnings:
+        gtids = saved.shards[facts.shard]
+        yield Finding(
+            OK,
             "position",
             place,
-            f"the bookmark of {names} has transactions that this shard does not have: it is of "
-            "another cluster, or of a primary whose last writes were lost in a failover",
-            "give the state of this cluster, or " + _COPY_AGAIN,
+            f"the bookmark of {names} is {facts.executed.beyond(gtids):,} transactions behind; "
+            f"binlogs hold {gtids.beyond(facts.purged):,} before it",
         )
-    if not gtids.contains(facts.purged):
-        lost = facts.purged.count() - facts.purged.intersection(gtids).count()
-        return Finding(
-            ERROR,
-            "position",
-            place,
-            f"the binlogs after the bookmark of {names} are purged: {lost:,} transactions of "
-            "them are gone",
-            "keep binlogs for longer than the time between two runs; " + _COPY_AGAIN,
-        )
-    held = facts.executed.count() - facts.purged.count()
-    before = gtids.count() - facts.purged.count()
-    behind = facts.executed.count() - gtids.count()
-    where = (
-        f"the bookmark of {names} is {behind:,} transactions behind; of the {held:,} that the "
-        f"binlogs hold, {before:,} lie before it"
-    )
-    if behind and facts.purged.count() and before < LEAST_MARGIN * held:
-        kept = facts.binlog_expire_seconds
-        return Finding(
-            WARNING,
-            "position",
-            place,
-            f"{where}: it is close to being purged",
-            "run soon, or keep binlogs for longer"
-            + (f" than {duration(kept)} (binlog_expire_logs_seconds)" if kept else ""),
-        )
-    return Finding(OK, "position", place, where)
 
 
 def _some(names: Iterable[str], most: int = 5) -> str:
