@@ -117,8 +117,8 @@ def routed(keyspace: str, found: Mapping[str, str]) -> Iterator[Finding]:
             ERROR,
             "moved",
             Place(keyspace, table=table),
-            f"MoveTables: queries go to the keyspace {other}, where the rows live now; changes may "
-            "arrive here for a while, and will end without a word",
+            f"MoveTables: queries go to the keyspace {other}, which owns the rows; changes arrive "
+            "here only as long as MoveTables copies them over, and end without a word",
             f"read {other}.{table} instead",
         )
 
