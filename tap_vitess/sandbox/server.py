@@ -8,6 +8,7 @@ with PERMISSION_DENIED. mysql-mimic is asked for only when MySQL is served, so t
 works without the extra.
 """
 
+import base64
 import hmac
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -159,6 +160,12 @@ class _Vitess:
         if self._credentials is None:
             return
         given = dict(context.invocation_metadata())
+        if "authorization" in given:
+            # As a gateway in front of VTGate wants it.
+            basic = base64.b64encode(":".join(self._credentials).encode()).decode()
+            if hmac.compare_digest(str(given["authorization"]), f"Basic {basic}"):
+                return
+            raise VStreamError("UNAUTHENTICATED", "invalid authorization")
         if "username" not in given or "password" not in given:
             raise VStreamError("UNAUTHENTICATED", "username and password must be provided")
         pair = str(given["username"]), str(given["password"])
