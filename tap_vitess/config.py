@@ -7,6 +7,7 @@ Nobody else reads a raw settings dict. Settings are flat because environment var
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -300,6 +301,7 @@ class Config:
         values["tls"] = _tls(enabled=values["tls"], files=tls)
         if (values["password"] is None) != (values["user"] is None):
             raise ConfigError("settings user and password go together: one of them is missing")
+        _check_metadata(values)
         for name, schema in SETTINGS.items():
             if schema["type"] == "array" and values[name] is not None:
                 values[name] = tuple(values[name])
@@ -315,6 +317,23 @@ class Config:
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
         """Tell whether one of the shell patterns fits `keyspace.table`."""
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+_HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
+_PRINTABLE = re.compile(r"[ -~]*")
+
+
+def _check_metadata(values: Mapping[str, Any]) -> None:
+    """Refuse what gRPC's metadata cannot carry; gRPC itself would quote it, secrets included."""
+    for name in ("user", "password"):
+        if not _PRINTABLE.fullmatch(values[name] or ""):
+            raise ConfigError(f"setting {name}: gRPC carries printable ASCII characters only")
+    for header, value in values["grpc_headers"].items():
+        if not _HEADER.fullmatch(header.lower()) or not _PRINTABLE.fullmatch(value):
+            raise ConfigError(
+                f"setting grpc_headers: the header {header!r} is none that gRPC carries: a name of "
+                "letters, digits, '-', '_' and '.', and a value of printable ASCII characters"
+            )
 
 
 def _tls(*, enabled: bool, files: dict[str, str | None]) -> Tls | None:

@@ -36,7 +36,6 @@ from tap_vitess.errors import (
     CatalogError,
     ConfigError,
     RetriableError,
-    StateError,
     TargetClosedError,
     VitessError,
 )
@@ -50,7 +49,7 @@ from tap_vitess.records import (
     RecordWriter,
 )
 from tap_vitess.sql import connect
-from tap_vitess.state import KeyspaceState, bookmark_key, parse
+from tap_vitess.state import KeyspaceState, bookmark_key, bookmarks_of, parse
 from tap_vitess.streams import (
     AUTOMATIC,
     FULL_TABLE,
@@ -98,7 +97,8 @@ class TapVitess(Tap):
         self._signal: int | None = None
         self._syncing = False
         _check_secrets(kwargs.get("config"))
-        _check_state_file(kwargs.get("state"))
+        if kwargs.get("state") is not None:
+            bookmarks_of(kwargs["state"])
         super().__init__(**kwargs)
 
     @property
@@ -359,19 +359,6 @@ def _check_secrets(config: object) -> None:
 
 def _values_of(value: object) -> list[object]:
     return list(value.values()) if isinstance(value, dict) else [None]
-
-
-def _check_state_file(state: object) -> None:
-    """Refuse what is no Singer state; the SDK takes some of it for the state of a first run."""
-    if state is None:
-        return
-    if isinstance(state, dict) and "value" in state and "bookmarks" not in state:
-        raise StateError("the state given is a STATE message: give what stands under its value")
-    bookmarks = state.get("bookmarks", {}) if isinstance(state, dict) else None
-    if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
-        raise StateError(
-            "the state given is no Singer state: an object with an object of bookmarks is expected"
-        )
 
 
 def _write_rows(run: KeyspaceSync, writer: RecordWriter, rows: Rows) -> int:
