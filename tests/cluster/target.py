@@ -2,7 +2,8 @@
 
 It stores a STATE only together with the rows before it, and rows now and then without one. It
 upserts by key, deletes rows marked `_sdc_deleted_at`, and at ACTIVATE_VERSION drops the rows of
-all other versions. At a given line it can signal a process, and kill itself.
+all other versions. At a given line it can signal a process, and kill itself; or it becomes slow
+there, so that a run goes on while something happens to the cluster.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import os
 import signal
 import sqlite3
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 ROWS_PER_COMMIT = 1000
+SLOW_SECONDS = 0.002  # a line
 TABLES = """
 create table if not exists rows (
     stream text, key text, version integer, record text, primary key (stream, key));
@@ -107,6 +111,7 @@ def main() -> None:
     parser.add_argument("--signal", type=int, default=signal.SIGKILL)
     parser.add_argument("--at", type=int, default=0)
     parser.add_argument("--die", action="store_true", help="be killed at line --at")
+    parser.add_argument("--slow", type=Path, help="from line --at on be slow while this file exists")
     options = parser.parse_args()
     target = Target(options.database, options.states)
     last = ""
@@ -121,6 +126,10 @@ def main() -> None:
                 os.kill(options.pid, options.signal)
             if options.die:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if options.slow is not None:
+                options.slow.touch()
+        if options.slow is not None and number >= options.at and options.slow.exists():
+            time.sleep(SLOW_SECONDS)
     target.end(last)
 
 
