@@ -130,10 +130,16 @@ class Cluster:
 
     def primary(self, keyspace: str, shard: str) -> int:
         """Return the number of a shard's primary, by what VTGate saw last."""
-        rows = [row for row in self.tablets() if (row["Keyspace"], row["Shard"]) == (keyspace, shard)]
-        primaries = [row for row in rows if row["TabletType"] == "PRIMARY"]
-        newest = max(primaries, key=lambda row: str(row["PrimaryTermStartTime"]))
-        return int(newest["Alias"].rpartition("-")[2])
+        rows = self._tablets_of(keyspace, shard, "PRIMARY")
+        return _number(max(rows, key=lambda row: str(row["PrimaryTermStartTime"])))
+
+    def replicas(self, keyspace: str, shard: str) -> list[int]:
+        """Return the numbers of a shard's replicas."""
+        return [_number(row) for row in self._tablets_of(keyspace, shard, "REPLICA")]
+
+    def _tablets_of(self, keyspace: str, shard: str, kind: str) -> list[dict[str, Any]]:
+        wanted = (keyspace, shard, kind)
+        return [r for r in self.tablets() if (r["Keyspace"], r["Shard"], r["TabletType"]) == wanted]
 
     def tablets(self) -> list[dict[str, Any]]:
         """Return what VTGate knows of all tablets."""
@@ -154,6 +160,20 @@ class Cluster:
             for statement in statements:
                 cursor.execute(statement)
             return list(cursor.fetchall())
+
+    def delay_replication(self, number: int, seconds: int) -> None:
+        """Let a replica lag behind its primary by so much."""
+        (row,) = self.mysql(number, "select @@global.version as version")
+        old = tuple(int(n) for n in row["version"].split("-")[0].split(".")) < (8, 0, 23)
+        name = "slave" if old else "replica"
+        change = "change master to master" if old else "change replication source to source"
+        self.mysql(number, f"stop {name}", f"{change}_delay = {seconds}", f"start {name}")
+
+    def purge_binlogs(self, number: int) -> None:
+        """Remove all binlogs of a tablet's MySQL but a new, empty one."""
+        self.mysql(number, "flush binary logs")
+        newest = self.mysql(number, "show binary logs")[-1]["Log_name"]
+        self.mysql(number, f"purge binary logs to '{newest}'")
 
     def set_globals(self, number: int, **values: str) -> None:
         """Set variables of a tablet's MySQL, for the connections its vttablet has open too."""
@@ -188,10 +208,8 @@ class Cluster:
             self.run("ctl", "SetWritable", _alias(number), "true")
 
     def _is_serving(self, number: int, kind: str) -> bool:
-        return any(
-            (row["Alias"], row["TabletType"], row["State"]) == (_alias(number), kind, "SERVING")
-            for row in self.tablets()
-        )
+        wanted = (_alias(number), kind, "SERVING")
+        return any((r["Alias"], r["TabletType"], r["State"]) == wanted for r in self.tablets())
 
     @staticmethod
     def _wait(what: str, is_there: Callable[[], bool]) -> None:
@@ -262,6 +280,10 @@ class Cluster:
 
 def _alias(number: int) -> str:
     return f"zone1-{number:010}"
+
+
+def _number(tablet: dict[str, Any]) -> int:
+    return int(tablet["Alias"].rpartition("-")[2])
 
 
 def _read_pid(path: Path) -> int:

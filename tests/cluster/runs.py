@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -214,6 +214,18 @@ class Pipeline:
         bookmarks = json.loads(self.meta("state") or "{}").get("bookmarks", {})
         found: dict[str, Any] = bookmarks.get(f"vitess:{self.source.address.keyspace}", {})
         return found
+
+    def rewrite_state(self, rewrite: Callable[[str], str]) -> None:
+        """Change the text of the stored state."""
+        text = self.meta("state")
+        database = sqlite3.connect(self._database)
+        try:
+            sql = "update meta set value = ? where name = 'state'"
+            assert rewrite(text) != text
+            database.execute(sql, (rewrite(text),))
+            database.commit()
+        finally:
+            database.close()
 
     def is_copied(self) -> bool:
         """Tell whether the stored state knows tables and no unfinished copy."""

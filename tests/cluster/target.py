@@ -111,7 +111,9 @@ def main() -> None:
     parser.add_argument("--signal", type=int, default=signal.SIGKILL)
     parser.add_argument("--at", type=int, default=0)
     parser.add_argument("--die", action="store_true", help="be killed at line --at")
-    parser.add_argument("--slow", type=Path, help="from line --at on be slow while this file exists")
+    parser.add_argument(
+        "--slow", type=Path, help="from line --at on be slow while this file exists"
+    )
     options = parser.parse_args()
     target = Target(options.database, options.states)
     last = ""

@@ -25,7 +25,7 @@ class Tables:
     """Three tables of one test: a big one of two key columns, one keyed by a text, a small one."""
 
     def __init__(self, source: Source, rows: int, rng: random.Random, width: int = 0) -> None:
-        """Create and fill them; `rows` is the big one's, `width` how many bytes each has at least."""
+        """Create and fill them; `rows` is the big one's, of `width` bytes or more each."""
         self.big = source.create("big", BIG)
         self.coded = source.create("coded", CODED)
         self.small = source.create("small", SMALL)
@@ -34,7 +34,13 @@ class Tables:
             self.big,
             ["id", "n", "name", "amount", "at"],
             (
-                (i, i, f"name {i}".ljust(width, "."), f"{rng.randint(0, 10**9) / 100:.2f}", _time(i))
+                (
+                    i,
+                    i,
+                    f"name {i}".ljust(width, "."),
+                    f"{rng.randint(0, 10**9) / 100:.2f}",
+                    _time(i),
+                )
                 for i in range(rows)
             ),
         )
