@@ -75,6 +75,7 @@ class Pipeline:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.source = source
+        self.merge = False  # whether the target keeps the columns that a record leaves out
         self.unbuffered = True  # as in most containers: the tap's writes may then be partial
         self._config = folder / "config.json"
         self._state = folder / "state.json"
@@ -252,6 +253,7 @@ class Pipeline:
         self, tap: subprocess.Popen[bytes], states: str, kill: Kill
     ) -> subprocess.Popen[bytes]:
         command = [sys.executable, str(TARGET), str(self._database), f"--states={states}"]
+        command += ["--merge"] if self.merge else []
         if kill.line:
             command += [f"--at={kill.line}", f"--signal={int(kill.signum)}"]
             command += [f"--pid={kill.pid or tap.pid}"] if kill.tap else []

@@ -42,9 +42,11 @@ def source(keyspace: str, address: Address, prefix: str) -> Iterator[Source]:
 
 
 def _wait_replicated(cluster: Cluster) -> None:
+    """Let replicas catch up; a replica's vttablet learns of a new table only now and then."""
     for shard in REPLICAS:
         for number in cluster.replicas(KEYSPACE, shard):
             cluster.wait_replicated(KEYSPACE, shard, number)
+    cluster.run("ctl", "ReloadSchemaKeyspace", "--include-primary", KEYSPACE)
 
 
 def test_one_replica_of_two_lags(
