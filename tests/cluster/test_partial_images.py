@@ -1,4 +1,4 @@
-"""Binlogs without whole rows (NOBLOB, PARTIAL_JSON): no null in the target for what was not sent."""
+"""Binlogs without whole rows (NOBLOB, PARTIAL_JSON): nothing that was not sent becomes a null."""
 
 from __future__ import annotations
 
