@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import logging
 import os
 import sys
@@ -29,8 +30,16 @@ from singer_sdk.metrics import Counter
 from singer_sdk.singerlib import StateMessage
 
 from tap_vitess import discovery
+from tap_vitess._proto.query_pb2 import Row
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
-from tap_vitess.errors import CatalogError, ConfigError, StateError, TargetClosedError, VitessError
+from tap_vitess.errors import (
+    CatalogError,
+    ConfigError,
+    RetriableError,
+    StateError,
+    TargetClosedError,
+    VitessError,
+)
 from tap_vitess.lookup import Lookup
 from tap_vitess.output import BufferedWriter
 from tap_vitess.records import (
@@ -53,7 +62,7 @@ from tap_vitess.survey import Survey
 from tap_vitess.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
 from tap_vitess.vstream import client as vstream_client
 from tap_vitess.vstream.protocol import Rows
-from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.vstream.reader import RetryOptions, retrying
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.values import plain
 
@@ -205,7 +214,7 @@ class TapVitess(Tap):
     ) -> KeyspaceSync:
         return KeyspaceSync(
             client,
-            Survey(self.settings, state.keyspace).position,
+            Survey(self.settings, state.keyspace),
             [_spec(stream) for stream in streams],
             state,
             self._options(),
@@ -226,38 +235,50 @@ class TapVitess(Tap):
             for event in run.events():
                 match event:
                     case Rows(fields=fields):
-                        writer = writers[fields.table]
-                        count = writer.write(event, run.versions[fields.table])
+                        count = _write_rows(run, writers[fields.table], event)
                         counters[by_table[fields.table].name].increment(count)
                     case CopyFinished(table=table, version=version):
                         writers[table].write_activate_version(version)
                     case Checkpoint():
-                        self._write_state(run.state, sequence)
+                        self._write_state(run.stored, sequence)
                         if not writers:
-                            writers = self._start(streams, sequence)
+                            options = self._record_options(run.keyspace, run.whole_rows)
+                            writers = self._start(streams, sequence, options)
         except TargetClosedError:
             raise
         except VitessError as error:
             logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
-            self._write_state(run.state, sequence)
+            self._write_state(run.stored, sequence)
             return [error]
         return []
 
     def _start(
-        self, streams: Sequence[VitessStream], sequence: RecordSequence
+        self,
+        streams: Sequence[VitessStream],
+        sequence: RecordSequence,
+        options: RecordOptions,
     ) -> dict[str, RecordWriter]:
         """Write the SCHEMAs, behind the first STATE and before the first RECORD."""
-        options = self._record_options(streams[0].keyspace)
         return {
             stream.table: RecordWriter(stream, RecordMaker(stream, sequence, options), self._writer)
             for stream in streams
         }
 
-    def _record_options(self, keyspace: str) -> RecordOptions:
+    def _record_options(
+        self, keyspace: str, whole_rows: Callable[[str], bool] = lambda _: True
+    ) -> RecordOptions:
+        lookup = Lookup(self.settings, keyspace)
+
+        def fetch(*question: Any) -> Sequence[Row | None]:
+            what = f"the present values of rows of {keyspace}"
+            ask = functools.partial(lookup.fetch, *question)
+            return retrying(what, ask, self.retry, lambda: self._signal is not None)
+
         return RecordOptions(
             metadata_columns=self.settings.metadata_columns,
             on_partial_image=self.settings.on_partial_image,
-            fetch=Lookup(self.settings, keyspace).fetch,
+            fetch=fetch,
+            whole_rows=whole_rows,
         )
 
     def _write_state(self, state: KeyspaceState, sequence: RecordSequence) -> None:
@@ -296,6 +317,7 @@ class TapVitess(Tap):
             retry=self.retry,
             checkpoint_seconds=self.settings.checkpoint_seconds,
             copy_parallelism=self.settings.copy_parallelism,
+            resync=self.settings.on_lost_position == "resync",
         )
 
     def _read_table(self, stream: VitessStream) -> Iterator[Record]:
@@ -304,7 +326,7 @@ class TapVitess(Tap):
         with vstream_client.connect(self.settings) as client:
             run = KeyspaceSync(
                 client,
-                Survey(self.settings, stream.keyspace).position,
+                Survey(self.settings, stream.keyspace),
                 [TableSpec(stream.table, full_table=True)],
                 KeyspaceState(stream.keyspace),
                 self._options(),
@@ -347,6 +369,18 @@ def _check_state_file(state: object) -> None:
         raise StateError(
             "the state given is no Singer state: an object with an object of bookmarks is expected"
         )
+
+
+def _write_rows(run: KeyspaceSync, writer: RecordWriter, rows: Rows) -> int:
+    """Write rows and count the records; a table whose rows cannot be taken is given up."""
+    table = rows.fields.table
+    try:
+        return writer.write(rows, run.versions[table])
+    except (TargetClosedError, RetriableError):
+        raise
+    except VitessError as error:
+        run.give_up(table, error)
+        return 0
 
 
 def _spec(stream: VitessStream) -> TableSpec:

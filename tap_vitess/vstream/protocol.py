@@ -32,7 +32,7 @@ from tap_vitess.errors import (
     ReshardedError,
     SnapshotTooOldError,
 )
-from tap_vitess.vstream.ddl import replaced_tables
+from tap_vitess.vstream.ddl import altered_tables, replaced_tables
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
@@ -76,11 +76,13 @@ class Boundary:
     """All rows before it form whole transactions; `vgtid` is the position after them.
 
     replaced: tables whose rows a DDL has taken away or exchanged, without a row event.
+    altered: tables whose columns may be others behind a DDL.
     """
 
     shard: str
     vgtid: binlogdata.VGtid
     replaced: frozenset[str] = frozenset()
+    altered: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +277,8 @@ class ChangeStream(_Decoded):
             self._behind = set(self.position.behind(self.stop))
         if event.type == binlogdata.DDL:
             replaced = replaced_tables(event.statement, self.tables)
-            return [Boundary(shard, self._vgtid, replaced)]
+            altered = altered_tables(event.statement, self.tables)
+            return [Boundary(shard, self._vgtid, replaced, altered)]
         return [Boundary(shard, self._vgtid)]
 
     def _moved(self, shard: str) -> None:
