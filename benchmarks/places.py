@@ -143,7 +143,7 @@ class ClusterPlace:
         del keyspace, columns
         for numbers in reference.batches(first, count, size):
             self._execute(
-                f"update `{table}` set customer_id = customer_id + 1, quantity = quantity + 1, "  # noqa: S608
+                f"update `{table}` set customer_id = customer_id + 1, quantity = quantity + 1, "
                 f"name = concat('New ', name), active = 1 - active "
                 f"where `{reference.KEY}` between {numbers[0]} and {numbers[-1]}"
             )

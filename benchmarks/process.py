@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 
 class BenchmarkError(Exception):
@@ -101,7 +101,7 @@ class Server:
         self.grpc_port: int = ports["grpc_port"]
         self.mysql_port: int = ports["mysql_port"]
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

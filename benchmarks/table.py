@@ -21,7 +21,21 @@ COLUMNS = (
     ("active", "tinyint", False),
 )
 KEY = "id"
-_WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliett kilo lima mike".split()
+_WORDS = [
+    "alpha",
+    "bravo",
+    "charlie",
+    "delta",
+    "echo",
+    "foxtrot",
+    "golf",
+    "hotel",
+    "india",
+    "juliett",
+    "kilo",
+    "lima",
+    "mike",
+]
 
 Value = bytes | None
 
@@ -41,7 +55,7 @@ def row(number: int, count: int = len(COLUMNS)) -> list[Value]:
     """Return the values of a row, as MySQL's text protocol writes them."""
     values: list[Value] = []
     for turn in range((count - 1) // len(COLUMNS) + 1):
-        values += _ten(number, random.Random(number * 31 + turn))  # noqa: S311
+        values += _ten(number, random.Random(number * 31 + turn))
     return values[:count]
 
 

@@ -38,10 +38,11 @@ from singer_sdk.singerlib import (
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.discovery import Table
 from tap_vitess.errors import CatalogError
+from tap_vitess.lines import Lines
 from tap_vitess.output import BufferedWriter
 from tap_vitess.vstream.charsets import charset_of
 from tap_vitess.vstream.protocol import Fields, Rows
-from tap_vitess.vstream.rows import RowDecoder
+from tap_vitess.vstream.rows import RowDecoder, value_types
 from tap_vitess.vstream.values import DATATYPE_PROPERTIES, plain, value_type
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ _METADATA_COLUMNS: dict[str, dict[str, Any]] = {
     COMMIT_TIME: _DATE_TIME,
     SEQ: {"type": ["integer", "null"]},
 }
+_OWN = {OP: "op", SHARD: "shard", COMMIT_TIME: "commit_time", SEQ: "seq"}
 AUTOMATIC = frozenset({DELETED_AT, *_METADATA_COLUMNS})
 
 Record = dict[str, Any]
@@ -102,10 +104,10 @@ class Sequence:
     def __init__(self, last: int) -> None:
         self.last = last
 
-    def take(self) -> int:
-        """Return the next number."""
-        self.last += 1
-        return self.last
+    def take(self, count: int = 1) -> int:
+        """Return the next number; the `count - 1` behind it are given out, too."""
+        self.last += count
+        return self.last - count + 1
 
     def catch_up(self) -> None:
         """Go up to the clock, unless the clock is behind."""
@@ -221,6 +223,7 @@ class RecordMaker:
         self._key = frozenset(stream.primary_keys)
         self._own = self._wanted & _METADATA_COLUMNS.keys() if metadata_columns else frozenset()
         self._decoders: dict[str, tuple[Fields, RowDecoder, RowDecoder]] = {}
+        self._lines: dict[str, tuple[Fields, Lines]] = {}
         self._unknown: set[str] = set()
 
     def records(self, rows: Rows) -> list[Record]:
@@ -245,6 +248,16 @@ class RecordMaker:
                 record = decoder.decode(image)
                 records.append(self._finish(record, op, shard, commit_time))
         return records
+
+    def lines(self, rows: Rows, head: bytes, end: bytes) -> tuple[int, Iterator[bytes]] | None:
+        """Return how many records there are, and their lines; None for what `records` must do."""
+        self._decoders_of(rows.fields)
+        self._sequence.catch_up()
+        _, lines = self._lines[rows.fields.shard]
+        found = lines.of(rows, self._sequence.last + 1, head, end)
+        if found is not None:
+            self._sequence.take(found[0])
+        return found
 
     def _split(
         self, change: binlogdata.RowChange, key_decoder: RowDecoder
@@ -283,6 +296,12 @@ class RecordMaker:
                 fields,
                 RowDecoder(fields, keyspace, self._wanted),
                 RowDecoder(fields, keyspace, self._key),
+            )
+            own = {name: column for column, name in _OWN.items() if column in self._own}
+            own["deleted_at"] = DELETED_AT
+            self._lines[fields.shard] = (
+                fields,
+                Lines(fields, keyspace, value_types(fields), self._wanted, self._key, own),
             )
         return found
 
@@ -338,26 +357,37 @@ class RecordWriter:
         self._writer = writer
         self._maps = stream.stream_maps
         first = self._maps[0]
-        direct = (
+        self._direct = (
             len(self._maps) == 1
             and type(first) is SameRecordTransform
             and not first.flattening_enabled
         )
-        self._write = self._write_direct if direct else self._write_mapped
+        self._write = self._write_direct if self._direct else self._write_mapped
         self._prefix = b'{"type":"RECORD","stream":%s,"record":' % orjson.dumps(first.stream_alias)
 
     def write(self, rows: Rows, version: int) -> int:
         """Write rows; return how many records came of them."""
+        if self._direct:
+            end = self._end(version)
+            found = self._maker.lines(rows, self._prefix + b"{", b"}" + end)
+            if found is not None:
+                count, lines = found
+                for some in lines:
+                    self._writer.write_line(some)
+                return count
         records = self._maker.records(rows)
         self._write(records, version)
         return len(records)
 
     def _write_direct(self, records: list[Record], version: int) -> None:
         prefix, dumps = self._prefix, orjson.dumps
-        now = datetime.now(UTC).isoformat().encode()
-        suffix = b',"version":%d,"time_extracted":"%s"}\n' % (version, now)
+        suffix = self._end(version)
         for record in records:
             self._writer.write_line(prefix + dumps(record) + suffix)
+
+    def _end(self, version: int) -> bytes:
+        now = datetime.now(UTC).isoformat().encode()
+        return b',"version":%d,"time_extracted":"%s"}\n' % (version, now)
 
     def _write_mapped(self, records: list[Record], version: int) -> None:
         for record in records:

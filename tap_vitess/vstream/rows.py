@@ -15,7 +15,15 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError, RequestError, ValueDecodeError
 from tap_vitess.vstream.charsets import charset_of
 from tap_vitess.vstream.protocol import Fields
-from tap_vitess.vstream.values import Convert, value_type
+from tap_vitess.vstream.values import Convert, ValueType, value_type
+
+
+def value_types(fields: Fields) -> dict[str, ValueType]:
+    """Look up the columns of a FIELD event."""
+    return {
+        field.name: value_type(field.column_type, charset_of(field.charset), copying=fields.copying)
+        for field in fields.fields
+    }
 
 
 class RowDecoder:

@@ -14,6 +14,7 @@ column's charset, and JSON may be invalid (`{"p": .5}`). Converters take both.
 from __future__ import annotations
 
 import base64
+import enum
 import json
 import math
 import re
@@ -33,16 +34,39 @@ Convert = Callable[[bytes], Any]
 _TYPE = re.compile(r"\s*([a-z0-9]+)\s*(?:\((.*)\))?", re.IGNORECASE | re.DOTALL)
 
 
+class Raw(enum.Enum):
+    """What the bytes of a value are, for an encoder that would rather not convert them.
+
+    NUMBER: the bytes are the JSON text of the value. TEXT: the bytes are UTF-8 and the value is
+    the string they spell; bytes that are not UTF-8 must go through `convert`, which refuses or
+    replaces them. CONVERT: the value is what `convert` makes of the bytes. The others are so
+    where the bytes look as they should, and need `convert` where they do not. DECIMAL: the value
+    is the string they spell, when that is a decimal without needless zeros. FLOAT: the value is
+    the number they spell. MOMENT: the value is `2024-02-29T23:59:59+00:00`, the bytes are the
+    same without T and offset. DOCUMENT: the bytes are the JSON text, but for newlines.
+    """
+
+    NUMBER = "number"
+    TEXT = "text"
+    DECIMAL = "decimal"
+    FLOAT = "float"
+    MOMENT = "moment"
+    DOCUMENT = "document"
+    CONVERT = "convert"
+
+
 @dataclass(frozen=True, slots=True)
 class ValueType:
     """A column's JSON schema (without null) and its converter.
 
     convert: bytes of a value that is not NULL -> what `json` or orjson can write; raises
-    ValueError when the bytes do not fit the type. Its errors may quote the value.
+    ValueError when the bytes do not fit the type. Its errors may quote the value. raw: what may
+    be done instead.
     """
 
     schema: JsonSchema
     convert: Convert
+    raw: Raw = Raw.CONVERT
 
     def nullable(self) -> JsonSchema:
         """Return the schema with null added to its types."""
@@ -62,15 +86,20 @@ def value_type(column_type: str, charset: str | None, *, copying: bool = True) -
     match = _TYPE.match(column_type)
     name, arguments = (match[1].lower(), match[2] or "") if match else ("", "")
     if name in _TEXT:
-        return ValueType({"type": "string"}, _text(charset))
+        return _text(charset)
     if name in {"enum", "set"}:
-        return ValueType({"type": "string"}, _text(charset if copying else "utf8mb4"))
+        return _text(charset if copying else "utf8mb4")
     if name == "decimal":
         return _decimal(arguments)
     return _PLAIN.get(name, _UNKNOWN)
 
 
-def _text(charset: str | None) -> Convert:
+def _text(charset: str | None) -> ValueType:
+    raw = Raw.TEXT if charset in {"utf8mb4", "utf8mb3", "utf8", "ascii"} else Raw.CONVERT
+    return ValueType({"type": "string"}, _decode(charset), raw)
+
+
+def _decode(charset: str | None) -> Convert:
     decode = decoder(charset)
     if decode is not None:
         return decode
@@ -94,6 +123,7 @@ def _decimal(arguments: str) -> ValueType:
             DATATYPE_PROPERTIES: {"precision": int(precision or 10), "scale": int(scale or 0)},
         },
         _decimal_text,
+        Raw.DECIMAL,
     )
 
 
@@ -183,14 +213,15 @@ def plain(value: Any) -> Any:
     return value
 
 
-_INTEGER = ValueType({"type": "integer"}, int)
-_NUMBER = ValueType({"type": "number"}, _float)
-_DATETIME = ValueType({"type": "string", "format": "date-time"}, _datetime)
+_INTEGER = ValueType({"type": "integer"}, int, Raw.NUMBER)
+_NUMBER = ValueType({"type": "number"}, _float, Raw.FLOAT)
+_DATETIME = ValueType({"type": "string", "format": "date-time"}, _datetime, Raw.MOMENT)
 _BYTES = ValueType({"type": "string", "contentEncoding": "base64"}, _base64)
 
 _TEXT = {"char", "varchar", "tinytext", "text", "mediumtext", "longtext"}
 _PLAIN: dict[str, ValueType] = {
-    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year"), _INTEGER),
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint"), _INTEGER),
+    "year": ValueType({"type": "integer"}, int),
     **dict.fromkeys(("float", "double"), _NUMBER),
     "bit": ValueType({"type": "integer"}, _bits),
     "date": ValueType({"type": "string", "format": "date"}, _date),
@@ -213,7 +244,9 @@ _PLAIN: dict[str, ValueType] = {
         ),
         _BYTES,
     ),
-    "json": ValueType({"type": ["object", "array", "string", "number", "boolean", "null"]}, _json),
+    "json": ValueType(
+        {"type": ["object", "array", "string", "number", "boolean", "null"]}, _json, Raw.DOCUMENT
+    ),
     "vector": ValueType({"type": "array", "items": {"type": "number"}}, _vector),
 }
-_UNKNOWN = ValueType({"type": "string"}, bytes.decode)
+_UNKNOWN = ValueType({"type": "string"}, bytes.decode, Raw.TEXT)
