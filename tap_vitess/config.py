@@ -10,7 +10,7 @@ import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tap_vitess.errors import ConfigError
 
@@ -124,6 +124,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "description": "Add _sdc_vitess_op, _sdc_vitess_shard, _sdc_vitess_commit_time and "
         "_sdc_vitess_seq to each record. _sdc_deleted_at is always there.",
     },
+    "on_lost_position": {
+        "type": "string",
+        "enum": ["fail", "resync"],
+        "default": "fail",
+        "title": "On a lost position",
+        "description": "What to do when the changes after a bookmark are gone or can no longer be "
+        "read (binlogs purged, old shards deleted, another cluster, a table altered since): `fail` "
+        "says so and keeps the bookmark; `resync` copies what is concerned again, and rows that "
+        "vanished meanwhile are removed by ACTIVATE_VERSION.",
+    },
+    "on_partial_image": {
+        "type": "string",
+        "enum": ["fetch", "omit", "fail"],
+        "default": "fetch",
+        "title": "On a partial row image",
+        "description": "What to do when the binlog does not carry every column of a changed row "
+        "(binlog_row_image=NOBLOB, PARTIAL_JSON): `fetch` asks for the row's present value by its "
+        "key; `omit` leaves the column out of the record, which many targets take for null; `fail` "
+        "ends the table's run. A record never says null for what was not sent.",
+    },
     "checkpoint_seconds": {
         "type": "number",
         "minimum": 0,
@@ -193,6 +213,8 @@ class Config:
     tls: Tls | None
     grpc_headers: Mapping[str, str] = field(repr=False)
     metadata_columns: bool
+    on_lost_position: Literal["fail", "resync"]
+    on_partial_image: Literal["fetch", "omit", "fail"]
     checkpoint_seconds: float
     max_run_seconds: float | None
     copy_parallelism: int

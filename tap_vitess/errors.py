@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose, by whose fault it is and what to do.
+"""Every error this package raises on purpose, by whose fault it is and what is done about it.
 
     VitessError              base; the message says what happened, where, and what to do
       ConfigError            a setting is wrong: mend it
@@ -7,10 +7,14 @@
       ConnectError           nothing answers, or it is not a VTGate: check host, ports, TLS
       AuthError              the user or password was refused
       RequestError           VTGate or MySQL refuses what was asked; trying again will not help
-        PositionLostError    the binlogs after the bookmark are gone: a new copy is needed
+        TableGoneError       a table is not there (any more)
+        PositionLostError    the changes after a position are gone: a new copy is needed
           ShardsGoneError    the request names shards that are no longer there
+          HistoryLostError   the changes of one table cannot be read: it was altered since
         KeyChangedError      a lastpk does not fit the table's key any more
       RetriableError         a passing fault: worth another try from the last boundary
+        NoTabletError        no tablet serves a shard: SQL can tell why
+        StalledError         the stream stands still: SQL can tell why
         SnapshotTooOldError  a copy was offered from a tablet that lags behind the bookmark
       ProtocolError          the server's answer contradicts what VStream promises
       CopyCutError           a copy that cannot be resumed was cut: it starts again
@@ -18,14 +22,37 @@
       ValueDecodeError       a value does not fit its column's type
       TargetClosedError      nobody reads the tap's output any more
 
-Messages name keyspace, shard, table and column, never a row's values and never credentials.
+What is done about a kind is its `remedy`: STOP with the message's advice; RETRY, by opening the
+call again at the last boundary; LOOK, which is RETRY with a look at the cluster by SQL first, so
+that a fault that will not pass is told as what it is; POLICY, where the setting
+on_lost_position decides; RESTART of the one copy. Messages name keyspace, shard, table and
+column, never a row's values and never credentials.
 """
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import ClassVar
+
+
+class Remedy(Enum):
+    """What is done about an error."""
+
+    STOP = "stop"
+    RETRY = "retry"
+    LOOK = "look and retry"
+    POLICY = "on_lost_position"
+    RESTART = "copy again"
+
 
 class VitessError(Exception):
-    """Base of all errors that are meant for the person who runs the tap."""
+    """Base of all errors that are meant for the person who runs the tap.
+
+    table: the bare name of the one table that is concerned, where that is known.
+    """
+
+    remedy: ClassVar[Remedy] = Remedy.STOP
+    table: str | None = None
 
 
 class ConfigError(VitessError):
@@ -52,20 +79,46 @@ class RequestError(VitessError):
     """The server refuses the request, and would refuse it again."""
 
 
+class TableGoneError(RequestError):
+    """A table is not there (any more), or not on every shard."""
+
+
 class PositionLostError(RequestError):
     """The server no longer has the changes that follow a position."""
+
+    remedy = Remedy.POLICY
 
 
 class ShardsGoneError(PositionLostError):
     """The request names shards that no longer exist, or not all that are resharded."""
 
 
+class HistoryLostError(PositionLostError):
+    """The changes of one table cannot be read from a position: it was altered since."""
+
+
 class KeyChangedError(RequestError):
     """The key of a table was altered while it was copied."""
+
+    remedy = Remedy.RESTART
 
 
 class RetriableError(VitessError):
     """A passing fault: the call is worth opening again from the last boundary."""
+
+    remedy = Remedy.RETRY
+
+
+class NoTabletError(RetriableError):
+    """No tablet serves a shard, or none that has the position asked for."""
+
+    remedy = Remedy.LOOK
+
+
+class StalledError(RetriableError):
+    """A stream brings nothing but heartbeats."""
+
+    remedy = Remedy.LOOK
 
 
 class SnapshotTooOldError(RetriableError):
@@ -78,6 +131,8 @@ class ProtocolError(VitessError):
 
 class CopyCutError(VitessError):
     """A copy was cut and cannot go on where it was: it must start again."""
+
+    remedy = Remedy.RESTART
 
 
 class ReshardedError(CopyCutError):

@@ -52,7 +52,7 @@ class Lines:
         self._shard = fields.shard
 
     def of(
-        self, rows: Rows, first_seq: int, head: bytes, end: bytes
+        self, rows: Rows, first_seq: int, head: bytes, end: bytes, *, whole: bool
     ) -> tuple[int, Iterator[bytes]] | None:
         """Return how many lines there are, and the lines, many in one piece.
 
@@ -61,6 +61,7 @@ class Lines:
             first_seq: the number of the first record.
             head: what opens a line, up to the record's brace.
             end: what closes it, from the record's brace on.
+            whole: whether a NULL of a deleted row is known to have been one.
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
@@ -74,7 +75,7 @@ class Lines:
         if changes is None:
             return None
         op, images = self._operation(rows, changes)
-        if images is None:
+        if images is None or (op == "delete" and not whole):
             return None
         commit_time = None
         if not rows.fields.copying:

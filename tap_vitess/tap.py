@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import logging
 import os
 import sys
@@ -32,28 +31,31 @@ from singer_sdk.singerlib import StateMessage
 from tap_vitess import discovery
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.errors import CatalogError, ConfigError, StateError, TargetClosedError, VitessError
+from tap_vitess.lookup import Lookup
 from tap_vitess.output import BufferedWriter
+from tap_vitess.records import (
+    Record,
+    RecordMaker,
+    RecordOptions,
+    RecordSequence,
+    RecordWriter,
+)
+from tap_vitess.sql import connect
 from tap_vitess.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.streams import (
     AUTOMATIC,
     FULL_TABLE,
-    Record,
-    RecordMaker,
-    RecordWriter,
     VitessStream,
     json_schema,
     stream_name,
 )
-from tap_vitess.streams import (
-    Sequence as RecordSequence,
-)
+from tap_vitess.survey import Survey
 from tap_vitess.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
 from tap_vitess.vstream import client as vstream_client
 from tap_vitess.vstream.protocol import Rows
 from tap_vitess.vstream.reader import RetryOptions
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.values import plain
-from tap_vitess.vstream.vgtid import Vgtid
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +105,7 @@ class TapVitess(Tap):
         """Make the streams of the catalog given; without one, of the database."""
         if self.input_catalog is not None:
             return [self._catalogued(entry.to_dict()) for entry in self.input_catalog.streams]
-        with discovery.connect(self.settings) as sql:
+        with connect(self.settings) as sql:
             tables = discovery.discover(sql, self.settings)
         self._check_names(tables)
         return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
@@ -203,7 +205,7 @@ class TapVitess(Tap):
     ) -> KeyspaceSync:
         return KeyspaceSync(
             client,
-            functools.partial(self._position, state.keyspace),
+            Survey(self.settings, state.keyspace).position,
             [_spec(stream) for stream in streams],
             state,
             self._options(),
@@ -228,7 +230,7 @@ class TapVitess(Tap):
                         count = writer.write(event, run.versions[fields.table])
                         counters[by_table[fields.table].name].increment(count)
                     case CopyFinished(table=table, version=version):
-                        by_table[table].write_activate_version(self._writer, version)
+                        writers[table].write_activate_version(version)
                     case Checkpoint():
                         self._write_state(run.state, sequence)
                         if not writers:
@@ -245,15 +247,18 @@ class TapVitess(Tap):
         self, streams: Sequence[VitessStream], sequence: RecordSequence
     ) -> dict[str, RecordWriter]:
         """Write the SCHEMAs, behind the first STATE and before the first RECORD."""
-        own = self.settings.metadata_columns
-        for stream in streams:
-            stream.write_schema(self._writer)
+        options = self._record_options(streams[0].keyspace)
         return {
-            stream.table: RecordWriter(
-                stream, RecordMaker(stream, sequence, metadata_columns=own), self._writer
-            )
+            stream.table: RecordWriter(stream, RecordMaker(stream, sequence, options), self._writer)
             for stream in streams
         }
+
+    def _record_options(self, keyspace: str) -> RecordOptions:
+        return RecordOptions(
+            metadata_columns=self.settings.metadata_columns,
+            on_partial_image=self.settings.on_partial_image,
+            fetch=Lookup(self.settings, keyspace).fetch,
+        )
 
     def _write_state(self, state: KeyspaceState, sequence: RecordSequence) -> None:
         value = replace(state, seq=sequence.last).render()
@@ -285,10 +290,6 @@ class TapVitess(Tap):
             raise TypeError("the tap needs its own message writer")
         return writer
 
-    def _position(self, keyspace: str) -> Vgtid:
-        with discovery.connect(self.settings) as sql:
-            return sql.position(keyspace, self.settings.tablet_type)
-
     def _options(self) -> SyncOptions:
         return SyncOptions(
             request=RequestOptions(self.settings.tablet_type, self.settings.cells),
@@ -299,19 +300,18 @@ class TapVitess(Tap):
 
     def _read_table(self, stream: VitessStream) -> Iterator[Record]:
         """Copy one table by itself."""
-        maker = RecordMaker(
-            stream, RecordSequence(0), metadata_columns=self.settings.metadata_columns
-        )
+        maker = RecordMaker(stream, RecordSequence(0), self._record_options(stream.keyspace))
         with vstream_client.connect(self.settings) as client:
             run = KeyspaceSync(
                 client,
-                functools.partial(self._position, stream.keyspace),
+                Survey(self.settings, stream.keyspace).position,
                 [TableSpec(stream.table, full_table=True)],
                 KeyspaceState(stream.keyspace),
                 self._options(),
             )
             for event in run.events():
                 if isinstance(event, Rows):
+                    maker.prepare(event.fields)
                     for record in maker.records(event):
                         yield {name: plain(value) for name, value in record.items()}
 

@@ -1227,6 +1227,15 @@ def test_vitess_statements(shop: Shop, mysql: Mysql) -> None:
         ("shop", "-80", "PRIMARY"),
         ("shop", "80-", "PRIMARY"),
     ]
+    mysql.rows("use `shop:-80@primary`")
+    variables = dict(
+        mysql.rows("show global variables where variable_name in ('gtid_executed',\n'gtid_purged')")
+    )
+    assert variables["gtid_executed"] == executed["-80"]
+    assert variables["gtid_purged"] == ""
+    mysql.rows("use `shop:-40@primary`")
+    with pytest.raises(pymysql.err.OperationalError, match="no healthy tablet available"):
+        mysql.rows("show global variables")
     assert mysql.rows("select @@version") == [("8.0.40-Vitess",)]
     with pytest.raises(pymysql.err.OperationalError, match="unknown database"):
         mysql.rows("use nosuch")

@@ -52,6 +52,17 @@ _DDL_TABLES = re.compile(
 ShardName = str
 
 
+# What a shard's MySQL says of its binlogs.
+_VARIABLES = {
+    "binlog_format": "ROW",
+    "binlog_row_image": "FULL",
+    "binlog_row_value_options": "",
+    "binlog_expire_logs_seconds": "259200",
+    "expire_logs_days": "0",
+    "version": "8.0.40",
+}
+
+
 class DuplicateEntryError(ValueError):
     """A row with that key exists."""
 
@@ -148,6 +159,7 @@ class Shard:
     binlog: list[Transaction] = field(default_factory=list)
     purged: int = 0  # the last transaction whose binlog is gone
     tables: dict[str, _ShardTable] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=lambda: dict(_VARIABLES))
 
     @property
     def executed(self) -> int:

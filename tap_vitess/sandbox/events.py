@@ -99,11 +99,28 @@ def copied_row(columns: Sequence[str], row: Row) -> RowChangeMessage:
     return RowChangeMessage(after=pack(columns, row))
 
 
-def changed_row(columns: Sequence[str], change: RowChange) -> RowChangeMessage:
-    return RowChangeMessage(
-        before=None if change.before is None else pack(columns, change.before),
-        after=None if change.after is None else pack(columns, change.after),
-    )
+def changed_row(
+    columns: Sequence[str], change: RowChange, blobless: frozenset[str] = frozenset()
+) -> RowChangeMessage:
+    """The images of a change; `blobless` columns are logged only where they change.
+
+    The bitmap tells of the after image alone, and is there only when a column is not.
+    """
+    before, after = change.before, change.after
+    message = RowChangeMessage()
+    if before is not None:
+        image = {n: None if n in blobless else value for n, value in before.items()}
+        message.before.CopyFrom(pack(columns, image))
+    if after is not None:
+        old = before or dict.fromkeys(columns)
+        absent = {n for n in blobless if after[n] == old[n]}
+        image = {n: None if n in absent else value for n, value in after.items()}
+        message.after.CopyFrom(pack(columns, image))
+        if absent:
+            bits = sum(1 << i for i, name in enumerate(columns) if name not in absent)
+            message.data_columns.count = len(columns)
+            message.data_columns.cols = bits.to_bytes((len(columns) + 7) // 8, "little")
+    return message
 
 
 def pack(columns: Sequence[str], row: Row) -> RowMessage:

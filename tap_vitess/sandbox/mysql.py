@@ -42,7 +42,7 @@ from mysql_mimic.variables import (
 from sqlglot import exp
 
 from tap_vitess.sandbox import infoschema, sql
-from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.cluster import Cluster, Shard
 
 _VARIABLES: dict[str, VariableSchema] = {
     **SYSTEM_VARIABLES,
@@ -83,7 +83,8 @@ class VitessSession(Session):
         return await super().handle_query(sql, attrs)
 
     async def use(self, database: str) -> None:
-        self._check(database.partition("@")[0])
+        """Accept "ks", "ks@type" and "ks:shard@type"; shards are looked at when they are asked."""
+        self._check(database.partition("@")[0].partition(":")[0])
         self.database = database
 
     @property
@@ -92,11 +93,21 @@ class VitessSession(Session):
 
     def keyspace(self, named: str | None) -> str:
         """The keyspace named, or the one in use."""
-        keyspace = (named or self.database or "").partition("@")[0]
+        keyspace = (named or self.database or "").partition("@")[0].partition(":")[0]
         if not keyspace:
             raise MysqlError("No database selected", ErrorCode.NO_DB_ERROR)
         self._check(keyspace)
         return keyspace
+
+    def shard(self) -> Shard:
+        """The shard in use; the first one when only a keyspace is."""
+        keyspace = self.keyspace(None)
+        target, _, tablet_type = (self.database or "").partition("@")
+        name = target.partition(":")[2] or self._cluster.shards(keyspace)[0]
+        if not self._cluster.has_shard(keyspace, name) or tablet_type not in {"", "primary"}:
+            where = f"{keyspace}.{name}.{tablet_type or 'primary'}"
+            raise _error(1105, f"target: {where}: no healthy tablet available")
+        return self._cluster.shard(keyspace, name)
 
     def _check(self, keyspace: str) -> None:
         system = {"information_schema", "mysql", "performance_schema", "sys"}
@@ -108,7 +119,7 @@ class VitessSession(Session):
         mine = isinstance(statement, _OWN_STATEMENTS)
         if not mine or (isinstance(statement, exp.Select) and not statement.find(exp.Table)):
             return await query.next()
-        keyspace = (self.database or "").partition("@")[0] or None
+        keyspace = (self.database or "").partition("@")[0].partition(":")[0] or None
         try:
             result = sql.run(self._cluster, keyspace, statement)
         except sql.SqlError as error:
@@ -285,6 +296,17 @@ def _gtid_executed(session: VitessSession, match: re.Match[str]) -> ResultSet:
     return _result(["db_name", "gtid_executed", "shard"], rows)
 
 
+def _global_variables(session: VitessSession, _match: re.Match[str]) -> ResultSet:
+    """Answer for the MySQL of the shard in use; conditions are not looked at."""
+    shard = session.shard()
+    values = {
+        **shard.variables,
+        "gtid_executed": shard.gtid_set(shard.executed),
+        "gtid_purged": shard.gtid_set(shard.purged) if shard.purged else "",
+    }
+    return _result(["Variable_name", "Value"], list(values.items()))
+
+
 def _vschema_keyspaces(session: VitessSession, _match: re.Match[str]) -> ResultSet:
     cluster = session.cluster
     rows: _Rows = [
@@ -336,7 +358,7 @@ def _like(pattern: str | None, name: str) -> bool:
 
 
 def _show(pattern: str) -> re.Pattern[str]:
-    return re.compile(r"show\s+" + pattern, re.IGNORECASE)
+    return re.compile(r"show\s+" + pattern, re.IGNORECASE | re.DOTALL)
 
 
 _SHOWS = (
@@ -344,6 +366,7 @@ _SHOWS = (
     (_show(rf"vitess_shards{_LIKE}"), _vitess_shards),
     (_show(rf"vitess_tablets{_LIKE}"), _vitess_tablets),
     (_show(rf"global\s+gtid_executed(?:\s+(?:from|in)\s+{_NAME})?"), _gtid_executed),
+    (_show(r"global\s+variables\b.*"), _global_variables),
     (_show(r"vschema\s+keyspaces"), _vschema_keyspaces),
     (_show(rf"columns\s+(?:from|in)\s+{_TABLE}(?:\s+(?:from|in)\s+{_NAME})?"), _columns),
     (re.compile(rf"desc(?:ribe)?\s+{_TABLE}", re.IGNORECASE), _columns),

@@ -104,6 +104,10 @@ class ParsedType:
         return self.base in _TEXT_BASES
 
     @property
+    def is_blob(self) -> bool:
+        return self.base.endswith(("text", "blob"))
+
+    @property
     def is_integer(self) -> bool:
         return self.base in _INTEGERS or self.base == "year"
 

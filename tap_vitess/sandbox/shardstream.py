@@ -10,7 +10,7 @@ fastforward, but their transactions are not. FIELD is sent anew in each of these
 """
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
 from tap_vitess._proto.binlogdata_pb2 import Filter, ShardGtid, VEvent, VEventType
@@ -260,9 +260,16 @@ class ShardStream:
             return
         for part, flags in binlog_events(taken, self._call.options.row_event_bytes):
             event = self._event(VEventType.ROW, transaction)
-            changes = [changed_row(selection.columns, change) for change in part]
+            blobless = self._blobless(table, selection.columns)
+            changes = [changed_row(selection.columns, change, blobless) for change in part]
             event.row_event.CopyFrom(self._source.row_event(table, changes, flags))
             yield event
+
+    def _blobless(self, table: Table, columns: Sequence[str]) -> frozenset[str]:
+        """The columns that are logged only when they change, as the variables are now."""
+        if self._shard.variables["binlog_row_image"] != "NOBLOB":
+            return frozenset()
+        return frozenset(name for name in columns if table.column(name).parsed.is_blob)
 
     def _streamed(self, transaction: Transaction, table: Table) -> Selection | None:
         """What to send of the table; a bad rule shows itself at the first change only."""

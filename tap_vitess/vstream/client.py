@@ -7,7 +7,6 @@ so we ping every 30 s. No compression: VTGate knows only snappy, gRPC for Python
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +18,11 @@ import grpc
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.config import Config, Tls
 from tap_vitess.errors import (
-    AuthError,
     ConnectError,
-    KeyChangedError,
-    PositionLostError,
-    RequestError,
     RetriableError,
-    ShardsGoneError,
     VitessError,
 )
+from tap_vitess.faults import classify, shorten
 from tap_vitess.vstream.columns import decode
 from tap_vitess.vstream.protocol import StreamEvent
 
@@ -145,7 +140,7 @@ def _greet(channel: grpc.Channel, config: Config, address: str) -> None:
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
             raise ConnectError(
                 f"VTGate's gRPC port {address} does not answer ({code.name}: "
-                f"{_shorten(error.details() or '')}): check the settings host, grpc_port and tls"
+                f"{shorten(error.details() or '')}): check the settings host, grpc_port and tls"
             ) from error
         if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
             raise explain(error) from error
@@ -172,113 +167,7 @@ def _metadata(config: Config) -> Iterator[tuple[str, str]]:
         yield name.lower(), value
 
 
-# What VTGate says, most telling first: a status code (None = any), words in the details, the
-# error, and what to do. Codes alone say little: errors of the binlog loop all become UNKNOWN.
-_CASES: tuple[tuple[grpc.StatusCode | None, str, type[VitessError], str], ...] = (
-    (grpc.StatusCode.UNAUTHENTICATED, "", AuthError, "check the settings user and password"),
-    (grpc.StatusCode.PERMISSION_DENIED, "", AuthError, "check the settings user and password"),
-    (
-        None,
-        r"errno 1236|errno 1789|purged required binary logs",
-        PositionLostError,
-        "the binlogs after the bookmark have been purged; run without state to copy the "
-        "keyspace again, and keep binlogs for longer than the time between two runs",
-    ),
-    (
-        None,
-        r"shard provided in VGTID|not all journaling participants",
-        ShardsGoneError,
-        "the bookmark names shards that no longer exist; run without state to copy the "
-        "keyspace again, and keep old shards until a run has passed the reshard",
-    ),
-    (
-        None,
-        r"cannot build a row streamer plan .* lastpk",
-        KeyChangedError,
-        "the table's key was altered while it was copied",
-    ),
-    (None, r"RST_STREAM|stream terminated", RetriableError, "the connection was cut"),
-    (
-        None,
-        r"GTIDSet Mismatch",
-        PositionLostError,
-        "the bookmark is ahead of the tablet: it comes from another cluster, or from a primary "
-        "whose last writes were lost in a failover",
-    ),
-    (
-        None,
-        r"failed to find a .* tablet|no healthy tablet",
-        RetriableError,
-        "no tablet serves the shard, or none that has the bookmark's position; check the "
-        "setting tablet_type and the tablets (show vitess_tablets)",
-    ),
-    (
-        None,
-        r"minimal binlog_row_image",
-        RequestError,
-        "VStream cannot read binlog_row_image=MINIMAL; set it to FULL on the tablets' MySQL",
-    ),
-    (
-        None,
-        r"is not present in the database|unknown table",
-        RequestError,
-        "a selected table is not there (any more); discover again",
-    ),
-    (
-        None,
-        r"cannot determine table columns|column .* not found in table",
-        RequestError,
-        "the table was altered after the bookmark and its old changes can no longer be read; "
-        "run without state to copy it again",
-    ),
-    (None, r"node doesn't exist", RequestError, "VTGate does not know the keyspace"),
-    (
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        r"(?i)message larger than max",
-        RequestError,
-        "raise or drop the setting max_message_bytes",
-    ),
-    (
-        grpc.StatusCode.UNIMPLEMENTED,
-        "",
-        ConnectError,
-        "the server has no VStream; is grpc_port VTGate's gRPC port?",
-    ),
-    (grpc.StatusCode.INVALID_ARGUMENT, "", RequestError, "VTGate refuses the request"),
-    (grpc.StatusCode.FAILED_PRECONDITION, "", RequestError, "VTGate refuses the request"),
-    (grpc.StatusCode.NOT_FOUND, "", RetriableError, "VTGate does not find it (yet)"),
-    (grpc.StatusCode.INTERNAL, "", RequestError, "VTGate failed inside"),
-    # Whatever else: UNAVAILABLE, UNKNOWN, ABORTED, CANCELLED by the server, DEADLINE_EXCEEDED.
-    (None, "", RetriableError, "the connection or a tablet failed"),
-)
-
-
 def explain(error: grpc.RpcError) -> VitessError:
-    """Translate a gRPC error into one of ours: the only place that knows VTGate's words."""
+    """Translate a gRPC error into one of ours."""
     code: grpc.StatusCode = error.code()
-    details: str = error.details() or ""
-    for case_code, words, kind, advice in _CASES:
-        if case_code in (None, code) and re.search(words, details):
-            return kind(f"{advice} (VTGate said {code.name}: {_shorten(details)})")
-    raise AssertionError("the last case matches everything")
-
-
-# VTGate quotes the request (with a lastpk: a key's values), the query, and what MySQL stumbled on.
-_VALUES = (
-    (
-        re.compile(r"^error starting stream from shard GTID .*?(?=(persistent )?error in vstream)"),
-        "",
-    ),
-    (re.compile(r" during query: .*"), ""),
-    (re.compile(r"near '.*'"), "near '…'"),
-    (re.compile(r'\b([A-Z0-9]+)\("(\\.|[^"\\])*("\)|$)'), r"\1(…)"),
-    (re.compile(r'\bvalues:"(\\.|[^"\\])*("|$)'), "values:…"),
-)
-
-
-def _shorten(details: str, limit: int = 600) -> str:
-    """Make one short line of it, without values of rows."""
-    text = " ".join(details.split())
-    for pattern, instead in _VALUES:
-        text = pattern.sub(instead, text)
-    return text if len(text) <= limit else text[:limit] + "…"
+    return classify("grpc", code.name, error.details() or "")

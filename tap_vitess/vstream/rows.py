@@ -1,18 +1,18 @@
 """Row bytes and a FIELD event -> values. Pure; the hot path.
 
-Converters are looked up once for each FIELD event and then only applied. An image that does not
-carry every column (binlog_row_image=NOBLOB, partial JSON) is refused: a column that was not
-sent must never become a NULL.
+Converters are looked up once for each FIELD event and then only applied. Which columns an image
+does not carry is the matter of `images.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from typing import Any
 
-from tap_vitess._proto import binlogdata_pb2 as binlogdata
+import orjson
+
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import ProtocolError, RequestError, ValueDecodeError
+from tap_vitess.errors import HistoryLostError, ProtocolError, ValueDecodeError
 from tap_vitess.vstream.charsets import charset_of
 from tap_vitess.vstream.protocol import Fields
 from tap_vitess.vstream.values import Convert, ValueType, value_type
@@ -29,28 +29,35 @@ def value_types(fields: Fields) -> dict[str, ValueType]:
 class RowDecoder:
     """Turns the rows of one FIELD event into dicts of JSON values, wanted columns only."""
 
-    def __init__(self, fields: Fields, keyspace: str, wanted: Container[str]) -> None:
-        """Look up the converters.
+    def __init__(
+        self,
+        fields: Fields,
+        keyspace: str,
+        wanted: Container[str],
+        as_text: Container[str] = (),
+    ) -> None:
+        """Look up the converters; values of the columns `as_text` become text.
 
         Raises:
-            RequestError: Vitess could not tell the columns' names.
+            HistoryLostError: Vitess could not tell the columns' names.
         """
         self.where = f"{keyspace}.{fields.table} on shard {fields.shard}"
-        self._names = [field.name for field in fields.fields]
+        self.fields = fields.fields
+        names = [field.name for field in fields.fields]
         # What a FIELD event calls the columns of a table that has been altered since.
-        lost = [f"@{i}" for i in range(1, len(self._names) + 1)]
-        if not fields.copying and self._names == lost:
-            raise RequestError(
+        if not fields.copying and names == [f"@{i}" for i in range(1, len(names) + 1)]:
+            raise HistoryLostError(
                 f"{self.where}: the table was altered after the bookmark, and Vitess no longer "
-                "knows the columns of the old changes; run without state to copy it again"
+                "knows the columns of its older changes; let on_lost_position be `resync` for a "
+                "run to copy the table again"
             )
-        self._columns: list[tuple[str, Convert | None]] = [
-            (
-                field.name,
-                _converter(field, copying=fields.copying) if field.name in wanted else None,
-            )
-            for field in fields.fields
-        ]
+        types = value_types(fields)
+        self._columns: list[tuple[str, Convert | None]] = []
+        for name in names:
+            convert = types[name].convert
+            if name in as_text:
+                convert = text_of(convert)
+            self._columns.append((name, convert if name in wanted else None))
 
     def decode(self, row: query.Row) -> dict[str, Any]:
         """Return column -> value.
@@ -85,27 +92,14 @@ class RowDecoder:
             ) from None
         return record
 
-    def check_complete(self, change: binlogdata.RowChange) -> None:
-        """Refuse an image that lacks columns.
 
-        Raises:
-            RequestError: the binlog does not carry every column of the row.
-        """
-        if any(change.json_partial_values.cols):
-            raise RequestError(
-                f"{self.where}: a change carries only a part of a JSON document; set "
-                "binlog_row_value_options='' on the tablets' MySQL, then run without state"
-            )
-        if not change.HasField("data_columns"):
-            return
-        bits = change.data_columns.cols
-        missing = [n for i, n in enumerate(self._names) if not bits[i // 8] >> (i % 8) & 1]
-        if missing:
-            raise RequestError(
-                f"{self.where}: a change does not carry the columns {', '.join(missing)}; set "
-                "binlog_row_image=FULL on the tablets' MySQL, then run without state"
-            )
+def text_of(convert: Convert) -> Convert:
+    """Let a value that is no text become its JSON text."""
 
+    def text(raw: bytes) -> str | None:
+        value = convert(raw)
+        if value is None or isinstance(value, str):
+            return value
+        return orjson.dumps(value).decode()
 
-def _converter(field: query.Field, *, copying: bool) -> Callable[[bytes], Any]:
-    return value_type(field.column_type, charset_of(field.charset), copying=copying).convert
+    return text

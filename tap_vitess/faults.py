@@ -1,0 +1,215 @@
+"""What gRPC, VTGate and MySQL say, and what it means: the one table of faults. Pure.
+
+`classify` finds the first case whose code and words fit; each kind of error says in `errors.py`
+what is done about it (its `remedy`). Codes alone say little: errors of the binlog loop all become
+UNKNOWN, a lost position may come as CANCELED after 90 s, and VTGate's MySQL port gives 1105 for
+most things. So words go first, and codes are for what has no words.
+
+No case falls through: unknown words of VTGate count as a passing fault, which is retried within
+a budget and then ends the run with VTGate's own text; unknown words of MySQL end the run at once.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from tap_vitess.errors import (
+    AuthError,
+    ConnectError,
+    HistoryLostError,
+    KeyChangedError,
+    NoTabletError,
+    PositionLostError,
+    RequestError,
+    RetriableError,
+    ShardsGoneError,
+    TableGoneError,
+    VitessError,
+)
+
+Origin = Literal["grpc", "mysql"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line of the table.
+
+    code: a gRPC status or a MySQL errno; None fits any. words: a pattern looked for in the text;
+    its group `table` names the table that is meant.
+    """
+
+    origin: Origin
+    code: str | int | None
+    words: str
+    kind: type[VitessError]
+    advice: str
+
+
+_USER = "VTGate refuses the user or the password: check the settings user and password"
+_COPY = "let on_lost_position be `resync` for a run to copy what is concerned again"
+
+CASES: tuple[Case, ...] = (
+    Case("grpc", "UNAUTHENTICATED", "", AuthError, _USER),
+    Case("grpc", "PERMISSION_DENIED", "", AuthError, _USER),
+    Case(
+        "grpc",
+        None,
+        r"errno 1236|errno 1789|purged required binary logs",
+        PositionLostError,
+        "the binlogs after the bookmark have been purged: keep binlogs for longer than the time "
+        f"between two runs; {_COPY}",
+    ),
+    Case(
+        "grpc",
+        None,
+        r"shard provided in VGTID|not all journaling participants",
+        ShardsGoneError,
+        "the bookmark names shards that no longer exist: keep old shards until a run has passed "
+        f"the reshard; {_COPY}",
+    ),
+    Case(
+        "grpc",
+        None,
+        r"cannot build a row streamer plan .* lastpk",
+        KeyChangedError,
+        "the table's key was altered while it was copied",
+    ),
+    Case(
+        "grpc",
+        None,
+        r"RST_STREAM|stream terminated",
+        RetriableError,
+        "the connection was cut",
+    ),
+    Case(
+        "grpc",
+        None,
+        r"GTIDSet Mismatch",
+        PositionLostError,
+        "the bookmark is ahead of the tablet: it comes from another cluster, or from a primary "
+        f"whose last writes were lost in a failover; {_COPY}",
+    ),
+    Case(
+        "grpc",
+        None,
+        r"failed to find a .* tablet|no healthy tablet",
+        NoTabletError,
+        "no tablet serves the shard, or none that has the bookmark's position",
+    ),
+    Case(
+        "grpc",
+        None,
+        r"minimal binlog_row_image",
+        RequestError,
+        "VStream cannot read binlog_row_image=MINIMAL: set it to FULL on the tablets' MySQL",
+    ),
+    Case(
+        "grpc",
+        None,
+        r"table (?P<table>\S+) is not present in the database",
+        TableGoneError,
+        "a selected table is not there (any more), or not yet on this shard: discover again",
+    ),
+    Case(
+        "grpc",
+        None,
+        r"unknown table (?P<table>\S+) in schema",
+        HistoryLostError,
+        f"the table was dropped or renamed after the bookmark: deselect it, or {_COPY}",
+    ),
+    Case(
+        "grpc",
+        None,
+        r"cannot determine table columns for (?P<table>[^\s:]+)",
+        HistoryLostError,
+        "the table was altered after the bookmark and its old changes can no longer be read: "
+        + _COPY,
+    ),
+    Case(
+        "grpc",
+        None,
+        r"column \S+ not found in table (?P<table>[^\s:]+)",
+        HistoryLostError,
+        "the table was altered after the bookmark and its old changes can no longer be read: "
+        + _COPY,
+    ),
+    Case(
+        "grpc",
+        None,
+        r"node doesn't exist",
+        RequestError,
+        "VTGate does not know the keyspace: check the setting keyspaces and the catalog",
+    ),
+    Case(
+        "grpc",
+        "RESOURCE_EXHAUSTED",
+        r"(?i)message larger than max",
+        RequestError,
+        "raise or drop the setting max_message_bytes",
+    ),
+    Case(
+        "grpc",
+        "UNIMPLEMENTED",
+        "",
+        ConnectError,
+        "the server has no VStream: is grpc_port VTGate's gRPC port?",
+    ),
+    Case("grpc", "INVALID_ARGUMENT", "", RequestError, "VTGate refuses the request"),
+    Case("grpc", "FAILED_PRECONDITION", "", RequestError, "VTGate refuses the request"),
+    Case("grpc", "NOT_FOUND", "", RetriableError, "VTGate does not find it (yet)"),
+    Case("grpc", "INTERNAL", "", RequestError, "VTGate failed inside"),
+    # UNAVAILABLE, UNKNOWN (errno 3024 after an hour of copying, before v22), ABORTED, CANCELED by
+    # the server, DEADLINE_EXCEEDED, DATA_LOSS, OUT_OF_RANGE, ALREADY_EXISTS.
+    Case("grpc", None, "", RetriableError, "the connection or a tablet failed"),
+    Case("mysql", 1044, "", AuthError, _USER),
+    Case("mysql", 1045, "", AuthError, _USER),
+    Case("mysql", 1142, "", AuthError, "grant the user the right to read the table"),
+    Case("mysql", 2003, "", ConnectError, "check the settings host, mysql_port and tls"),
+    Case("mysql", 2006, "", ConnectError, "check the settings host, mysql_port and tls"),
+    Case("mysql", 2013, "", ConnectError, "check the settings host, mysql_port and tls"),
+    Case("mysql", 1049, "", RequestError, "VTGate does not know the keyspace"),
+    Case(
+        "mysql",
+        None,
+        r"no healthy tablet|no valid tablet|node doesn't exist|not found|Code: UNAVAILABLE",
+        RetriableError,
+        "a shard has no tablet of this type (now)",
+    ),
+    Case("mysql", None, "", RequestError, "VTGate refuses the statement"),
+)
+
+
+def classify(origin: Origin, code: str | int, text: str) -> VitessError:
+    """Translate what a server said into an error of ours."""
+    said = "VTGate" if origin == "grpc" else "VTGate's MySQL port"
+    for case in CASES:
+        if case.origin == origin and case.code in (None, code):
+            match = re.search(case.words, text)
+            if match is not None:
+                error = case.kind(f"{case.advice} ({said} said {code}: {shorten(text)})")
+                error.table = match.groupdict().get("table")
+                return error
+    raise AssertionError("the last case of each origin fits everything")
+
+
+# VTGate quotes the request (with a lastpk: a key's values), the query, and what MySQL stumbled on.
+_VALUES = (
+    (
+        re.compile(r"^error starting stream from shard GTID .*?(?=(persistent )?error in vstream)"),
+        "",
+    ),
+    (re.compile(r" during query: .*"), ""),
+    (re.compile(r"near '.*'"), "near '…'"),
+    (re.compile(r'\b([A-Z0-9]+)\("(\\.|[^"\\])*("\)|$)'), r"\1(…)"),
+    (re.compile(r'\bvalues:"(\\.|[^"\\])*("|$)'), "values:…"),
+)
+
+
+def shorten(text: str, limit: int = 600) -> str:
+    """Make one short line of what a server said, without values of rows."""
+    line = " ".join(text.split())
+    for pattern, instead in _VALUES:
+        line = pattern.sub(instead, line)
+    return line if len(line) <= limit else line[:limit] + "…"

@@ -1,0 +1,107 @@
+"""Fetches the present values of rows by key, over VTGate's MySQL port.
+
+A question goes to the keyspace, never to one shard: after MoveTables a shard holds such a
+statement back for 60 s and then refuses it, while VTGate routes it to where the table is now.
+Rows are told apart by the key MySQL gives back, byte by byte: what is only equal by collation
+is another row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from decimal import Decimal
+
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.config import Config
+from tap_vitess.errors import RequestError
+from tap_vitess.records import RawKey
+from tap_vitess.sql import Row, Sql, connect, quote
+from tap_vitess.vstream.charsets import charset_of, decoder
+from tap_vitess.vstream.images import packed
+
+_AT_ONCE = 500
+Parameter = int | str | bytes | Decimal
+
+
+class Lookup:
+    """Asks for rows of one keyspace's tables."""
+
+    def __init__(self, config: Config, keyspace: str) -> None:
+        self._config = config
+        self._keyspace = keyspace
+
+    def fetch(
+        self,
+        table: str,
+        fields: Sequence[query.Field],
+        keys: Sequence[RawKey],
+        columns: Collection[str],
+    ) -> list[query.Row | None]:
+        """Return the columns of the row of each key, in the order of `fields`; None: no such row.
+
+        Raises:
+            VitessError: VTGate refuses the statement, or a key column's type cannot be asked for.
+        """
+        wanted = [field for field in fields if field.name in columns]
+        key = [field for name in keys[0] for field in fields if field.name == name]
+        asked = [tuple(_parameter(table, field, k[field.name]) for field in key) for k in keys]
+        found: dict[tuple[Parameter, ...], query.Row] = {}
+        with connect(self._config, raw=True) as sql:
+            for start in range(0, len(asked), _AT_ONCE):
+                for row in self._select(sql, table, key, wanted, asked[start : start + _AT_ONCE]):
+                    values = [_bytes(row[f"k{i}"]) or b"" for i in range(len(key))]
+                    name = tuple(
+                        _parameter(table, field, value, charset="utf8mb4")
+                        for field, value in zip(key, values, strict=True)
+                    )
+                    found[name] = packed([_bytes(row[f"c{i}"]) for i in range(len(wanted))])
+        return [found.get(name) for name in asked]
+
+    def _select(
+        self,
+        sql: Sql,
+        table: str,
+        key: Sequence[query.Field],
+        wanted: Sequence[query.Field],
+        asked: Sequence[tuple[Parameter, ...]],
+    ) -> Iterator[Row]:
+        names = [quote(field.name) for field in key]
+        columns = [f"{name} as k{i}" for i, name in enumerate(names)]
+        columns += [f"{quote(field.name)} as c{i}" for i, field in enumerate(wanted)]
+        one = ", ".join(["%s"] * len(key))
+        one, left = (one, names[0]) if len(key) == 1 else (f"({one})", f"({', '.join(names)})")
+        statement = (
+            f"select {', '.join(columns)} from {quote(self._keyspace)}.{quote(table)} "  # noqa: S608
+            f"where {left} in ({', '.join([one] * len(asked))})"
+        )
+        yield from sql.query(statement, *(value for values in asked for value in values))
+
+
+def _parameter(table: str, field: query.Field, raw: bytes, charset: str | None = None) -> Parameter:
+    """Read a key value so that MySQL takes it for what it is."""
+    kind = field.column_type.lower().partition("(")[0].split()[0]
+    if kind in {"tinyint", "smallint", "mediumint", "int", "bigint", "year"}:
+        return int(raw)
+    if kind == "decimal":
+        return Decimal(raw.decode())
+    if kind in {"date", "datetime", "time"}:
+        return raw.decode()
+    if kind in {"binary", "varbinary"} or kind.endswith("blob"):
+        return raw
+    text = kind in {"char", "varchar", "enum", "set"} or kind.endswith("text")
+    decode = decoder(charset or charset_of(field.charset)) if text else None
+    if decode is not None:
+        return decode(raw)
+    error = RequestError(
+        f"{table}: a row cannot be asked for by its key column {field.name}, a "
+        f"{field.column_type}; set binlog_row_image=FULL and binlog_row_value_options='' on the "
+        "tablets' MySQL, or choose another value of the setting on_partial_image"
+    )
+    error.table = table
+    raise error
+
+
+def _bytes(value: object) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    return str(value).encode()

@@ -1,0 +1,133 @@
+"""A connection to VTGate's MySQL port: the only place that speaks to PyMySQL.
+
+What surprised us: an ordinary query gives at most 10,000 rows, workload olap has no such limit.
+After `use` of one shard ("ks:-80@primary") statements go to that shard's MySQL as they are, so
+`@@global` variables are the tablet's own; `@@version` without `global` is still VTGate's.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pymysql
+from pymysql.converters import encoders
+from pymysql.cursors import DictCursor
+
+from tap_vitess.config import Config, Tls
+from tap_vitess.errors import AuthError, ConnectError, VitessError
+from tap_vitess.faults import classify
+
+Row = dict[str, Any]
+
+# Without a decoder PyMySQL gives text; what it is told to encode is as ever.
+_AS_TEXT: dict[int | type[Any], Any] = dict(encoders.items())
+
+
+class Sql:
+    """An open connection to VTGate's MySQL port. Use `connect`."""
+
+    def __init__(self, connection: pymysql.Connection[DictCursor]) -> None:
+        self._connection = connection
+
+    def use(self, target: str) -> None:
+        """Send what follows to a keyspace ("ks", "ks@replica") or to one shard ("ks:-80@primary").
+
+        Raises:
+            VitessError: VTGate does not know the keyspace.
+        """
+        self.query(f"use {quote(target)}")
+
+    def query(self, sql: str, *arguments: object) -> list[Row]:
+        """Return all rows of a statement.
+
+        Raises:
+            VitessError: what VTGate or MySQL said, translated by `faults.classify`.
+        """
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(sql, arguments)
+                return list(cursor.fetchall())
+        except pymysql.MySQLError as error:
+            # The cause may quote the statement, values of rows included.
+            raise _explain(error) from None
+
+
+@contextmanager
+def connect(config: Config, *, raw: bool = False) -> Iterator[Sql]:
+    """Open a connection to VTGate's MySQL port.
+
+    Args:
+        config: the settings.
+        raw: whether values come as MySQL's text, as str or (binary) bytes, not as Python's types.
+
+    Raises:
+        ConnectError: nothing answers, or not in MySQL's protocol.
+        AuthError: the user or password is refused.
+    """
+    address = f"{config.host}:{config.mysql_port}"
+    tls = config.tls
+    try:
+        sock = socket.create_connection(
+            (config.host, config.mysql_port), timeout=config.connect_timeout_seconds
+        )
+    except OSError as error:
+        raise ConnectError(
+            f"VTGate's MySQL port {address} does not answer ({error}): check the settings host "
+            "and mysql_port"
+        ) from error
+    with sock:
+        try:
+            connection = pymysql.Connection(
+                # The name the certificate is checked against; the socket is open already.
+                host=tls.server_name if tls and tls.server_name else config.host,
+                user=config.user or "root",
+                password=config.password or "",
+                ssl=_tls_context(tls) if tls else None,
+                ssl_disabled=tls is None,
+                autocommit=True,
+                charset="utf8mb4",
+                init_command="set workload = 'olap'",
+                read_timeout=60,
+                connect_timeout=config.connect_timeout_seconds,
+                cursorclass=DictCursor,
+                conv=_AS_TEXT if raw else None,
+                defer_connect=True,
+            )
+            connection.connect(sock)
+        except pymysql.MySQLError as error:
+            raise _explain(error, address) from error
+        except (OSError, ssl.SSLError) as error:
+            raise ConnectError(
+                f"VTGate's MySQL port {address} broke off ({error}): check the settings "
+                "mysql_port and tls"
+            ) from error
+        with connection:
+            yield Sql(connection)
+
+
+def quote(name: str) -> str:
+    """Quote an identifier."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _tls_context(tls: Tls) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    if tls.cert_file is not None:
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    return context
+
+
+def _explain(error: pymysql.MySQLError, address: str | None = None) -> VitessError:
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    text = str(error.args[-1] if error.args else error)
+    found = classify("mysql", code, text)
+    if address is None or isinstance(found, AuthError):
+        return found
+    return ConnectError(
+        f"VTGate's MySQL port {address} broke off ({' '.join(text.split())[:400]}): check the "
+        "settings host, mysql_port and tls"
+    )

@@ -1,0 +1,164 @@
+"""What SQL tells about a keyspace at this moment: positions, binlogs, tablets, throttling.
+
+What surprised us. `show vitess_shards` names the shards that serve; old shards of a reshard are
+not among them, and are still there. A shard that does not exist and one without a tablet of the
+type asked for give the same error (1105), at once. LIKE in SHOW is a pattern, so it is not used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tap_vitess.config import Config
+from tap_vitess.errors import RetriableError
+from tap_vitess.sql import Sql, connect, quote
+from tap_vitess.vstream.gtid import GtidSet
+from tap_vitess.vstream.vgtid import Vgtid
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What one tablet's MySQL says of itself; `row_value_options` is '' or PARTIAL_JSON."""
+
+    shard: str
+    executed: GtidSet
+    purged: GtidSet
+    row_image: str
+    row_value_options: str
+    binlog_format: str
+    binlog_expire_seconds: int
+    mysql_version: str
+    clock: float
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether every row event carries every column."""
+        return self.row_image == "FULL" and not self.row_value_options
+
+
+@dataclass(frozen=True, slots=True)
+class Tablet:
+    """A line of `show vitess_tablets`."""
+
+    cell: str
+    keyspace: str
+    shard: str
+    tablet_type: str
+    state: str
+    alias: str
+    hostname: str
+
+    def __str__(self) -> str:
+        return f"{self.alias} ({self.tablet_type}, {self.state})"
+
+
+# SHOW and not @@global: MySQL 5.7 lacks some of them, and would refuse the whole statement.
+_VARIABLES = """
+show global variables where variable_name in ('gtid_executed', 'gtid_purged', 'binlog_row_image',
+'binlog_row_value_options', 'binlog_format', 'binlog_expire_logs_seconds', 'expire_logs_days',
+'version')
+"""
+_DAY = 86400
+
+
+def server_version(sql: Sql) -> tuple[int, int, int] | None:
+    """Ask for VTGate's version; None when it does not tell one."""
+    text = str(next(iter(sql.query("select @@version_comment")[0].values())))
+    match = re.search(r"Version: (\d+)\.(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def shards(sql: Sql, keyspace: str) -> list[str]:
+    """Name the shards that serve a keyspace, sorted."""
+    names = [str(next(iter(row.values()))) for row in sql.query("show vitess_shards")]
+    parts = [name.split("/", 1) for name in names]
+    return sorted(shard for name, shard in parts if name == keyspace)
+
+
+def position(sql: Sql, keyspace: str, tablet_type: str) -> Vgtid:
+    """Ask where a keyspace is now, all serving shards at once.
+
+    Raises:
+        RetriableError: a shard has no tablet (yet), as for a while after a reshard.
+    """
+    sql.use(f"{keyspace}@{tablet_type.lower()}")
+    rows = sql.query(f"show global gtid_executed from {quote(keyspace)}")
+    found = {str(row["shard"]): GtidSet.parse(str(row["gtid_executed"])) for row in rows}
+    missing = set(shards(sql, keyspace)) ^ found.keys()
+    if missing or not found:
+        raise RetriableError(
+            f"{keyspace}: VTGate told the position of {', '.join(found) or 'no shard'}, "
+            f"which are not the shards that serve ({', '.join(missing)} differ)"
+        )
+    return Vgtid(keyspace, found)
+
+
+def shard_facts(sql: Sql, keyspace: str, shard: str, tablet_type: str) -> ShardFacts:
+    """Ask one shard's MySQL about its binlogs.
+
+    Raises:
+        RetriableError: there is no such shard, or it has no tablet of this type.
+    """
+    sql.use(f"{keyspace}:{shard}@{tablet_type.lower()}")
+    rows = (tuple(row.values()) for row in sql.query(_VARIABLES))
+    values = {_text(name): _text(value) for name, value in rows}
+    clock = next(iter(sql.query("select unix_timestamp(now(6))")[0].values()))
+    days = int(values.get("expire_logs_days") or 0)
+    return ShardFacts(
+        shard=shard,
+        executed=GtidSet.parse(values.get("gtid_executed", "")),
+        purged=GtidSet.parse(values.get("gtid_purged", "")),
+        row_image=values.get("binlog_row_image", "FULL").upper(),
+        row_value_options=values.get("binlog_row_value_options", "").upper(),
+        binlog_format=values.get("binlog_format", "ROW").upper(),
+        binlog_expire_seconds=int(values.get("binlog_expire_logs_seconds") or 0) or days * _DAY,
+        mysql_version=values.get("version", ""),
+        clock=float(clock),
+    )
+
+
+def tablets(sql: Sql, keyspace: str) -> list[Tablet]:
+    """List the tablets VTGate sees in a keyspace."""
+    names = ("Cell", "Keyspace", "Shard", "TabletType", "State", "Alias", "Hostname")
+    rows = sql.query("show vitess_tablets")
+    return [
+        Tablet(*(str(row[name]) for name in names)) for row in rows if row["Keyspace"] == keyspace
+    ]
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+class Survey:
+    """Asks about one keyspace; each question opens a connection of its own.
+
+    A run may last for hours, and a connection kept open would not.
+    """
+
+    def __init__(self, config: Config, keyspace: str) -> None:
+        self._config = config
+        self.keyspace = keyspace
+
+    def position(self) -> Vgtid:
+        """Ask where the keyspace is now; see `position`."""
+        with connect(self._config) as sql:
+            return position(sql, self.keyspace, self._config.tablet_type)
+
+    def facts(self, names: Iterable[str]) -> dict[str, ShardFacts]:
+        """Ask the MySQL of each shard named; those that do not answer are left out."""
+        found: dict[str, ShardFacts] = {}
+        with connect(self._config) as sql:
+            for shard in names:
+                try:
+                    found[shard] = shard_facts(sql, self.keyspace, shard, self._config.tablet_type)
+                except RetriableError:
+                    continue
+        return found
+
+    def tablets(self) -> list[Tablet]:
+        """List the keyspace's tablets."""
+        with connect(self._config) as sql:
+            return tablets(sql, self.keyspace)

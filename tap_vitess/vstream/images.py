@@ -1,0 +1,93 @@
+"""Row images that do not carry every column: what is known of a changed row, and what is not. Pure.
+
+With binlog_row_image=NOBLOB or binlog_row_value_options=PARTIAL_JSON a change carries less than
+the row. Seen on v22 (MySQL 8.0):
+
+- `data_columns` and `json_partial_values` tell of the after image only, and are set only where
+  something is left out of it. Nothing tells what the before image lacks: a TEXT or BLOB that is
+  NULL there, in a delete too, may be a value that was not sent. (JSON is always sent whole
+  in it. What was logged with MINIMAL, before it was set back, may lack any column.)
+- A column that the after image lacks was not changed, so the before image has it if it carries
+  it. With a key on a TEXT column the after image lacks the key.
+- A partial JSON is a template around the before image's document, which is complete; an empty
+  value stands for "unchanged".
+
+So a value is one of three: sent, taken over from the before image, or unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import query_pb2 as query
+
+Values = list[bytes | None]
+
+
+def is_partial(change: binlogdata.RowChange) -> bool:
+    """Tell whether the after image lacks something, or has a part of a JSON document."""
+    return change.HasField("data_columns") or bool(change.json_partial_values.cols)
+
+
+def completed(
+    change: binlogdata.RowChange, fields: Sequence[query.Field]
+) -> tuple[query.Row, frozenset[str]]:
+    """Return the after image with what the before image knows, and the columns still unknown.
+
+    Unknown columns are NULL in the row returned.
+    """
+    after = unpacked(change.after)
+    before = unpacked(change.before) if change.HasField("before") else [None] * len(after)
+    unknown: set[str] = set()
+    patched = _patched(change, fields)
+    for i, field in enumerate(fields):
+        if i in patched:
+            if after[i] == b"":
+                after[i] = before[i]
+            else:
+                after[i] = None  # a template, no document
+                unknown.add(field.name)
+        elif not _bit(change.data_columns, i):
+            after[i] = before[i]
+            if before[i] is None:
+                unknown.add(field.name)
+    return packed(after), frozenset(unknown)
+
+
+def nulls(row: query.Row, fields: Sequence[query.Field]) -> frozenset[str]:
+    """Name the columns of a before image that are NULL, or were not sent."""
+    pairs = zip(fields, row.lengths, strict=True)
+    return frozenset(field.name for field, length in pairs if length < 0)
+
+
+def unpacked(row: query.Row) -> Values:
+    """Return a row's values; None is NULL."""
+    values: Values = []
+    start = 0
+    for length in row.lengths:
+        values.append(None if length < 0 else row.values[start : start + length])
+        start += max(length, 0)
+    return values
+
+
+def packed(values: Values) -> query.Row:
+    """Put values into a row."""
+    return query.Row(
+        lengths=[-1 if value is None else len(value) for value in values],
+        values=b"".join(value for value in values if value is not None),
+    )
+
+
+def _patched(change: binlogdata.RowChange, fields: Sequence[query.Field]) -> frozenset[int]:
+    """List the columns with a partial JSON: the bitmap counts the JSON columns alone."""
+    documents = [i for i, field in enumerate(fields) if field.column_type.lower() == "json"]
+    partial = change.json_partial_values
+    if not partial.cols:
+        return frozenset()
+    return frozenset(i for n, i in enumerate(documents) if _bit(partial, n))
+
+
+def _bit(bitmap: binlogdata.RowChange.Bitmap, i: int) -> bool:
+    """Tell whether a column's bit is set; without a bitmap every column is there."""
+    return not bitmap.cols or bool(bitmap.cols[i // 8] >> (i % 8) & 1)

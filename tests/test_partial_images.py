@@ -1,0 +1,143 @@
+"""Changes that do not carry every column: recorded ones, and whole runs on the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from captures import load
+from pipeline import Target, run, settings
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import RequestError
+from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.schema import Column, Table
+from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.vstream.images import completed, is_partial, nulls, packed, unpacked
+
+
+def changes(name: str) -> Iterator[tuple[binlogdata.RowChange, list[query.Field]]]:
+    """Read the changes of a recording, each with its columns."""
+    fields: list[query.Field] = []
+    for response in load(name).responses:
+        for event in response.events:
+            if event.HasField("field_event"):
+                fields = list(event.field_event.fields)
+            for change in event.row_event.row_changes:
+                yield change, fields
+
+
+def known(name: str) -> list[tuple[list[bytes | None], set[str]]]:
+    found = []
+    for change, fields in changes(name):
+        if change.HasField("after"):
+            assert is_partial(change)
+            row, unknown = completed(change, fields)
+            found.append(([v and v[:30] for v in unpacked(row)], set(unknown)))
+    return found
+
+
+def test_noblob() -> None:
+    """Columns of (id, body json, txt, bin, n): an unchanged TEXT or BLOB is unknown."""
+    body = b'{"a": 1, "tags": ["x"]}'
+    assert known("binlog_row_image_noblob")[:2] == [
+        ([b"1", body, None, None, b"2"], {"txt", "bin"}),
+        ([b"1", body, b"new", None, b"2"], {"bin"}),
+    ]
+
+
+def test_a_minimal_image_left_over() -> None:
+    """The key is taken from the before image."""
+    assert known("binlog_row_image_minimal") == [
+        ([b"1", None, None, None, b"3"], {"body", "txt", "bin"}),
+    ]
+
+
+def test_partial_json() -> None:
+    """An empty value is the document as it was; a template is not known here."""
+    found = known("binlog_partial_json")
+    assert {frozenset(unknown) for _, unknown in found} <= {frozenset(), frozenset({"body"})}
+    for (change, fields), (row, unknown) in zip(changes("binlog_partial_json"), found, strict=True):
+        body = [field.name for field in fields].index("body")
+        sent = unpacked(change.after)[body]
+        assert ("body" in unknown) == bool(sent)
+        if not sent:
+            assert row[body] == (unpacked(change.before)[body] or b"")[:30]
+
+
+def test_nulls_of_a_before_image() -> None:
+    """They are NULL, or were not sent."""
+    fields = [query.Field(name="a"), query.Field(name="b")]
+    assert nulls(packed([b"", None]), fields) == {"b"}
+
+
+# Whole runs
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """Return a sandbox whose MySQL leaves out TEXT and BLOB that do not change."""
+    cluster = Cluster()
+    cluster.create_keyspace("shop", ["-80", "80-"])
+    columns = (Column("id", "int"), Column("n", "int"), Column("note", "text"))
+    cluster.create_table("shop", Table("t", columns, primary_key=("id",)))
+    for name in ("-80", "80-"):
+        cluster.shard("shop", name).variables["binlog_row_image"] = "NOBLOB"
+    with serve(cluster) as found:
+        insert(cluster, *range(20))
+        yield found
+
+
+def insert(cluster: Cluster, *numbers: int) -> None:
+    rows = [{"id": b"%d" % i, "n": b"0", "note": b"note %d" % i} for i in numbers]
+    cluster.insert("shop", "t", rows)
+
+
+def change(cluster: Cluster) -> None:
+    """Change rows so that most images lack the note."""
+    for i in range(10):
+        cluster.update("shop", "t", {"id": b"%d" % i}, {"n": b"1"})
+    cluster.update("shop", "t", {"id": b"3"}, {"note": b"another"})
+    cluster.update("shop", "t", {"id": b"4"}, {"id": b"104"})
+    cluster.update("shop", "t", {"id": b"5"}, {"note": None})
+    for i in (6, 7):
+        cluster.delete("shop", "t", {"id": b"%d" % i})
+
+
+def follow(sandbox: Sandbox, **changed: Any) -> Target:
+    """Copy, change, and stream the changes."""
+    config = settings(sandbox, **changed)
+    target = Target()
+    run(config, target)
+    change(sandbox.cluster)
+    run(config, target, state=target.state)
+    return target
+
+
+def test_what_was_not_sent_is_fetched(sandbox: Sandbox) -> None:
+    """The target equals the source; rows that are gone meanwhile are told of by their delete."""
+    target = follow(sandbox)
+    rows = {row["id"]: row for row in target.contents("shop-t")}
+    assert rows.keys() == {*range(20), 104} - {4, 6, 7}
+    for number, row in rows.items():
+        note = {3: "another", 5: None, 104: "note 4"}.get(number, f"note {number}")
+        assert row == {"id": number, "n": int(number < 10 or number == 104), "note": note}
+    gone = [r for r in target.records("shop-t") if r["_sdc_vitess_op"] == "delete"]
+    assert len(gone) == 3
+    assert not any("note" in record for record in gone)  # a delete's image lacks it, too
+
+
+def test_what_was_not_sent_is_left_out(sandbox: Sandbox) -> None:
+    """Absent, and never null."""
+    target = follow(sandbox, on_partial_image="omit")
+    updates = [r for r in target.records("shop-t") if r["_sdc_vitess_op"] == "update"]
+    assert len(updates) == 12
+    assert [r["note"] for r in updates if "note" in r] == ["another", None]
+
+
+def test_what_was_not_sent_ends_the_table(sandbox: Sandbox) -> None:
+    """The sentence names the column and the way out."""
+    with pytest.raises(RequestError, match=r"shop.t on shard .*: a change does not carry.* note;"):
+        follow(sandbox, on_partial_image="fail")

@@ -1,0 +1,140 @@
+"""A stream's properties follow a table that is altered, and never contradict its records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from events import field
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+
+from tap_vitess.errors import CatalogError
+from tap_vitess.schema import StreamSchema
+from tap_vitess.vstream.images import packed
+from tap_vitess.vstream.protocol import Fields
+from tap_vitess.vstream.rows import RowDecoder, value_types
+from tap_vitess.vstream.values import plain, value_type
+
+INTEGER = {"type": ["integer", "null"]}
+TEXT = {"type": ["string", "null"]}
+
+
+def schema(*deselected: str, **properties: Any) -> StreamSchema:
+    return StreamSchema(
+        "shop-t", {"id": {"type": "integer"}, **properties}, ["id"], ["_own"], deselected
+    )
+
+
+def fields(**columns: str) -> Fields:
+    shown = (field("id", key=True), *(field(name, kind) for name, kind in columns.items()))
+    return Fields("t", "-80", shown, copying=True)
+
+
+def fit(found: StreamSchema, shown: Fields) -> bool:
+    return found.fit(shown, value_types(shown))
+
+
+@pytest.mark.parametrize(
+    ("before", "column_type", "after"),
+    [
+        (INTEGER, "bigint", INTEGER),
+        (INTEGER, "double", {"type": ["number", "null"]}),
+        ({"type": ["number", "null"]}, "int", {"type": ["number", "null"]}),
+        (INTEGER, "varchar(9)", TEXT),
+        (INTEGER, "json", TEXT),
+        (TEXT, "int", TEXT),
+        (TEXT, "datetime", TEXT),
+        ({**TEXT, "format": "date"}, "datetime", TEXT),
+        ({**TEXT, "format": "date-time"}, "varchar(9)", TEXT),
+        ({"type": ["string", "integer"]}, "decimal(5,2)", {"type": ["string", "integer"]}),
+        ({}, "json", {}),
+    ],
+)
+def test_what_becomes_of_an_altered_column(
+    before: dict[str, Any], column_type: str, after: dict[str, Any]
+) -> None:
+    """Wider where that is enough, else text."""
+    found = schema(v=before)
+    changed = fit(found, fields(v=column_type))
+    assert found.properties["v"] == after
+    assert changed == (before != after)
+    assert found.version == int(changed)
+
+
+def test_precision_and_scale_grow() -> None:
+    """Whatever both columns held has room."""
+    found = schema(v=value_type("decimal(5,2)", None).nullable())
+    assert fit(found, fields(v="decimal(6,4)"))
+    grown = found.properties["v"]
+    assert grown["format"] == "x-singer.decimal"
+    assert grown["x-sql-datatype-properties"] == {"precision": 7, "scale": 4}
+    assert not fit(found, fields(v="decimal(5,2)"))
+
+
+def test_a_new_column_is_added() -> None:
+    """It is nullable, for the other rows lack it."""
+    found = schema(v=INTEGER)
+    assert fit(found, fields(v="int", w="varchar(9)"))
+    assert found.properties["w"] == TEXT
+    assert found.wanted == {"id", "v", "w"}
+
+
+def test_a_new_column_is_left_out_where_columns_are_chosen() -> None:
+    """Somebody has decided what may leave the database."""
+    found = schema("secret", v=INTEGER)
+    shown = fields(v="int", secret="int", w="int")
+    assert not fit(found, shown)
+    assert found.left_out(shown) == {"w"}
+
+
+def test_a_dropped_column_changes_nothing() -> None:
+    """Another shard may still have it."""
+    assert not fit(schema(v=INTEGER), fields())
+
+
+def test_a_key_must_stay() -> None:
+    """The target's rows could no longer be found."""
+    gone = Fields("t", "-80", (field("pid"),), copying=True)
+    with pytest.raises(CatalogError, match="stream shop-t on shard -80: the key column id is gone"):
+        fit(schema(), gone)
+    altered = Fields("t", "-80", (field("id", "varchar(9)"),), copying=True)
+    with pytest.raises(CatalogError, match=r"the key column id is a varchar\(9\) now") as caught:
+        fit(schema(), altered)
+    assert caught.value.table == "t"
+
+
+def test_a_new_column_of_our_own_name_is_refused() -> None:
+    """It would be overwritten."""
+    with pytest.raises(CatalogError, match="exclude_tables"):
+        fit(schema(), fields(_own="int"))
+
+
+_VALUES = {
+    "int": b"7",
+    "bigint": b"-9",
+    "double": b"1E+20",
+    "varchar(9)": b"x",
+    "datetime": b"2026-01-02 03:04:05",
+    "date": b"2026-01-02",
+    "decimal(5,2)": b".50",
+    "decimal(9,4)": b"12345.5000",
+    "json": b'{"a": [1]}',
+    "blob": b"\xff",
+    "time": b"-01:00:00",
+    "bit(3)": b"\x05",
+}
+
+
+@given(st.lists(st.sampled_from(sorted(_VALUES)), min_size=1, max_size=6))
+def test_records_always_fit_the_last_schema(column_types: list[str]) -> None:
+    """Whatever a column becomes, shard by shard and back again."""
+    found = schema(v=value_type(column_types[0], "utf8mb4").nullable())
+    for column_type in column_types:
+        shown = fields(v=column_type)
+        fit(found, shown)
+        decoder = RowDecoder(shown, "shop", found.wanted, found.as_text(value_types(shown)))
+        record = decoder.decode(packed([b"1", _VALUES[column_type]]))
+        validator = Draft7Validator({"type": "object", "properties": found.properties})
+        validator.validate({name: plain(value) for name, value in record.items()})
