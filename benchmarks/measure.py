@@ -12,8 +12,9 @@ from typing import Any
 
 from benchmarks.places import Place
 from benchmarks.process import Run, run
-from tap_vitess import discovery
 from tap_vitess.config import Config
+from tap_vitess.sql import connect
+from tap_vitess.survey import shards
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -35,8 +36,8 @@ class Tap:
             "keyspaces": [keyspace],
         }
         settings = Config.from_settings(config)
-        with discovery.connect(settings) as sql:
-            self.shards = sql.shards(keyspace)
+        with connect(settings) as sql:
+            self.shards = shards(sql, keyspace)
         self._command = [sys.executable, "-m", "tap_vitess"]
         self._command += ["--config", self._file("config.json", config)]
         self.catalog: Json = json.loads(run([*self._command, "--discover"], keep=True).out)
