@@ -217,8 +217,10 @@ def _copied_rows(events: Sequence[bytes]) -> CopiedRows | None:
     except DecodeError:
         return None
     shard = merged.shard.encode()
-    end = b"\xba\x01%c%b" % (len(shard), shard) if len(shard) < 128 else b""  # field 23
-    if not shard or merged.timestamp or not all(event.endswith(end) for event in events):
+    if merged.timestamp or not 0 < len(shard) < 128:
+        return None
+    end = b"\xba\x01%c%b" % (len(shard), shard)  # field 23
+    if not all(event.endswith(end) for event in events):
         return None
     changes = merged.row_event.row_changes
     if changes.HasField("before") or changes.data_columns or changes.json_partial_values:
