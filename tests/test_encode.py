@@ -138,6 +138,12 @@ def test_usual_values_need_no_converter(kind: str, charset: str | None, values: 
     assert by_column({"c": refusing}, rows) == from_dicts({"c": found}, rows)
 
 
+def test_broken_letters_do_not_make_a_whole_one() -> None:
+    """The end of one value and the beginning of the next are no text together."""
+    types = {"c": value_type("varchar(9)", "utf8mb4")}
+    assert by_column(types, [[b"a\xc3"], [b"\xa9b"]]) is None
+
+
 def test_only_wanted_columns_are_looked_at() -> None:
     """A value that would be refused stands in a column nobody wants."""
     types = {"a": value_type("int", None), "b": value_type("int", None)}
