@@ -27,13 +27,18 @@ Values = list[bytes]
 Plain = tuple[bytes, Values, bytes]
 
 
+# Without leading zeros; a decimal of nothing has no sign.
+_INTEGER = rb"(?:0|-?[1-9][0-9]*)"
+_DECIMAL = rb"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.0*[1-9][0-9]*)"
+_INTEGERS, _DECIMALS = (re.compile(rb"%b(?:,%b)*" % (n, n)) for n in (_INTEGER, _DECIMAL))
+
+
+def _integer(values: Values) -> Plain | None:
+    return (b"", values, b"") if _INTEGERS.fullmatch(b",".join(values)) else None
+
+
 def _number(values: Values) -> Plain | None:
-    return (b"", values, b"") if _NUMBERS.fullmatch(b",".join(values)) else None
-
-
-# Without leading zeros; -0 is the integer 0, and JSON's is not.
-_NUMBER = rb"(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?"
-_NUMBERS = re.compile(rb"%b(?:,%b)*" % (_NUMBER, _NUMBER))
+    return (b"", values, b"") if _DECIMALS.fullmatch(b",".join(values)) else None
 
 
 def _text(values: Values) -> Plain | None:
@@ -50,11 +55,6 @@ def _text(values: Values) -> Plain | None:
 
 def _decimal(values: Values) -> Plain | None:
     return (b'"', values, b'"') if _DECIMALS.fullmatch(b",".join(values)) else None
-
-
-# -0.00 is written 0.00.
-_DECIMAL = rb"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.0*[1-9][0-9]*)"
-_DECIMALS = re.compile(rb"%b(?:,%b)*" % (_DECIMAL, _DECIMAL))
 
 
 def _float(values: Values) -> Plain | None:
@@ -115,7 +115,8 @@ class _Member:
         self.index = index
         self.name = name
         self.key = orjson.dumps(name) + b":"
-        self._plain = _WAYS[type_.raw]
+        whole = type_.raw is Raw.NUMBER and type_.schema["type"] == "integer"
+        self._plain = _integer if whole else _WAYS[type_.raw]
         self._convert: Convert = type_.convert
 
     def write(self, column: Column, *, nulls: bool) -> Plain:
