@@ -33,12 +33,17 @@ _DECIMAL = rb"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.0*[1-9][0-9]*)"
 _INTEGERS, _DECIMALS = (re.compile(rb"%b(?:,%b)*" % (n, n)) for n in (_INTEGER, _DECIMAL))
 
 
+def _are(numbers: re.Pattern[bytes], values: Values) -> bool:
+    joined = b",".join(values)
+    return joined.count(b",") == len(values) - 1 and numbers.fullmatch(joined) is not None
+
+
 def _integer(values: Values) -> Plain | None:
-    return (b"", values, b"") if _INTEGERS.fullmatch(b",".join(values)) else None
+    return (b"", values, b"") if _are(_INTEGERS, values) else None
 
 
 def _number(values: Values) -> Plain | None:
-    return (b"", values, b"") if _DECIMALS.fullmatch(b",".join(values)) else None
+    return (b"", values, b"") if _are(_DECIMALS, values) else None
 
 
 def _text(values: Values) -> Plain | None:
@@ -54,7 +59,7 @@ def _text(values: Values) -> Plain | None:
 
 
 def _decimal(values: Values) -> Plain | None:
-    return (b'"', values, b'"') if _DECIMALS.fullmatch(b",".join(values)) else None
+    return (b'"', values, b'"') if _are(_DECIMALS, values) else None
 
 
 def _float(values: Values) -> Plain | None:
