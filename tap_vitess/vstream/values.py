@@ -95,7 +95,7 @@ def value_type(column_type: str, charset: str | None, *, copying: bool = True) -
 
 
 def _text(charset: str | None) -> ValueType:
-    raw = Raw.TEXT if charset in {"utf8mb4", "utf8mb3", "utf8", "ascii"} else Raw.CONVERT
+    raw = Raw.TEXT if charset in {"utf8mb4", "utf8mb3", "utf8"} else Raw.CONVERT
     return ValueType({"type": "string"}, _decode(charset), raw)
 
 
