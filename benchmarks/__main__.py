@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import page, report
 from benchmarks.places import Place, cluster, sandbox
 from benchmarks.process import BenchmarkError
 from benchmarks.scenarios import SCENARIOS, SMALL, Bench, Scale
@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     last.parent.mkdir(exist_ok=True)
     last.write_text(json.dumps({**before, **results}, indent=1) + "\n")
     if options.page is not None:
-        report.write_page(options.page, json.loads(last.read_text()))
+        kind = "sandbox" if options.host is None else "cluster"
+        page.write(options.page, json.loads(last.read_text()), kind)
     return 0
 
 

@@ -1,8 +1,9 @@
 """Where the data is: the replayed sandbox in a process of its own, or a real cluster by address.
 
 Both offer the same: keyspaces with tables of reference, rows put into them, and the ports. What
-is made on a real cluster is dropped at the end; its keyspace must exist, and in a sharded one
-the primary vindex `bench_hash` is added for the tables.
+is made on a real cluster is dropped at the end. Its keyspace must exist; in a sharded one the
+vindex `bench_hash` is made for the tables, which VTGate must allow
+(--vschema_ddl_authorized_users).
 """
 
 from __future__ import annotations
@@ -120,8 +121,8 @@ class ClusterPlace:
 
     @property
     def _sharded(self) -> bool:
-        shards = [shard for (shard,) in self._execute("show vitess_shards")]
-        return sum(shard.split("/")[0] == self._keyspace for shard in shards) > 1
+        names = [str(name) for (name,) in self._execute("show vitess_shards")]
+        return sum(name.split("/")[0] == self._keyspace for name in names) > 1
 
     def insert(
         self, keyspace: str, table: str, columns: int, first: int, count: int, size: int
@@ -160,7 +161,7 @@ class ClusterPlace:
     def _execute(self, sql: str) -> tuple[tuple[Any, ...], ...]:
         with self._connection.cursor() as cursor:
             cursor.execute(sql)
-            return cursor.fetchall()
+            return tuple(cursor.fetchall())
 
     def clean(self) -> None:
         """Drop what was made."""

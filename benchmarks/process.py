@@ -77,8 +77,9 @@ def run(command: Sequence[str], *, stdin: bytes = b"", keep: bool = False) -> Ru
 
 
 def _note(stderr: IO[bytes], lines: list[tuple[float, str]], start: float) -> None:
-    for line in stderr:
-        lines.append((time.perf_counter() - start, line.decode(errors="replace").rstrip()))
+    lines.extend(
+        (time.perf_counter() - start, line.decode(errors="replace").rstrip()) for line in stderr
+    )
 
 
 def _keep(stdout: IO[bytes], kept: list[bytes]) -> None:

@@ -27,21 +27,21 @@ def main() -> None:
     request = sys.stdin.buffer.read()
     options = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(address, options) as channel:
-        read = vtgate.VStreamResponse.FromString if parse else None
-        call = channel.unary_stream(METHOD, response_deserializer=read)(request)
+        start: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(METHOD)
+        call = start(request)
         first = last = 0.0
         count = size = 0
         for response in call:
-            length = response.ByteSize() if parse else len(response)
-            if length < _SMALL:
-                events = (response if parse else vtgate.VStreamResponse.FromString(response)).events
-                if any(_ends(event) for event in events) and first:
+            if parse or len(response) < _SMALL:
+                parsed = vtgate.VStreamResponse.FromString(response)
+            if len(response) < _SMALL:
+                if first and any(_ends(event) for event in parsed.events):
                     break
             else:
                 last = time.perf_counter()
                 first = first or last
             count += 1
-            size += length
+            size += len(response)
         call.cancel()
     json.dump({"seconds": last - first, "bytes": size, "responses": count}, sys.stdout)
 

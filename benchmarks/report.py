@@ -36,6 +36,7 @@ def about(host: str | None, *, small: bool) -> Json:
         "small": small,
         "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }

@@ -31,7 +31,7 @@ class Scale:
     growth_columns: tuple[int, ...] = (2, 5, 10, 20, 40, 80)
     growth_tables: tuple[int, ...] = (1, 100, 500, 1000, 2000)
     growth_shards: tuple[int, ...] = (1, 4, 16, 64, 256)
-    growth_cells: int = 1_000_000  # rows × columns of a run of growth_columns
+    growth_cells: int = 1_000_000  # rows times columns of a run of growth_columns
 
 
 SMALL = Scale(300, 100, 500, 1, 5, (50, 300), (2, 12), (1, 3), (1, 2), 500)

@@ -51,6 +51,7 @@ class Replay:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handler of VStream; bytes in, bytes out."""
+        method: grpc.RpcMethodHandler[bytes, bytes]
         method = grpc.unary_stream_rpc_method_handler(self._vstream)
         return grpc.method_handlers_generic_handler("vtgateservice.Vitess", {"VStream": method})
 

@@ -21,21 +21,10 @@ COLUMNS = (
     ("active", "tinyint", False),
 )
 KEY = "id"
-_WORDS = [
-    "alpha",
-    "bravo",
-    "charlie",
-    "delta",
-    "echo",
-    "foxtrot",
-    "golf",
-    "hotel",
-    "india",
-    "juliett",
-    "kilo",
-    "lima",
-    "mike",
-]
+_WORDS = (
+    *("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel"),
+    *("india", "juliett", "kilo", "lima", "mike"),
+)
 
 Value = bytes | None
 
