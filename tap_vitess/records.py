@@ -2,7 +2,8 @@
 
 A delete carries the whole image of the deleted row: a target that upserts would blank what is
 left out. An update of the key is a delete of the old row and an insert of the new one.
-Records are encoded here, without the SDK; only streams with maps or flattening go through it.
+Records are encoded without the SDK, many at once where that can be (`lines.py`), else one by one
+here; only streams with maps or flattening go through it.
 
 Where the binlog does not carry a column (`vstream/images.py`), a record never says null for it:
 by the setting on_partial_image the row's present value is fetched by key, or the column is
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from singer_sdk.singerlib import RecordMessage
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError, VitessError
+from tap_vitess.lines import Lines
 from tap_vitess.output import BufferedWriter
 from tap_vitess.streams import (
     COMMIT_TIME,
@@ -39,10 +41,19 @@ from tap_vitess.streams import (
 )
 from tap_vitess.vstream.images import completed, is_partial, nulls, unpacked
 from tap_vitess.vstream.protocol import Fields, Rows
-from tap_vitess.vstream.rows import RowDecoder, value_types
-from tap_vitess.vstream.values import DEFAULTS, ValueOptions, ValueType, plain
+from tap_vitess.vstream.rows import RowDecoder, text_of, value_types
+from tap_vitess.vstream.values import DEFAULTS, Raw, ValueOptions, ValueType, plain
 
 logger = logging.getLogger(__name__)
+
+# What a record's own columns are called in `lines.py`.
+_OWN = {
+    "deleted_at": DELETED_AT,
+    "op": OP,
+    "shard": SHARD,
+    "commit_time": COMMIT_TIME,
+    "seq": SEQ,
+}
 
 Record = dict[str, Any]
 OnPartialImage = Literal["fetch", "omit", "fail"]
@@ -65,10 +76,10 @@ class RecordSequence:
     def __init__(self, last: int) -> None:
         self.last = last
 
-    def take(self) -> int:
-        """Return the next number."""
-        self.last += 1
-        return self.last
+    def take(self, count: int = 1) -> int:
+        """Return the next number; the `count - 1` behind it are taken, too."""
+        self.last += count
+        return self.last - count + 1
 
     def catch_up(self) -> None:
         """Go up to the clock, unless the clock is behind."""
@@ -98,6 +109,7 @@ class _Decoders:
     version: int
     row: RowDecoder
     key: RowDecoder
+    lines: Lines
 
 
 @dataclass(slots=True)
@@ -155,8 +167,36 @@ class RecordMaker:
             self.schema.version,
             RowDecoder(fields, keyspace, self.schema.wanted, **self._read_as, as_text=texts),
             RowDecoder(fields, keyspace, self._key, **self._read_as),
+            self._lines_of(fields, types, texts),
         )
         return changed
+
+    def _lines_of(
+        self, fields: Fields, types: Mapping[str, ValueType], texts: Collection[str]
+    ) -> Lines:
+        written = {
+            name: replace(found, convert=text_of(found.convert), raw=Raw.CONVERT)
+            if name in texts
+            else found
+            for name, found in types.items()
+        }
+        own = {word: name for word, name in _OWN.items() if name in {*self._own, DELETED_AT}}
+        keyspace = self._stream.keyspace
+        return Lines(fields, keyspace, written, self.schema.wanted, self._key, own)
+
+    def lines(self, rows: Rows, head: bytes, end: bytes) -> tuple[int, Iterator[bytes]] | None:
+        """Return how many records come of rows, and their lines; None: see `records`.
+
+        Raises:
+            VitessError: a value that cannot be taken as it is.
+        """
+        self._sequence.catch_up()
+        lines = self._decoders[rows.fields.shard].lines
+        whole = self._logs_whole_rows(rows.fields.shard)
+        found = lines.of(rows, self._sequence.last + 1, head, end, whole=whole)
+        if found is not None:
+            self._sequence.take(found[0])
+        return found
 
     def records(self, rows: Rows) -> list[Record]:
         """Decode rows whose FIELD event has been taken in.
@@ -208,9 +248,12 @@ class RecordMaker:
 
     def _deleted(self, before: query.Row, fields: Fields) -> _Image:
         """Nothing tells what a before image lacks, so a NULL counts only where all is logged."""
-        whole = fields.shard not in self._partial and self._options.whole_rows(fields.shard)
+        whole = self._logs_whole_rows(fields.shard)
         unsent = frozenset[str]() if whole else nulls(before, fields.fields) - self._key
         return _Image("delete", before, unsent)
+
+    def _logs_whole_rows(self, shard: str) -> bool:
+        return shard not in self._partial and self._options.whole_rows(shard)
 
     def _known(self, decoders: _Decoders, images: list[_Image]) -> list[_Image]:
         """Do about unknown columns what the setting says; those that nobody wants do not count."""
@@ -307,6 +350,11 @@ class RecordWriter:
         if self._maker.prepare(rows.fields):
             logger.info("%s: the table was altered; a new SCHEMA", self._stream.name)
             self._choose_way()
+        if self._direct and (found := self._maker.lines(rows, *self._frame(version))):
+            count, lines = found
+            for some in lines:
+                self._writer.write_line(some)
+            return count
         records = self._maker.records(rows)
         self._write(records, version)
         return len(records)
@@ -319,20 +367,26 @@ class RecordWriter:
         self._maps = self._stream.maps_of(self._maker.schema)
         write_schema(self._maps, self._writer)
         first = self._maps[0]
-        direct = (
+        self._direct = (
             len(self._maps) == 1
             and type(first) is SameRecordTransform
             and not first.flattening_enabled
         )
-        self._write = self._write_direct if direct else self._write_mapped
-        self._prefix = b'{"type":"RECORD","stream":%s,"record":' % orjson.dumps(first.stream_alias)
+        self._write = self._write_direct if self._direct else self._write_mapped
+        self._stream_name = orjson.dumps(first.stream_alias)
+
+    def _frame(self, version: int) -> tuple[bytes, bytes]:
+        """Return what stands before and behind a record's members."""
+        now = datetime.now(UTC).isoformat().encode()
+        return (
+            b'{"type":"RECORD","stream":%b,"record":{' % self._stream_name,
+            b'},"version":%d,"time_extracted":"%b"}\n' % (version, now),
+        )
 
     def _write_direct(self, records: list[Record], version: int) -> None:
-        prefix, dumps = self._prefix, orjson.dumps
-        now = datetime.now(UTC).isoformat().encode()
-        suffix = b',"version":%d,"time_extracted":"%s"}\n' % (version, now)
+        head, end = self._frame(version)
         for record in records:
-            self._writer.write_line(prefix + dumps(record) + suffix)
+            self._writer.write_line(head + orjson.dumps(record)[1:-1] + end)
 
     def _write_mapped(self, records: list[Record], version: int) -> None:
         for record in records:

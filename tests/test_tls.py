@@ -25,6 +25,7 @@ from authority import Authority
 from pipeline import Target, run, settings
 
 from tap_vitess import sql
+from tap_vitess._proto.binlogdata_pb2 import VEvent
 from tap_vitess.config import Config
 from tap_vitess.errors import AuthError, ConfigError, ConnectError, VitessError
 from tap_vitess.sandbox.cluster import Cluster
@@ -99,7 +100,8 @@ def shards_that_answer(config: Config) -> set[str]:
     request = probe_request("shop", RequestOptions())
     with client.connect(config) as opened, opened.stream(request) as responses:
         for response in responses:
-            for event in response.events:
+            for event in response:
+                assert isinstance(event, VEvent)
                 found |= {e.shard for e in event.vgtid.shard_gtids if e.gtid != "current"}
             if len(found) == 2:
                 break

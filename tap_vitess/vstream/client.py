@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from tap_vitess.errors import (
     VitessError,
 )
 from tap_vitess.faults import classify, shorten
+from tap_vitess.vstream.columns import decode
+from tap_vitess.vstream.protocol import StreamEvent
 
 METHOD = "/vtgateservice.Vitess/VStream"
 HEALTH = "/grpc.health.v1.Health/Check"
@@ -37,14 +39,14 @@ class Client:
         self._call = channel.unary_stream(
             METHOD,
             request_serializer=vtgate.VStreamRequest.SerializeToString,
-            response_deserializer=vtgate.VStreamResponse.FromString,
+            response_deserializer=decode,
         )
 
     @contextmanager
     def stream(
         self, request: vtgate.VStreamRequest, *, silence: float = 60.0
-    ) -> Iterator[Iterator[vtgate.VStreamResponse]]:
-        """Open a VStream; the call is cancelled when the block is left.
+    ) -> Iterator[Iterator[Sequence[StreamEvent]]]:
+        """Open a VStream and yield its responses' events; leaving the block cancels the call.
 
         Args:
             request: what to ask for, heartbeats included.
@@ -70,12 +72,12 @@ class Client:
             call.cancel()
 
 
-class _Responses(Iterator[vtgate.VStreamResponse]):
+class _Responses(Iterator[Sequence[StreamEvent]]):
     """The responses of a call, which is cancelled when none come for too long."""
 
     def __init__(
         self,
-        responses: Iterator[vtgate.VStreamResponse],
+        responses: Iterator[Sequence[StreamEvent]],
         cancel: Callable[[], object],
         silence: float,
     ) -> None:
@@ -87,7 +89,7 @@ class _Responses(Iterator[vtgate.VStreamResponse]):
         self.silent = False
         threading.Thread(target=self._watch, name="vstream-watch", daemon=True).start()
 
-    def __next__(self) -> vtgate.VStreamResponse:
+    def __next__(self) -> Sequence[StreamEvent]:
         self._since = time.monotonic()
         try:
             return next(self._responses)

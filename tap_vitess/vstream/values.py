@@ -70,11 +70,19 @@ class Raw(enum.Enum):
 
     NUMBER: the bytes are the JSON text of the value. TEXT: the bytes are UTF-8 and the value is
     the string they spell; bytes that are not UTF-8 must go through `convert`, which refuses or
-    replaces them. CONVERT: the value is what `convert` makes of the bytes.
+    replaces them. CONVERT: the value is what `convert` makes of the bytes. The others are so
+    where the bytes look as they should, and need `convert` where they do not. DECIMAL: the value
+    is the string they spell, when that is a decimal without needless zeros. FLOAT: the value is
+    the number they spell. MOMENT: the value is `2024-02-29T23:59:59+00:00`, the bytes are the
+    same without T and offset. DOCUMENT: the bytes are the JSON text, but for newlines.
     """
 
     NUMBER = "number"
     TEXT = "text"
+    DECIMAL = "decimal"
+    FLOAT = "float"
+    MOMENT = "moment"
+    DOCUMENT = "document"
     CONVERT = "convert"
 
 
@@ -208,7 +216,7 @@ def _decimal(column: _Column, arguments: str | None = None) -> ValueType:
             DATATYPE_PROPERTIES: {"precision": int(precision or 10), "scale": int(scale or 0)},
         },
         _decimal_text,
-        Raw.TEXT if canonical else Raw.CONVERT,
+        Raw.DECIMAL,
     )
 
 
@@ -225,7 +233,7 @@ def _rounded(column: _Column, select: Callable[[float, str], float], form: str |
     _, _, scale = column.arguments.partition(",")
     shown = f"%.{int(scale)}f" if scale else form
     if column.copying or column.options.float_as == "stored" or shown is None:
-        return ValueType({"type": "number"}, _finite)
+        return ValueType({"type": "number"}, _finite, Raw.FLOAT)
     return ValueType({"type": "number"}, lambda raw: select(_finite(raw), shown))
 
 
@@ -276,9 +284,11 @@ def _date(column: _Column) -> ValueType:
 
 def _datetime(column: _Column) -> ValueType:
     if column.options.zero_dates == "string":
-        return ValueType({"type": "string"}, _datetime_text)
+        return ValueType({"type": "string"}, _datetime_text, Raw.MOMENT)
     return ValueType(
-        {"type": "string", "format": "date-time"}, _dated(column, _datetime_text, _iso)
+        {"type": "string", "format": "date-time"},
+        _dated(column, _datetime_text, _iso),
+        Raw.MOMENT,
     )
 
 
@@ -459,6 +469,7 @@ def _json(column: _Column) -> ValueType:
         {"type": ["object", "array", "string", "number", "boolean", "null"]},
         # As it is written, so that no number changes.
         lambda raw: orjson.Fragment(document(raw).replace(b"\n", b" ")),
+        Raw.DOCUMENT if column.copying else Raw.CONVERT,
     )
 
 
