@@ -260,6 +260,7 @@ class KeyspaceSync:
     def _follow(self) -> Events:
         """Bring every group of this run to where the keyspace is now, and make them one."""
         self._now = self._inquiry.position()
+        self._layouts.asked()
         for tables in self._followed():
             yield from self._bring(tables, self._now)
             if self.stopped:
@@ -293,7 +294,7 @@ class KeyspaceSync:
             logger.info("%s: streaming the changes of %d tables", self.keyspace, len(tables))
             yield from self._read(feed, tables)
         if feed.finished:
-            self._layouts.reached(tables - self._out)
+            self._copy_again(self._layouts.reached(tables - self._out))
         if feed.finished and feed.behind:
             logger.warning(
                 "%s: shards %s end with a transaction that has no position; they stay before it",
