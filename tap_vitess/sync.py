@@ -354,8 +354,13 @@ class KeyspaceSync:
         return found
 
     def _copy_again(self, tables: frozenset[str]) -> None:
-        """Note, with the position behind the DDL, that what was given of tables does not count."""
+        """Note, with the position behind the DDL, that what was given of tables does not count.
+
+        A DDL comes once a shard, and several may come before the copy: they ask for one copy.
+        """
         for table in tables:
+            if self.state.copies.get(table) == {}:
+                continue
             self._state = self.state.recopied(table)
             self._replaced[table] += 1
             again = self._replaced[table] <= self._options.copy_restarts
