@@ -31,7 +31,7 @@ from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.server import serve
 
 EXAMPLES = int(os.environ.get("TAP_VITESS_EXAMPLES", "0"))
-KILLS = 8 + EXAMPLES // 10
+KILLS = 5 + EXAMPLES // 10
 SHRINK = int(os.environ.get("TAP_VITESS_SHRINK", "0"))
 
 numbers = st.integers(0, 50)
@@ -291,3 +291,14 @@ def test_altered_after_the_stop_position_was_asked_for(world: World, *, copied: 
         write = functools.partial(world.update, "alpha", b"1", 3)
         world.run(selected=[0], at_stream=[(1, write), (2, swap)])
     world.settle()
+
+
+def test_a_truncate_of_many_shards_asks_for_one_copy(world: World) -> None:
+    """Its DDL comes once a shard: that is no table that is truncated all the time."""
+    for number in (1, 1, 2, 4):
+        world.reshard(number)
+    assert world.run() is None
+    for _ in range(2):
+        world.truncate(0)
+    assert len(world.cluster.shards("shop")) * 2 > 5
+    assert world.run() is None  # which compares
