@@ -277,6 +277,12 @@ class World:
             self._wrote(table, [key])
             self.cluster.update(KEYSPACE, table, {"id": key}, values)
 
+    def touch(self, number: int) -> None:
+        """Update some rows of a table, each in a transaction of its own."""
+        if table := self.table(number):
+            for i, key in enumerate(self.keys(table.name)[:4]):
+                self.update(table.name, key, number + 7 * i)
+
     def transaction(self, writes: Iterable[tuple[int, int]]) -> None:
         """Make several writes one, over tables and shards."""
         with self.cluster.transaction(KEYSPACE):

@@ -37,6 +37,7 @@ SHRINK = int(os.environ.get("TAP_VITESS_SHRINK", "0"))
 numbers = st.integers(0, 50)
 writes = st.lists(st.tuples(st.integers(0, 3), numbers), min_size=1, max_size=5)
 alterations = st.sampled_from(sorted(ALTERATIONS))
+tables = st.one_of(st.just([0, 1, 2, 3]), st.lists(st.integers(0, 3), max_size=3))
 faults = st.one_of(
     st.builds(lambda n: Fault(cut_after_events=n), st.integers(1, 40)),
     st.builds(lambda n: Fault(cut_in_copy=n), st.integers(1, 15)),
@@ -91,6 +92,21 @@ class Disturbances(RuleBasedStateMachine):
         self.world.alter(kind, number)
         self.world.write(1, number)
 
+    @rule(kind=alterations, number=numbers, resync=st.booleans(), selected=tables)
+    def alter_between_runs(
+        self,
+        kind: str,
+        number: int,
+        resync: bool,  # noqa: FBT001
+        selected: list[int],
+    ) -> None:
+        """A table that is followed changes, is altered, and is followed."""
+        self.world.run()
+        self.world.touch(number)
+        self.world.alter(kind, number)
+        self.world.write(0, number)
+        self.world.run(resync=resync, selected=selected)
+
     @rule(number=numbers, what=st.sampled_from(["truncate", "drop", "create", "rename", "rename"]))
     def replace(self, number: int, what: str) -> None:
         match what:
@@ -132,7 +148,7 @@ class Disturbances(RuleBasedStateMachine):
     @rule(
         lines=st.one_of(st.none(), st.integers(0, 60)),
         fault=st.one_of(st.none(), faults),
-        selected=st.one_of(st.just([0, 1, 2, 3]), st.lists(st.integers(0, 3), max_size=3)),
+        selected=tables,
         full=st.one_of(st.just([]), st.lists(st.integers(0, 3), max_size=1)),
         fresh=st.booleans(),
         resync=st.booleans(),
@@ -205,7 +221,7 @@ def test_any_disturbance_is_overcome() -> None:
     """See the docstring of this file."""
     chosen = settings(
         max_examples=EXAMPLES or 35,
-        stateful_step_count=25,
+        stateful_step_count=20,
         deadline=None,
         derandomize=not EXAMPLES,
         database=None,
