@@ -233,9 +233,8 @@ def test_files_that_are_no_pem(
     junk = tmp_path / "junk.pem"
     junk.write_text("no certificate")
     files = {"tls_ca_file": ours.ca_file, **ours.client(), name: str(junk)}
-    config = {"host": "127.0.0.1", "tls": True, **files}
-    with serving(None) as sandbox:
-        assert words in refused(connect, {**given(sandbox), **config}, ConfigError)
+    with serving(ours.server("127.0.0.1")) as sandbox:
+        assert words in refused(connect, given(sandbox, tls=True, **files), ConfigError)
 
 
 @pytest.mark.parametrize(
