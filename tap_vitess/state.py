@@ -218,6 +218,22 @@ def parse(keyspace: str, value: object) -> KeyspaceState:
     return state
 
 
+def bookmarks_of(document: object) -> dict[str, Any]:
+    """Return the bookmarks of a whole Singer state; those of other taps may be among them.
+
+    Raises:
+        StateError: it is no Singer state. The SDK takes some of what is none for a first run's.
+    """
+    if isinstance(document, dict) and "value" in document and "bookmarks" not in document:
+        raise StateError("the state given is a STATE message: give what stands under its value")
+    bookmarks = document.get("bookmarks", {}) if isinstance(document, dict) else None
+    if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
+        raise StateError(
+            "the state given is no Singer state: an object with an object of bookmarks is expected"
+        )
+    return bookmarks
+
+
 def _group(keyspace: str, value: Mapping[str, Any]) -> Group:
     tables, versions = value["tables"], value["versions"]
     if not isinstance(tables, list) or not all(isinstance(t, str) for t in tables):

@@ -36,7 +36,6 @@ from tap_vitess.errors import (
     CatalogError,
     ConfigError,
     RetriableError,
-    StateError,
     TargetClosedError,
     VitessError,
 )
@@ -50,7 +49,7 @@ from tap_vitess.records import (
     RecordWriter,
 )
 from tap_vitess.sql import connect
-from tap_vitess.state import KeyspaceState, bookmark_key, parse
+from tap_vitess.state import KeyspaceState, bookmark_key, bookmarks_of, parse
 from tap_vitess.streams import (
     AUTOMATIC,
     FULL_TABLE,
@@ -98,7 +97,8 @@ class TapVitess(Tap):
         self._signal: int | None = None
         self._syncing = False
         _check_secrets(kwargs.get("config"))
-        _check_state_file(kwargs.get("state"))
+        if kwargs.get("state") is not None:
+            bookmarks_of(kwargs["state"])
         super().__init__(**kwargs)
 
     @property
@@ -120,7 +120,9 @@ class TapVitess(Tap):
         return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
 
     def _schema(self, table: discovery.Table) -> dict[str, Any]:
-        return json_schema(table, metadata_columns=self.settings.metadata_columns)
+        return json_schema(
+            table, self.settings.values, metadata_columns=self.settings.metadata_columns
+        )
 
     def _catalogued(self, entry: Mapping[str, Any]) -> VitessStream:
         """Make a stream of a catalog entry; its keyspace is the root metadata's schema-name."""
@@ -275,6 +277,7 @@ class TapVitess(Tap):
             return retrying(what, ask, self.retry, lambda: self._signal is not None)
 
         return RecordOptions(
+            values=self.settings.values,
             metadata_columns=self.settings.metadata_columns,
             on_partial_image=self.settings.on_partial_image,
             fetch=fetch,
@@ -356,19 +359,6 @@ def _check_secrets(config: object) -> None:
 
 def _values_of(value: object) -> list[object]:
     return list(value.values()) if isinstance(value, dict) else [None]
-
-
-def _check_state_file(state: object) -> None:
-    """Refuse what is no Singer state; the SDK takes some of it for the state of a first run."""
-    if state is None:
-        return
-    if isinstance(state, dict) and "value" in state and "bookmarks" not in state:
-        raise StateError("the state given is a STATE message: give what stands under its value")
-    bookmarks = state.get("bookmarks", {}) if isinstance(state, dict) else None
-    if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
-        raise StateError(
-            "the state given is no Singer state: an object with an object of bookmarks is expected"
-        )
 
 
 def _write_rows(run: KeyspaceSync, writer: RecordWriter, rows: Rows) -> int:

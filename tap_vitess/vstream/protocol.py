@@ -46,12 +46,14 @@ class Fields:
     """What the rows that follow look like, for one shard's table in one phase.
 
     copying: the values come from a SELECT and not from the binlog; some types differ.
+    labelled: ENUM and SET come as labels; from the binlog before Vitess 20 they come as numbers.
     """
 
     table: str
     shard: str
     fields: tuple[query.Field, ...]
     copying: bool
+    labelled: bool = True
 
     @property
     def keyed(self) -> bool:
@@ -132,7 +134,9 @@ class _Decoded:
     def _learn(self, event: binlogdata.VEvent, *, copying: bool) -> None:
         field = event.field_event
         table = self._bare(field.table_name)
-        self._fields[table, field.shard] = Fields(table, field.shard, tuple(field.fields), copying)
+        self._fields[table, field.shard] = Fields(
+            table, field.shard, tuple(field.fields), copying, field.enum_set_string_values
+        )
 
     def _rows(self, event: binlogdata.VEvent) -> Rows:
         row = event.row_event
