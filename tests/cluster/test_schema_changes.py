@@ -81,7 +81,8 @@ def _writing(source: Source, table: str) -> Iterator[None]:
             while not enough.wait(0.01):
                 i += 1
                 t = quote(table)
-                cursor.execute(f"update {t} set n = n + 1 where id between {i} and {i + 3}")
+                # One row each: statements over several shards could wait for each other.
+                cursor.execute(f"update {t} set n = n + 1 where id = {i}")
                 cursor.execute(f"insert into {t} (id, n) values ({10 * ROWS + i}, {i})")
                 cursor.execute(f"delete from {t} where id = {ROWS - i}")
 
@@ -161,14 +162,16 @@ def test_enum_altered_between_runs(
 
 
 @ALTERED
+@pytest.mark.parametrize("phase", ["copy", "stream"])
 def test_altered_in_mid_run(
-    source: Source, pipeline: Callable[..., Pipeline], table: str, alter: str
+    source: Source, pipeline: Callable[..., Pipeline], table: str, alter: str, phase: str
 ) -> None:
-    """A run goes on through an ALTER while it streams, under writers."""
-    pipe = pipeline(tables=[f"*.{table}"], checkpoint_seconds=0.2)
-    pipe.complete()
-    for i in range(20):
-        source.execute(f"update {quote(table)} set n = n + 1 where id % 20 = {i}")
+    """An ALTER comes while a run copies the table, or streams, under writers."""
+    pipe = pipeline(tables=[f"*.{table}"], checkpoint_seconds=0.2, on_lost_position="resync")
+    if phase == "stream":
+        pipe.complete()
+        for i in range(20):
+            source.execute(f"update {quote(table)} set n = n + 1 where id % 20 = {i}")
     with _writing(source, table):
         with pipe.in_mid_run(200) as run:
             source.execute(alter.format(t=quote(table)))
@@ -205,7 +208,7 @@ def test_online_ddl(source: Source, pipeline: Callable[..., Pipeline], table: st
         source.execute(f"update {quote(table)} set n = n + 1 where id % 20 = {i}")
     with _writing(source, table):
         with pipe.in_mid_run(200) as run:
-            _migrate(source, f"alter table {quote(table)} add z int, modify n bigint")
+            _migrate(source, f"alter table {quote(table)} add z int")
             _change(source, table, "later")
         outcome = run.result()
     assert outcome.tap == 0, outcome.log
