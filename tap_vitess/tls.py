@@ -4,9 +4,9 @@ gRPC tells little of a handshake that failed (UNAVAILABLE, and BoringSSL's words
 alike), so `look` makes one of its own and has Python say what is wrong. It sends nothing else.
 
 What surprised us: with TLS 1.3 a server refuses a missing client certificate only after the
-client believes the handshake done, so the first read tells; gRPC's C server just closes then. Python asks on the terminal for the
-password of an encrypted key. Python 3.13 refuses many home-made authorities (VERIFY_X509_STRICT)
-that gRPC accepts.
+client believes the handshake done, so the first read tells; gRPC's C server just closes then.
+Python asks on the terminal for the password of an encrypted key. Python 3.13 refuses many
+home-made authorities (VERIFY_X509_STRICT) that gRPC accepts.
 """
 
 from __future__ import annotations

@@ -271,13 +271,15 @@ def _finite(raw: bytes) -> float:
 def _date(column: _Column) -> ValueType:
     if column.options.zero_dates == "string":
         return ValueType({"type": "string"}, _date_text, Raw.TEXT)
-    return ValueType({"type": "string", "format": "date"}, _dated(column, _date_text))
+    return ValueType({"type": "string", "format": "date"}, _dated(column, _date_text, str))
 
 
 def _datetime(column: _Column) -> ValueType:
     if column.options.zero_dates == "string":
         return ValueType({"type": "string"}, _datetime_text)
-    return ValueType({"type": "string", "format": "date-time"}, _dated(column, _datetime_text))
+    return ValueType(
+        {"type": "string", "format": "date-time"}, _dated(column, _datetime_text, _iso)
+    )
 
 
 def _time(_: _Column) -> ValueType:
@@ -297,11 +299,14 @@ def _date_text(raw: bytes) -> str:
 def _datetime_text(raw: bytes) -> str:
     if not _DATETIME.fullmatch(raw):
         raise UnfitError("not a date and time")
-    text = raw.decode()
+    return _iso(raw.decode())
+
+
+def _iso(text: str) -> str:
     return f"{text[:10]}T{text[11:]}+00:00"
 
 
-def _dated(column: _Column, text: Convert) -> Convert:
+def _dated(column: _Column, check: Convert, write: Callable[[str], str]) -> Convert:
     """Take dates of the calendar; what becomes of zero and partial ones is the setting's."""
     if column.options.zero_dates == "null" and not column.key:
         refusal = None
@@ -311,14 +316,15 @@ def _dated(column: _Column, text: Convert) -> Convert:
         refusal = "a zero or partial date; set zero_dates to null or to"
 
     def convert(raw: bytes) -> str | None:
+        text = raw.decode()
         try:
-            datetime.fromisoformat(raw.decode())
+            datetime.fromisoformat(text)
         except ValueError:
-            text(raw)
+            check(raw)
             if refusal is None:
                 return None
             raise UnfitError(f"{refusal} string") from None
-        return str(text(raw))
+        return write(text)
 
     return convert
 

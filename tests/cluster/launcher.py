@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +237,25 @@ class Cluster:
     def start_gate(self) -> None:
         """Start vtgate again."""
         self.run("gate")
+
+    @contextlib.contextmanager
+    def gate_with(self, *flags: str) -> Iterator[None]:
+        """Run vtgate with further flags, and as it was afterwards."""
+        before = self._environment["VTGATE_FLAGS"]
+        try:
+            self._restart_gate(" ".join([before, *flags]))
+            yield
+        finally:
+            self._restart_gate(before)
+
+    def _restart_gate(self, flags: str) -> None:
+        old = self.pid("vtgate")
+        self.run("kill", "vtgate")
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.is_alive(old) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._environment["VTGATE_FLAGS"] = flags
+        self.start_gate()
 
     def tablet(self, keyspace: str, shard: str) -> int:
         """Return the number of a shard's tablet."""
