@@ -7,15 +7,33 @@ Nobody else reads a raw settings dict. Settings are flat because environment var
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from tap_vitess.errors import ConfigError
+from tap_vitess.vstream.values import ValueOptions
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_VALUE_OPTIONS = {option.name: option.default for option in fields(ValueOptions)}
+
+
+def _value_option(name: str, title: str, description: str) -> dict[str, dict[str, Any]]:
+    """Make the setting of a ValueOptions' field; its choices and default stand there."""
+    choices = list(get_args(get_type_hints(ValueOptions)[name]))
+    return {
+        name: {
+            "type": "string",
+            "enum": choices,
+            "default": _VALUE_OPTIONS[name],
+            "title": title,
+            "description": description,
+        }
+    }
+
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "host": {
@@ -177,6 +195,52 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "title": "Connect timeout",
         "description": "How long to wait for each of VTGate's ports to answer.",
     },
+    **_value_option(
+        "unsigned_bigint_as",
+        "BIGINT UNSIGNED as",
+        "How BIGINT UNSIGNED is written; some targets cannot hold integers of 2^63 and more. "
+        "decimal is a DECIMAL(20,0).",
+    ),
+    **_value_option(
+        "tinyint1_as", "TINYINT(1) as", "How TINYINT(1), which is MySQL's BOOLEAN, is written."
+    ),
+    **_value_option("bit1_as", "BIT(1) as", "How BIT(1) is written."),
+    **_value_option(
+        "decimal_as",
+        "DECIMAL as",
+        "How DECIMAL is written: as a string of the format x-singer.decimal, or as a JSON number, "
+        "which has every digit here, but which many targets read as a float.",
+    ),
+    **_value_option(
+        "float_as",
+        "FLOAT as",
+        "How streamed FLOATs are written: rounded to six digits as SELECT shows them, which is how "
+        "copied ones come, or as they are stored.",
+    ),
+    **_value_option(
+        "zero_dates",
+        "Zero dates",
+        "What becomes of zero and partial dates (0000-00-00, 2024-00-10): null, an error, or "
+        "strings. With string, no date column has the format date or date-time.",
+    ),
+    **_value_option(
+        "invalid_text",
+        "Invalid text",
+        "What becomes of bytes that are no text of their column's charset: an error, or U+FFFD.",
+    ),
+    **_value_option(
+        "binary_as", "BINARY and BLOB as", "How BINARY, VARBINARY and the BLOBs are written."
+    ),
+    **_value_option(
+        "json_as", "JSON as", "How JSON is written: as the document, or as a string of its text."
+    ),
+    **_value_option("set_as", "SET as", "How SET is written: as x,y or as an array of labels."),
+    **_value_option(
+        "geometry_as",
+        "Geometries as",
+        "How geometries are written: as GeoJSON, as WKT behind SRID=n; (EWKT), or as WKB with the "
+        "SRID in hex (EWKB).",
+    ),
 }
 
 SETTINGS_SCHEMA: dict[str, Any] = {
@@ -198,7 +262,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """All settings of a run; field names are the settings'."""
+    """All settings of a run; field names are the settings', those of `values` included."""
 
     host: str
     grpc_port: int
@@ -220,6 +284,7 @@ class Config:
     copy_parallelism: int
     max_message_bytes: int | None
     connect_timeout_seconds: float
+    values: ValueOptions
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Config:
@@ -232,9 +297,11 @@ class Config:
             name: settings.get(name, schema.get("default")) for name, schema in SETTINGS.items()
         }
         tls = {n.removeprefix("tls_"): values.pop(n) for n in SETTINGS if n.startswith("tls_")}
+        values["values"] = ValueOptions(**{name: values.pop(name) for name in _VALUE_OPTIONS})
         values["tls"] = _tls(enabled=values["tls"], files=tls)
         if (values["password"] is None) != (values["user"] is None):
             raise ConfigError("settings user and password go together: one of them is missing")
+        _check_metadata(values)
         for name, schema in SETTINGS.items():
             if schema["type"] == "array" and values[name] is not None:
                 values[name] = tuple(values[name])
@@ -250,6 +317,23 @@ class Config:
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
         """Tell whether one of the shell patterns fits `keyspace.table`."""
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+_HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
+_PRINTABLE = re.compile(r"[ -~]*")
+
+
+def _check_metadata(values: Mapping[str, Any]) -> None:
+    """Refuse what gRPC's metadata cannot carry; gRPC itself would quote it, secrets included."""
+    for name in ("user", "password"):
+        if not _PRINTABLE.fullmatch(values[name] or ""):
+            raise ConfigError(f"setting {name}: gRPC carries printable ASCII characters only")
+    for header, value in values["grpc_headers"].items():
+        if not _HEADER.fullmatch(header.lower()) or not _PRINTABLE.fullmatch(value):
+            raise ConfigError(
+                f"setting grpc_headers: the header {header!r} is none that gRPC carries: a name of "
+                "letters, digits, '-', '_' and '.', and a value of printable ASCII characters"
+            )
 
 
 def _tls(*, enabled: bool, files: dict[str, str | None]) -> Tls | None:

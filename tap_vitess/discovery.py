@@ -8,6 +8,7 @@ keyspace is asked by itself and results are read by alias.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -104,6 +105,15 @@ def discover(sql: Sql, config: Config) -> list[Table]:
             f"it knows {', '.join(known) or 'none'}"
         )
     tables = [t for keyspace in keyspaces for t in _tables(sql, keyspace, config)]
+    return choose(tables, keyspaces, config)
+
+
+def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) -> list[Table]:
+    """Choose among the tables of keyspaces by the settings tables and exclude_tables.
+
+    Raises:
+        ConfigError: a pattern matches no table, or none is left.
+    """
     for pattern in config.tables or ():
         if not any(_matches(table, pattern) for table in tables):
             raise ConfigError(

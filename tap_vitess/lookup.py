@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.config import Config
-from tap_vitess.errors import RequestError
+from tap_vitess.errors import ConnectError, RequestError, RetriableError
 from tap_vitess.records import RawKey
 from tap_vitess.sql import Row, Sql, connect, quote
 from tap_vitess.vstream.charsets import charset_of, decoder
@@ -45,6 +45,19 @@ class Lookup:
         wanted = [field for field in fields if field.name in columns]
         key = [field for name in keys[0] for field in fields if field.name == name]
         asked = [tuple(_parameter(table, field, k[field.name]) for field in key) for k in keys]
+        try:
+            found = self._ask(table, key, wanted, asked)
+        except ConnectError as error:
+            raise RetriableError(str(error)) from error
+        return [found.get(name) for name in asked]
+
+    def _ask(
+        self,
+        table: str,
+        key: Sequence[query.Field],
+        wanted: Sequence[query.Field],
+        asked: Sequence[tuple[Parameter, ...]],
+    ) -> dict[tuple[Parameter, ...], query.Row]:
         found: dict[tuple[Parameter, ...], query.Row] = {}
         with connect(self._config, raw=True) as sql:
             for start in range(0, len(asked), _AT_ONCE):
@@ -55,7 +68,7 @@ class Lookup:
                         for field, value in zip(key, values, strict=True)
                     )
                     found[name] = packed([_bytes(row[f"c{i}"]) for i in range(len(wanted))])
-        return [found.get(name) for name in asked]
+        return found
 
     def _select(
         self,

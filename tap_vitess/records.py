@@ -42,7 +42,7 @@ from tap_vitess.streams import (
 from tap_vitess.vstream.images import completed, is_partial, nulls, unpacked
 from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.rows import RowDecoder, text_of, value_types
-from tap_vitess.vstream.values import Raw, ValueType, plain
+from tap_vitess.vstream.values import DEFAULTS, Raw, ValueOptions, ValueType, plain
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +94,7 @@ class RecordOptions:
     whether a shard's MySQL logs every column of every row, as far as is known.
     """
 
+    values: ValueOptions = DEFAULTS
     metadata_columns: bool = True
     on_partial_image: OnPartialImage = "fetch"
     fetch: Fetch | None = None
@@ -135,8 +136,14 @@ class RecordMaker:
         self._key = frozenset(stream.primary_keys)
         own = METADATA_COLUMNS.keys() if options.metadata_columns else frozenset[str]()
         self._own = self.schema.wanted & own
+        self._read_as: dict[str, Any] = {
+            "options": options.values,
+            "key": self._key,
+            "charsets": stream.charsets,
+        }
         self._decoders: dict[str, _Decoders] = {}
         self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._partial: set[str] = set()  # shards that have sent a partial image
 
     def prepare(self, fields: Fields) -> bool:
@@ -149,7 +156,8 @@ class RecordMaker:
         found = self._decoders.get(fields.shard)
         if found and found.fields is fields and found.version == self.schema.version:
             return False
-        types = value_types(fields)
+        types = value_types(fields, **self._read_as)
+        self._tell_warnings(types)
         changed = self.schema.fit(fields, types)
         self._tell_left_out(fields)
         texts = self.schema.as_text(types)
@@ -157,8 +165,8 @@ class RecordMaker:
         self._decoders[fields.shard] = _Decoders(
             fields,
             self.schema.version,
-            RowDecoder(fields, keyspace, self.schema.wanted, texts),
-            RowDecoder(fields, keyspace, self._key),
+            RowDecoder(fields, keyspace, self.schema.wanted, **self._read_as, as_text=texts),
+            RowDecoder(fields, keyspace, self._key, **self._read_as),
             self._lines_of(fields, types, texts),
         )
         return changed
@@ -274,8 +282,9 @@ class RecordMaker:
         """Decode what a SELECT gives: as copied rows, but all text in UTF-8."""
         asked = tuple(_in_utf8(f) for f in fields.fields if f.name in columns)
         selected = Fields(fields.table, fields.shard, asked, copying=True)
-        texts = self.schema.as_text(value_types(selected))
-        return RowDecoder(selected, self._stream.keyspace, columns, texts)
+        read_as = {**self._read_as, "charsets": {}}
+        texts = self.schema.as_text(value_types(selected, **read_as))
+        return RowDecoder(selected, self._stream.keyspace, columns, **read_as, as_text=texts)
 
     def _raw_key(self, decoders: _Decoders, row: query.Row) -> RawKey:
         names = (column.name for column in decoders.fields.fields)
@@ -307,6 +316,12 @@ class RecordMaker:
             if SEQ in own:
                 record[SEQ] = seq
         return record
+
+    def _tell_warnings(self, types: Mapping[str, ValueType]) -> None:
+        for name, found in types.items():
+            if found.warning and name in self.schema.wanted and name not in self._warned:
+                self._warned.add(name)
+                logger.warning("%s, column %s: %s", self._stream.name, name, found.warning)
 
     def _tell_left_out(self, fields: Fields) -> None:
         names = self.schema.left_out(fields)

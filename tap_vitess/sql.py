@@ -8,16 +8,17 @@ After `use` of one shard ("ks:-80@primary") statements go to that shard's MySQL 
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pymysql
+from pymysql.constants import CR
 from pymysql.converters import encoders
 from pymysql.cursors import DictCursor
 
-from tap_vitess.config import Config, Tls
+from tap_vitess import tls
+from tap_vitess.config import Config
 from tap_vitess.errors import AuthError, ConnectError, VitessError
 from tap_vitess.faults import classify
 
@@ -67,9 +68,9 @@ def connect(config: Config, *, raw: bool = False) -> Iterator[Sql]:
     Raises:
         ConnectError: nothing answers, or not in MySQL's protocol.
         AuthError: the user or password is refused.
+        ConfigError: a TLS file is no such thing.
     """
     address = f"{config.host}:{config.mysql_port}"
-    tls = config.tls
     try:
         sock = socket.create_connection(
             (config.host, config.mysql_port), timeout=config.connect_timeout_seconds
@@ -81,26 +82,13 @@ def connect(config: Config, *, raw: bool = False) -> Iterator[Sql]:
         ) from error
     with sock:
         try:
-            connection = pymysql.Connection(
-                # The name the certificate is checked against; the socket is open already.
-                host=tls.server_name if tls and tls.server_name else config.host,
-                user=config.user or "root",
-                password=config.password or "",
-                ssl=_tls_context(tls) if tls else None,
-                ssl_disabled=tls is None,
-                autocommit=True,
-                charset="utf8mb4",
-                init_command="set workload = 'olap'",
-                read_timeout=60,
-                connect_timeout=config.connect_timeout_seconds,
-                cursorclass=DictCursor,
-                conv=_AS_TEXT if raw else None,
-                defer_connect=True,
-            )
+            # A MySQL server speaks first; PyMySQL itself would wait as long as for a query.
+            sock.recv(1, socket.MSG_PEEK)
+            connection = _connection(config, raw=raw)
             connection.connect(sock)
         except pymysql.MySQLError as error:
-            raise _explain(error, address) from error
-        except (OSError, ssl.SSLError) as error:
+            raise _explain_connect(error, address, config) from error
+        except OSError as error:
             raise ConnectError(
                 f"VTGate's MySQL port {address} broke off ({error}): check the settings "
                 "mysql_port and tls"
@@ -109,25 +97,53 @@ def connect(config: Config, *, raw: bool = False) -> Iterator[Sql]:
             yield Sql(connection)
 
 
+def _connection(config: Config, *, raw: bool) -> pymysql.Connection[DictCursor]:
+    context = tls.context(config.tls) if config.tls else None
+    return pymysql.Connection(
+        # The name the certificate is checked against; the socket is open already.
+        host=tls.server_name(config.tls, config.host) if config.tls else config.host,
+        user=config.user or "root",
+        password=config.password or "",
+        ssl=context,
+        ssl_disabled=context is None,
+        autocommit=True,
+        charset="utf8mb4",
+        init_command="set workload = 'olap'",
+        read_timeout=60,
+        connect_timeout=config.connect_timeout_seconds,
+        cursorclass=DictCursor,
+        conv=_AS_TEXT if raw else None,
+        defer_connect=True,
+    )
+
+
 def quote(name: str) -> str:
     """Quote an identifier."""
     return "`" + name.replace("`", "``") + "`"
 
 
-def _tls_context(tls: Tls) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    if tls.cert_file is not None:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    return context
+def _explain(error: pymysql.MySQLError) -> VitessError:
+    return classify("mysql", *_said(error))
 
 
-def _explain(error: pymysql.MySQLError, address: str | None = None) -> VitessError:
-    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-    text = str(error.args[-1] if error.args else error)
+def _explain_connect(error: pymysql.MySQLError, address: str, config: Config) -> VitessError:
+    code, text = _said(error)
     found = classify("mysql", code, text)
-    if address is None or isinstance(found, AuthError):
+    why = tls.explain(error, config.tls, config.host) if config.tls else None
+    if code == CR.CR_SSL_CONNECTION_ERROR:
+        why = "it does not offer TLS: set it up on VTGate (mysql_server_ssl_cert), or tls to false"
+    elif config.tls is None and "insecure connections" in text:
+        why = tls.SPEAKS_TLS
+    if why is not None:
+        return ConnectError(f"VTGate's MySQL port {address}: {why}")
+    if isinstance(found, AuthError):
         return found
     return ConnectError(
         f"VTGate's MySQL port {address} broke off ({' '.join(text.split())[:400]}): check the "
         "settings host, mysql_port and tls"
     )
+
+
+def _said(error: pymysql.MySQLError) -> tuple[int, str]:
+    code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+    return code, str(error.args[-1] if error.args else error)

@@ -4,7 +4,8 @@
         "format": 1,
         "groups": [{"vgtid": "<VGTID as JSON text>", "tables": [...], "versions": [...]}],
         "copies": "<JSON text: table -> shard -> lastpk in base64, null, or true when copied>",
-        "seq": 1764000000000000
+        "seq": 1764000000000000,
+        "layouts": "<JSON text: table -> its layout at its position, see layouts.py>"
     }
 
 A group is a position S and the tables that the shared stream follows from it, normally one
@@ -28,6 +29,7 @@ from google.protobuf.message import DecodeError
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError, StateError
+from tap_vitess.layouts import is_layout
 from tap_vitess.vstream.vgtid import Vgtid
 
 FORMAT = 1
@@ -56,6 +58,7 @@ class KeyspaceState:
     groups: tuple[Group, ...] = ()
     copies: Mapping[str, Mapping[str, ShardProgress]] = field(default_factory=dict)
     seq: int = 0
+    layouts: Mapping[str, str] = field(default_factory=dict)
 
     def group_of(self, table: str) -> Group | None:
         """Return the group that follows a table."""
@@ -127,6 +130,15 @@ class KeyspaceState:
             return self
         return replace(self, copies={**self.copies, table: {}})
 
+    def restarted(self, tables: frozenset[str], position: Vgtid) -> KeyspaceState:
+        """Ask for new copies of tables, followed from a position of their own."""
+        state = self.split(tables)
+        groups = tuple(
+            Group(position, g.tables) if g.tables.keys() <= tables else g for g in state.groups
+        )
+        copies: dict[str, Mapping[str, ShardProgress]] = {t: {} for t in tables}
+        return replace(state, groups=groups, copies={**state.copies, **copies})
+
     def copied(self, table: str) -> KeyspaceState:
         """Finish a copy: its ACTIVATE_VERSION has been sent."""
         return replace(self, copies={t: p for t, p in self.copies.items() if t != table})
@@ -169,6 +181,7 @@ class KeyspaceState:
                 separators=(",", ":"),
             ),
             "seq": self.seq,
+            "layouts": json.dumps(dict(self.layouts), separators=(",", ":")),
         }
 
 
@@ -194,7 +207,8 @@ def parse(keyspace: str, value: object) -> KeyspaceState:
             table: {shard: _progress(p) for shard, p in shards.items()}
             for table, shards in json.loads(value["copies"]).items()
         }
-        state = KeyspaceState(keyspace, groups, copies, _integer(value["seq"]))
+        layouts = json.loads(value.get("layouts", "{}"))  # states of old have none
+        state = KeyspaceState(keyspace, groups, copies, _integer(value["seq"]), layouts)
         _check(state)
     except (KeyError, TypeError, ValueError, AttributeError, ProtocolError, DecodeError) as error:
         raise StateError(
@@ -202,6 +216,22 @@ def parse(keyspace: str, value: object) -> KeyspaceState:
             "earlier run, or run without state to copy again"
         ) from error
     return state
+
+
+def bookmarks_of(document: object) -> dict[str, Any]:
+    """Return the bookmarks of a whole Singer state; those of other taps may be among them.
+
+    Raises:
+        StateError: it is no Singer state. The SDK takes some of what is none for a first run's.
+    """
+    if isinstance(document, dict) and "value" in document and "bookmarks" not in document:
+        raise StateError("the state given is a STATE message: give what stands under its value")
+    bookmarks = document.get("bookmarks", {}) if isinstance(document, dict) else None
+    if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
+        raise StateError(
+            "the state given is no Singer state: an object with an object of bookmarks is expected"
+        )
+    return bookmarks
 
 
 def _group(keyspace: str, value: Mapping[str, Any]) -> Group:
@@ -218,6 +248,8 @@ def _check(state: KeyspaceState) -> None:
         raise ValueError("a table stands in two groups")
     if not state.copies.keys() <= set(names):
         raise ValueError("a copy's table stands in no group")
+    if not isinstance(state.layouts, dict) or not all(map(is_layout, state.layouts.values())):
+        raise ValueError("a layout is none")
 
 
 def _integer(value: object) -> int:

@@ -32,7 +32,7 @@ from tap_vitess.discovery import Table
 from tap_vitess.errors import CatalogError
 from tap_vitess.output import BufferedWriter
 from tap_vitess.schema import StreamSchema
-from tap_vitess.vstream.values import DATATYPE_PROPERTIES, value_type
+from tap_vitess.vstream.values import DATATYPE_PROPERTIES, ValueOptions, value_type
 
 LOG_BASED = "LOG_BASED"
 FULL_TABLE = "FULL_TABLE"
@@ -60,15 +60,16 @@ def stream_name(keyspace: str, table: str) -> str:
     return f"{keyspace}-{table}"
 
 
-def json_schema(table: Table, *, metadata_columns: bool) -> dict[str, Any]:
+def json_schema(table: Table, options: ValueOptions, *, metadata_columns: bool) -> dict[str, Any]:
     """Return a table's JSON schema: the key is required, all else nullable and without limits.
 
     One ALTER TABLE would otherwise end a target's validation.
     """
     properties: dict[str, Any] = {}
     for column in table.columns:
-        found = value_type(column.column_type, column.charset)
-        properties[column.name] = found.schema if column.name in table.key else found.nullable()
+        key = column.name in table.key
+        found = value_type(column.column_type, column.charset, options=options, key=key)
+        properties[column.name] = found.schema if key else found.nullable()
     properties[DELETED_AT] = _DATE_TIME
     if metadata_columns:
         properties |= METADATA_COLUMNS
@@ -155,6 +156,15 @@ class VitessStream(Stream):
         properties = self.effective_schema["properties"]
         return frozenset(c for c in properties if self.mask.get(("properties", c), True))
 
+    @property
+    def charsets(self) -> dict[str, str]:
+        """What discovery has noted of columns' charsets, where FIELD events may not tell."""
+        return {
+            name: _noted(schema)["charset"]
+            for name, schema in self.effective_schema["properties"].items()
+            if "charset" in _noted(schema)
+        }
+
     def stream_schema(self) -> StreamSchema:
         """Return the selected properties, to be followed through the run."""
         properties = self.effective_schema["properties"]
@@ -203,7 +213,12 @@ def write_activate_version(maps: Iterable[StreamMap], writer: BufferedWriter, ve
 def _with_datatype_properties(schema: dict[str, Any]) -> dict[str, Any]:
     """Put precision and scale where targets look for them; catalogs cannot hold them there."""
     properties = {
-        name: {**prop, **prop.get(DATATYPE_PROPERTIES, {})}
+        name: {**prop, **{k: v for k, v in _noted(prop).items() if k in {"precision", "scale"}}}
         for name, prop in schema["properties"].items()
     }
     return {**schema, "properties": properties}
+
+
+def _noted(prop: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a property notes of its column beside its JSON type."""
+    return dict(prop.get(DATATYPE_PROPERTIES, {}))

@@ -7,12 +7,14 @@ type asked for give the same error (1105), at once. LIKE in SHOW is a pattern, s
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tap_vitess.config import Config
-from tap_vitess.errors import RetriableError
+from tap_vitess.errors import RequestError, RetriableError
 from tap_vitess.sql import Sql, connect, quote
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.vgtid import Vgtid
@@ -132,6 +134,9 @@ def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
 
+_ALWAYS_THROTTLED = "always-throttled-app"  # is listed everywhere
+
+
 class Survey:
     """Asks about one keyspace; each question opens a connection of its own.
 
@@ -158,7 +163,116 @@ class Survey:
                     continue
         return found
 
+    def version(self) -> tuple[int, int, int] | None:
+        """Ask for VTGate's version."""
+        with connect(self._config) as sql:
+            return server_version(sql)
+
+    def throttled(self) -> dict[str, list[str]]:
+        """Name the apps that are held back on each shard; shards with none are left out."""
+        with connect(self._config) as sql:
+            found = [throttling(sql, self.keyspace, shard) for shard in shards(sql, self.keyspace)]
+        held = {t.shard: sorted(t.apps.keys() - {_ALWAYS_THROTTLED}) for t in found if t.enabled}
+        return {shard: apps for shard, apps in held.items() if apps}
+
+    def routed(self, tables: Iterable[str]) -> dict[str, str]:
+        """Find the tables that VTGate routes to another keyspace; see `routed`."""
+        with connect(self._config) as sql:
+            return routed(sql, self.keyspace, tables)
+
     def tablets(self) -> list[Tablet]:
         """List the keyspace's tablets."""
         with connect(self._config) as sql:
             return tablets(sql, self.keyspace)
+
+
+# What the doctor asks beside.
+
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """A shard's throttler: whether it is on, and the apps it holds back by order, with a ratio."""
+
+    shard: str
+    enabled: bool
+    apps: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A column of text, ENUM or SET, with its charset and collation."""
+
+    table: str
+    column: str
+    column_type: str
+    charset: str
+    collation: str
+
+
+_TEXTS = """
+select table_name as table_name, column_name as column_name, column_type as column_type,
+       character_set_name as charset, collation_name as collation
+from information_schema.columns where table_schema = %s and collation_name is not null
+"""
+_TABLES_AT_ONCE = 50
+
+
+def throttling(sql: Sql, keyspace: str, shard: str) -> Throttling:
+    """Ask a shard's primary about its throttler; it knows the statements in workload oltp only.
+
+    Raises:
+        VitessError: the shard has no primary, or VTGate does not know the statement.
+    """
+    sql.use(f"{keyspace}:{shard}@primary")
+    sql.query("set workload = 'oltp'")
+    try:
+        status = sql.query("show vitess_throttler status")
+        apps = sql.query("show vitess_throttled_apps")
+    finally:
+        sql.query("set workload = 'olap'")
+    enabled = any(int(row["enabled"]) for row in status)
+    return Throttling(shard, enabled, {_text(row["app"]): float(row["ratio"]) for row in apps})
+
+
+def texts(sql: Sql, keyspace: str) -> list[Text]:
+    """List the columns that have a collation."""
+    names = ("table_name", "column_name", "column_type", "charset", "collation")
+    return [Text(*(_text(row[name]) for name in names)) for row in sql.query(_TEXTS, keyspace)]
+
+
+def routed(sql: Sql, keyspace: str, tables: Iterable[str]) -> dict[str, str]:
+    """Find the tables whose queries VTGate sends to another keyspace; map each to that keyspace.
+
+    MoveTables does so: towards the source until traffic is switched, towards the target then.
+    Nothing but the plan of a query tells; none is executed. Many tables are planned at once, and
+    one by one only where that is not plain. A table that no query can be planned for is left out.
+    """
+    names = list(tables)
+    sql.use(keyspace)
+    found: dict[str, str] = {}
+    for start in range(0, len(names), _TABLES_AT_ONCE):
+        some = names[start : start + _TABLES_AT_ONCE]
+        if _planned(sql, keyspace, some) == {keyspace}:
+            continue
+        for name in some:
+            # A reference table may be planned where its neighbours are, so each is asked alone.
+            elsewhere = _planned(sql, keyspace, [name]) - {keyspace}
+            found.update((name, other) for other in elsewhere)
+    return found
+
+
+def _planned(sql: Sql, keyspace: str, tables: Iterable[str]) -> set[str]:
+    """Name the keyspaces that a query over tables would go to; none when it has no plan."""
+    selects = (f"select 1 from {quote(keyspace)}.{quote(table)}" for table in tables)  # noqa: S608
+    try:
+        rows = sql.query("vexplain plan " + " union all ".join(selects).replace("%", "%%"))
+    except RequestError:
+        return set()
+    return set(_keyspaces(json.loads(_text(next(iter(rows[0].values()))))))
+
+
+def _keyspaces(plan: Mapping[str, Any]) -> Iterator[str]:
+    if "Keyspace" in plan:
+        yield plan["Keyspace"]["Name"]
+    for part in plan.get("Inputs", ()):
+        yield from _keyspaces(part)

@@ -13,35 +13,41 @@ moment what may be stored once all events given out so far have been written.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import (
-    ConnectError,
     CopyCutError,
-    KeyChangedError,
+    PositionLostError,
+    Remedy,
     RequestError,
     RetriableError,
     ShardsGoneError,
+    StalledError,
     VitessError,
 )
+from tap_vitess.inquiry import Inquiry, KeyspaceSurvey
 from tap_vitess.interleave import interleave
+from tap_vitess.layouts import Layouts
 from tap_vitess.state import COPIED, KeyspaceState, ShardProgress
 from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.protocol import (
     Boundary,
+    ChangeItem,
     ChangeStream,
     CopyItem,
     CopyProgress,
+    Fields,
     Rows,
     ShardCopied,
     TableCopy,
 )
-from tap_vitess.vstream.reader import RetryOptions, read, retrying
+from tap_vitess.vstream.reader import RetryOptions, read
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -72,7 +78,8 @@ class SyncOptions:
 
     checkpoint_seconds: between two Checkpoints. refresh_seconds: how long copies run before
     the shared stream is brought forward, so that S does not grow old. copy_restarts: how often
-    copies that cannot be resumed start again in one run.
+    copies that cannot be resumed start again in one run. resync: whether tables whose position
+    is lost are copied again; else they are left behind with an error.
     """
 
     request: RequestOptions = field(default_factory=RequestOptions)
@@ -81,6 +88,7 @@ class SyncOptions:
     copy_parallelism: int = 1
     refresh_seconds: float = 900.0
     copy_restarts: int = 5
+    resync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,7 @@ class KeyspaceSync:
     def __init__(
         self,
         client: Client,
-        position: Callable[[], Vgtid],
+        survey: KeyspaceSurvey,
         tables: Iterable[TableSpec],
         state: KeyspaceState,
         options: SyncOptions,
@@ -136,7 +144,7 @@ class KeyspaceSync:
 
         Args:
             client: an open channel to VTGate.
-            position: asks where the keyspace is now, all serving shards at once.
+            survey: asks about the keyspace by SQL.
             tables: what to bring; all other tables of the state keep their place.
             state: where the last run ended.
             options: how to run.
@@ -144,7 +152,9 @@ class KeyspaceSync:
         """
         self.keyspace = state.keyspace
         self._client = client
-        self._position = position
+        self._inquiry = Inquiry(
+            state.keyspace, survey, options.request.tablet_type, options.retry, stopping
+        )
         self._specs = {spec.name: spec for spec in tables}
         self._log_based = frozenset(s.name for s in self._specs.values() if not s.full_table)
         self._options = options
@@ -157,7 +167,9 @@ class KeyspaceSync:
         self._moved: tuple[frozenset[str], Boundary] | None = None
         self.versions = {table: state.version(table) for table in self._log_based}
         self._now: Vgtid | None = None
-        self._answered = False
+        self._layouts = Layouts(state.layouts)
+        self._checked: dict[tuple[str, str], Fields] = {}
+        self._out: set[str] = set()  # no longer given out by the stream that runs
         self._unfollowed: frozenset[str] = frozenset()  # their stream has failed
         self._uncopied: frozenset[str] = frozenset()  # their copy has failed
         self._errors: list[VitessError] = []
@@ -175,6 +187,17 @@ class KeyspaceSync:
             self._moved = None
         return self._state
 
+    @property
+    def stored(self) -> KeyspaceState:
+        """What a STATE message tells: `state`, and how the tables looked there."""
+        layouts = {t: text for t, text in self.state.layouts.items() if t not in self._log_based}
+        layouts |= self._layouts.stored(self._log_based)
+        return replace(self.state, layouts=layouts)
+
+    def whole_rows(self, shard: str) -> bool:
+        """Tell whether a shard is known to log every column of every row."""
+        return self._inquiry.whole_rows(shard)
+
     def events(self) -> Events:
         """Run, and yield rows, finished copies and checkpoints.
 
@@ -187,12 +210,40 @@ class KeyspaceSync:
         yield self._checkpoint()
         if self._log_based:
             yield from self._follow()
+            self._inquiry.tell_routed(self._log_based)
         while (yield from self._copy_tables()) and not self.stopped:
             yield from self._follow()  # which may tell of tables to copy again
         self._state = self.state.merged()
         yield self._checkpoint()
         if self._errors:
             raise self._errors[0]
+
+    def give_up(self, table: str, error: VitessError) -> None:
+        """Go on without a table whose rows cannot be taken, or copy it again; between two events.
+
+        It keeps the position it has: what came since its last boundary comes again.
+        """
+        self._lose(frozenset({table}), error)
+        if table in self._unfollowed:
+            self._uncopied |= {table}
+
+    def _lose(self, tables: frozenset[str], error: VitessError) -> None:
+        """Let tables go that cannot be read on, or copy them again where that is the setting."""
+        restarts = max(self._replaced[table] for table in tables)
+        lost = error.remedy is Remedy.POLICY and self._options.resync
+        if lost and restarts < self._options.copy_restarts:
+            names = ", ".join(sorted(tables))
+            logger.warning("%s: %s copied again: %s", self.keyspace, names, error)
+            self._now = self._now or self._inquiry.position()
+            self._state = self.state.restarted(tables, self._now)
+            self._replaced.update(tables)
+            for table in tables:
+                self._layouts.copy_begins(table)
+        else:
+            self._unfollowed |= tables
+            self._state = self.state.split(self._log_based - self._unfollowed)
+            self._leave_behind(tables, error)
+        self._out |= tables
 
     def _leave_behind(self, tables: frozenset[str], error: VitessError) -> None:
         """Go on without some tables; the run ends with the error all the same."""
@@ -201,21 +252,6 @@ class KeyspaceSync:
 
     # The shared stream
 
-    def _ask_position(self) -> Vgtid:
-        """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault."""
-        what = f"the position of {self.keyspace}"
-        if not self._answered:
-            position = retrying(what, self._position, self._options.retry, self._stopping)
-            self._answered = True
-            return position
-        return retrying(what, self._ask_again, self._options.retry, self._stopping)
-
-    def _ask_again(self) -> Vgtid:
-        try:
-            return self._position()
-        except ConnectError as error:
-            raise RetriableError(str(error)) from error
-
     def _followed(self) -> list[frozenset[str]]:
         """List the tables of each group that takes part in this run."""
         groups = [frozenset(group.tables) for group in self.state.groups]
@@ -223,34 +259,56 @@ class KeyspaceSync:
 
     def _follow(self) -> Events:
         """Bring every group of this run to where the keyspace is now, and make them one."""
-        self._now = self._ask_position()
+        self._now = self._inquiry.position()
         for tables in self._followed():
+            yield from self._bring(tables, self._now)
             if self.stopped:
                 return
-            try:
-                yield from self._stream(tables, self._now)
-            except RequestError as error:
-                self._unfollowed |= tables
-                self._leave_behind(tables, error)
-        if not self.stopped:
-            self._unite()
+        self._unite()
         yield self._checkpoint()
+
+    def _bring(self, tables: frozenset[str], stop: Vgtid) -> Events:
+        """Stream a group; a table that cannot be read is let go, and the others go on."""
+        checked = False
+        while tables and not self.stopped:
+            self._out.clear()
+            try:
+                if not checked and self.state.position_of(tables).behind(stop):
+                    self._inquiry.check(self.state.position_of(tables))
+                    checked = True
+                yield from self._stream(tables, stop)
+            except RequestError as error:
+                one = frozenset({error.table or ""}) & tables - self._out
+                self._lose(one or tables - self._out, error)
+            else:
+                return
+            tables -= self._out
 
     def _stream(self, tables: frozenset[str], stop: Vgtid) -> Events:
         start = self.state.position_of(tables)
         feed = ChangeStream(tables, start, stop, self._options.request)
         if feed.finished:
             logger.info("%s: nothing new for %d tables", self.keyspace, len(tables))
-            return
-        logger.info("%s: streaming the changes of %d tables", self.keyspace, len(tables))
+        else:
+            logger.info("%s: streaming the changes of %d tables", self.keyspace, len(tables))
+            yield from self._read(feed, tables)
+        if feed.finished:
+            self._layouts.reached(tables - self._out)
+        if feed.finished and feed.behind:
+            logger.warning(
+                "%s: shards %s end with a transaction that has no position; they stay before it",
+                self.keyspace,
+                ", ".join(feed.behind),
+            )
+
+    def _read(self, feed: ChangeStream, tables: frozenset[str]) -> Events:
         shards = feed.shards
-        for items in read(self._client, feed, self._options.retry):
+        look = functools.partial(self._look, feed)
+        for items in read(self._client, feed, self._options.retry, look):
             for item in items:
-                if isinstance(item, Boundary):
-                    self._moved = tables, item
-                    self._copy_again(item.replaced)
-                else:
-                    yield item
+                yield from self._change(item, tables)
+            if not tables - self._out:
+                return
             if items and isinstance(items[-1], Rows):
                 continue
             if self._is_due():
@@ -258,25 +316,51 @@ class KeyspaceSync:
             if feed.shards != shards:
                 shards = feed.shards
                 logger.info("%s: resharded to %s", self.keyspace, ", ".join(sorted(shards)))
-                feed.stop_at(self._ask_position())
+                feed.stop_at(self._inquiry.position())
             if not feed.finished and self._stop_here():
                 return
-        if feed.behind:
-            logger.warning(
-                "%s: shards %s end with a transaction that has no position; they stay before it",
-                self.keyspace,
-                ", ".join(feed.behind),
-            )
+
+    def _change(self, item: ChangeItem, tables: frozenset[str]) -> Events:
+        """Give out the rows of tables that are still followed, and move the others' position."""
+        if isinstance(item, Rows):
+            if item.fields.table in self._out:
+                return
+            if self._checked.get((item.fields.table, item.fields.shard)) is not item.fields:
+                try:
+                    self._layouts.check(item.fields)
+                except PositionLostError as error:
+                    self._lose(frozenset({item.fields.table}), error)
+                    return
+                self._checked[item.fields.table, item.fields.shard] = item.fields
+            yield item
+            return
+        self._moved = tables - self._out, item
+        misread = self._layouts.altered(item.altered - self._out, item.shard)
+        self._copy_again((item.replaced | misread) - self._out)
+
+    def _look(self, feed: ChangeStream, error: RetriableError) -> VitessError:
+        """Look into a fault of the shared stream; a stop position that never comes is mended."""
+        found = self._inquiry.look(error, feed.position)
+        if isinstance(found, StalledError):
+            stop = self._inquiry.peek(feed.stop)
+            if stop != feed.stop:
+                logger.warning(
+                    "%s: shards are behind the stop position taken before, as after a failover; "
+                    "the run ends where they are now",
+                    self.keyspace,
+                )
+                feed.stop_at(stop)
+        return found
 
     def _copy_again(self, tables: frozenset[str]) -> None:
-        """Note, with the position behind the DDL, that tables have lost or exchanged their rows."""
+        """Note, with the position behind the DDL, that what was given of tables does not count."""
         for table in tables:
             self._state = self.state.recopied(table)
             self._replaced[table] += 1
             again = self._replaced[table] <= self._options.copy_restarts
             self._uncopied |= set() if again else {table}
             logger.warning(
-                "%s.%s: truncated, dropped or renamed; copied again %s",
+                "%s.%s: truncated, dropped, renamed or altered in mid-copy; copied again %s",
                 self.keyspace,
                 table,
                 "in this run" if again else "in the next run",
@@ -346,6 +430,8 @@ class KeyspaceSync:
             for table, items in batches:
                 copy = copies[table]
                 yield from self._copy_items(copy, items)
+                if table in self._uncopied:
+                    return
                 if not copy.unfinished:
                     yield from self._finish(copy)
                 elif items and isinstance(items[-1], Rows):
@@ -377,7 +463,7 @@ class KeyspaceSync:
         if own:
             return self.state.position_of(own[0])
         if self._now is None:
-            self._now = self._ask_position()
+            self._now = self._inquiry.position()
         return self._now
 
     def _source(self, copy: _Copy) -> Callable[[], Iterator[tuple[str, Sequence[CopyItem]]]]:
@@ -391,16 +477,21 @@ class KeyspaceSync:
             resumable=spec.resumable,
         )
 
+        floor = None if spec.full_table else self._copy_position(spec.name)
+
+        def look(error: RetriableError) -> VitessError:
+            return self._inquiry.look(error, floor)
+
         def batches() -> Iterator[tuple[str, Sequence[CopyItem]]]:
             try:
                 if feed.finished:
                     yield spec.name, ()
-                for items in read(self._client, feed, self._options.retry):
+                for items in read(self._client, feed, self._options.retry, look):
                     yield spec.name, items
-            except (CopyCutError, KeyChangedError, ShardsGoneError) as error:
-                raise _TableError(spec.name, error, again=True) from None
-            except RequestError as error:
-                raise _TableError(spec.name, error, again=False) from None
+            except (RequestError, CopyCutError) as error:
+                # A copy asks for no changes: what it has lost are shards.
+                again = error.remedy is Remedy.RESTART or isinstance(error, ShardsGoneError)
+                raise _TableError(spec.name, error, again=again) from None
 
         return batches
 
@@ -410,6 +501,7 @@ class KeyspaceSync:
         logger.info("%s.%s: the copy begins", self.keyspace, name)
         copy.begun = True
         self.versions[name] = copy.version
+        self._layouts.copy_begins(name)
         if not copy.spec.full_table:
             position = self._copy_position(name)
             among = self._log_based - self._unfollowed
@@ -420,7 +512,10 @@ class KeyspaceSync:
         if not copy.begun:
             yield from self._begin(copy)
         for item in items:
+            if copy.spec.name in self._uncopied:
+                return
             if isinstance(item, Rows):
+                self._layouts.copied(item.fields)
                 yield item
                 continue
             if isinstance(item, ShardCopied):

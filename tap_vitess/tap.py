@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import logging
 import os
 import sys
@@ -29,8 +30,15 @@ from singer_sdk.metrics import Counter
 from singer_sdk.singerlib import StateMessage
 
 from tap_vitess import discovery
+from tap_vitess._proto.query_pb2 import Row
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
-from tap_vitess.errors import CatalogError, ConfigError, StateError, TargetClosedError, VitessError
+from tap_vitess.errors import (
+    CatalogError,
+    ConfigError,
+    RetriableError,
+    TargetClosedError,
+    VitessError,
+)
 from tap_vitess.lookup import Lookup
 from tap_vitess.output import BufferedWriter
 from tap_vitess.records import (
@@ -41,7 +49,7 @@ from tap_vitess.records import (
     RecordWriter,
 )
 from tap_vitess.sql import connect
-from tap_vitess.state import KeyspaceState, bookmark_key, parse
+from tap_vitess.state import KeyspaceState, bookmark_key, bookmarks_of, parse
 from tap_vitess.streams import (
     AUTOMATIC,
     FULL_TABLE,
@@ -53,7 +61,7 @@ from tap_vitess.survey import Survey
 from tap_vitess.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
 from tap_vitess.vstream import client as vstream_client
 from tap_vitess.vstream.protocol import Rows
-from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.vstream.reader import RetryOptions, retrying
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.values import plain
 
@@ -89,7 +97,8 @@ class TapVitess(Tap):
         self._signal: int | None = None
         self._syncing = False
         _check_secrets(kwargs.get("config"))
-        _check_state_file(kwargs.get("state"))
+        if kwargs.get("state") is not None:
+            bookmarks_of(kwargs["state"])
         super().__init__(**kwargs)
 
     @property
@@ -111,7 +120,9 @@ class TapVitess(Tap):
         return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
 
     def _schema(self, table: discovery.Table) -> dict[str, Any]:
-        return json_schema(table, metadata_columns=self.settings.metadata_columns)
+        return json_schema(
+            table, self.settings.values, metadata_columns=self.settings.metadata_columns
+        )
 
     def _catalogued(self, entry: Mapping[str, Any]) -> VitessStream:
         """Make a stream of a catalog entry; its keyspace is the root metadata's schema-name."""
@@ -205,7 +216,7 @@ class TapVitess(Tap):
     ) -> KeyspaceSync:
         return KeyspaceSync(
             client,
-            Survey(self.settings, state.keyspace).position,
+            Survey(self.settings, state.keyspace),
             [_spec(stream) for stream in streams],
             state,
             self._options(),
@@ -226,38 +237,51 @@ class TapVitess(Tap):
             for event in run.events():
                 match event:
                     case Rows(fields=fields):
-                        writer = writers[fields.table]
-                        count = writer.write(event, run.versions[fields.table])
+                        count = _write_rows(run, writers[fields.table], event)
                         counters[by_table[fields.table].name].increment(count)
                     case CopyFinished(table=table, version=version):
                         writers[table].write_activate_version(version)
                     case Checkpoint():
-                        self._write_state(run.state, sequence)
+                        self._write_state(run.stored, sequence)
                         if not writers:
-                            writers = self._start(streams, sequence)
+                            options = self._record_options(run.keyspace, run.whole_rows)
+                            writers = self._start(streams, sequence, options)
         except TargetClosedError:
             raise
         except VitessError as error:
             logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
-            self._write_state(run.state, sequence)
+            self._write_state(run.stored, sequence)
             return [error]
         return []
 
     def _start(
-        self, streams: Sequence[VitessStream], sequence: RecordSequence
+        self,
+        streams: Sequence[VitessStream],
+        sequence: RecordSequence,
+        options: RecordOptions,
     ) -> dict[str, RecordWriter]:
         """Write the SCHEMAs, behind the first STATE and before the first RECORD."""
-        options = self._record_options(streams[0].keyspace)
         return {
             stream.table: RecordWriter(stream, RecordMaker(stream, sequence, options), self._writer)
             for stream in streams
         }
 
-    def _record_options(self, keyspace: str) -> RecordOptions:
+    def _record_options(
+        self, keyspace: str, whole_rows: Callable[[str], bool] = lambda _: True
+    ) -> RecordOptions:
+        lookup = Lookup(self.settings, keyspace)
+
+        def fetch(*question: Any) -> Sequence[Row | None]:
+            what = f"the present values of rows of {keyspace}"
+            ask = functools.partial(lookup.fetch, *question)
+            return retrying(what, ask, self.retry, lambda: self._signal is not None)
+
         return RecordOptions(
+            values=self.settings.values,
             metadata_columns=self.settings.metadata_columns,
             on_partial_image=self.settings.on_partial_image,
-            fetch=Lookup(self.settings, keyspace).fetch,
+            fetch=fetch,
+            whole_rows=whole_rows,
         )
 
     def _write_state(self, state: KeyspaceState, sequence: RecordSequence) -> None:
@@ -296,6 +320,7 @@ class TapVitess(Tap):
             retry=self.retry,
             checkpoint_seconds=self.settings.checkpoint_seconds,
             copy_parallelism=self.settings.copy_parallelism,
+            resync=self.settings.on_lost_position == "resync",
         )
 
     def _read_table(self, stream: VitessStream) -> Iterator[Record]:
@@ -304,7 +329,7 @@ class TapVitess(Tap):
         with vstream_client.connect(self.settings) as client:
             run = KeyspaceSync(
                 client,
-                Survey(self.settings, stream.keyspace).position,
+                Survey(self.settings, stream.keyspace),
                 [TableSpec(stream.table, full_table=True)],
                 KeyspaceState(stream.keyspace),
                 self._options(),
@@ -336,17 +361,16 @@ def _values_of(value: object) -> list[object]:
     return list(value.values()) if isinstance(value, dict) else [None]
 
 
-def _check_state_file(state: object) -> None:
-    """Refuse what is no Singer state; the SDK takes some of it for the state of a first run."""
-    if state is None:
-        return
-    if isinstance(state, dict) and "value" in state and "bookmarks" not in state:
-        raise StateError("the state given is a STATE message: give what stands under its value")
-    bookmarks = state.get("bookmarks", {}) if isinstance(state, dict) else None
-    if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
-        raise StateError(
-            "the state given is no Singer state: an object with an object of bookmarks is expected"
-        )
+def _write_rows(run: KeyspaceSync, writer: RecordWriter, rows: Rows) -> int:
+    """Write rows and count the records; a table whose rows cannot be taken is given up."""
+    table = rows.fields.table
+    try:
+        return writer.write(rows, run.versions[table])
+    except (TargetClosedError, RetriableError):
+        raise
+    except VitessError as error:
+        run.give_up(table, error)
+        return 0
 
 
 def _spec(stream: VitessStream) -> TableSpec:

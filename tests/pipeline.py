@@ -10,15 +10,17 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tap_vitess.errors import TargetClosedError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.survey import ShardFacts, Tablet
 from tap_vitess.tap import TapVitess
 from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.vstream.vgtid import Vgtid
 
 Key = tuple[Any, ...]
 Message = dict[str, Any]
@@ -34,6 +36,31 @@ class QuickTap(TapVitess):
     """A tap that does not wait long between two attempts."""
 
     retry: ClassVar[RetryOptions] = RetryOptions(budget=20, longest_wait=0.01)
+
+
+@dataclass
+class Asked:
+    """A survey that tells a position, and nothing else."""
+
+    ask: Callable[[], Vgtid]
+
+    def position(self) -> Vgtid:
+        return self.ask()
+
+    def facts(self, names: Iterable[str]) -> dict[str, ShardFacts]:  # noqa: ARG002
+        return {}
+
+    def tablets(self) -> list[Tablet]:
+        return []
+
+    def throttled(self) -> dict[str, list[str]]:
+        return {}
+
+    def routed(self, tables: Iterable[str]) -> dict[str, str]:  # noqa: ARG002
+        return {}
+
+    def version(self) -> tuple[int, int, int]:
+        return 22, 0, 3
 
 
 @dataclass

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 from events import row
+from pipeline import Asked
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config
@@ -74,7 +75,7 @@ def sync(
     retry = RetryOptions(budget=10, longest_wait=0.05, stall=0.5)
     return KeyspaceSync(
         client,
-        position,
+        Asked(position),
         [TableSpec(name) for name in tables],
         state or KeyspaceState("shop"),
         SyncOptions(retry=retry, checkpoint_seconds=0, **options),  # type: ignore[arg-type]
@@ -115,7 +116,7 @@ def test_a_snapshot_that_stays_behind_is_an_error(sandbox: Sandbox, client: Clie
     ahead = now(sandbox.cluster, ahead=5)
     run = KeyspaceSync(
         client,
-        lambda: ahead,
+        Asked(lambda: ahead),
         [TableSpec("a")],
         KeyspaceState("shop"),
         SyncOptions(retry=RetryOptions(budget=0.2, longest_wait=0.05)),
@@ -132,7 +133,7 @@ def test_a_stop_position_that_never_comes_is_an_error(sandbox: Sandbox, client: 
     rows_of(done)
     run = KeyspaceSync(
         client,
-        lambda: now(sandbox.cluster, ahead=3),
+        Asked(lambda: now(sandbox.cluster, ahead=3)),
         [TableSpec("a")],
         done.state,
         SyncOptions(retry=RetryOptions(budget=0.5, longest_wait=0.05, stall=0.5)),
@@ -245,7 +246,7 @@ def test_a_run_can_end_at_any_boundary(asks: int) -> None:
             left = iter(range(asks))
             run = KeyspaceSync(
                 client,
-                lambda: now(cluster),
+                Asked(lambda: now(cluster)),
                 [TableSpec("a")],
                 state,
                 SyncOptions(checkpoint_seconds=0),

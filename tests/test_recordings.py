@@ -32,6 +32,7 @@ from tap_vitess.vstream.protocol import ChangeStream, Fields, Rows, TableCopy
 from tap_vitess.vstream.reader import RetryOptions, read
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.rows import RowDecoder
+from tap_vitess.vstream.values import ValueOptions
 from tap_vitess.vstream.vgtid import Vgtid
 
 SELECT = json.loads((Path(captures.DIRECTORY) / "all_types.select.json").read_text())
@@ -100,7 +101,9 @@ def read_all(recording: Recording, each: Callable[[Rows, RowDecoder], None]) -> 
                 for item in items:
                     if isinstance(item, Rows):
                         if item.fields not in decoders:
-                            decoders[item.fields] = RowDecoder(item.fields, "shop", Everything())
+                            decoders[item.fields] = RowDecoder(
+                                item.fields, "shop", Everything(), ValueOptions(geometry_as="wkb")
+                            )
                         each(item, decoders[item.fields])
         except VitessError as error:
             return error
@@ -179,8 +182,10 @@ def _as_text(kind: str, value: Any) -> Any:
     match kind:
         case "bit":
             return f"{value:X}"
-        case "binary" | "varbinary" | "tinyblob" | "blob" | "geometry" | "point":
+        case "binary" | "varbinary" | "tinyblob" | "blob":
             return base64.b64decode(value).hex().upper()
+        case "geometry" | "point":
+            return "00000000" + value  # MySQL's form begins with the SRID
         case "datetime" | "timestamp":
             return value.replace("T", " ").removesuffix("+00:00")
         case "json" | "float" | "double":

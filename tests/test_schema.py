@@ -134,7 +134,8 @@ def test_records_always_fit_the_last_schema(column_types: list[str]) -> None:
     for column_type in column_types:
         shown = fields(v=column_type)
         fit(found, shown)
-        decoder = RowDecoder(shown, "shop", found.wanted, found.as_text(value_types(shown)))
+        texts = found.as_text(value_types(shown))
+        decoder = RowDecoder(shown, "shop", found.wanted, as_text=texts)
         record = decoder.decode(packed([b"1", _VALUES[column_type]]))
         validator = Draft7Validator({"type": "object", "properties": found.properties})
         validator.validate({name: plain(value) for name, value in record.items()})

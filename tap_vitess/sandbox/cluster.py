@@ -160,6 +160,8 @@ class Shard:
     purged: int = 0  # the last transaction whose binlog is gone
     tables: dict[str, _ShardTable] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=lambda: dict(_VARIABLES))
+    throttler: bool = False
+    throttled: dict[str, float] = field(default_factory=dict)  # app -> ratio; SQL tells, no more
 
     @property
     def executed(self) -> int:
@@ -224,6 +226,8 @@ class Cluster:
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
         self.now = now
+        # (keyspace, table) -> the keyspace that queries go to, as MoveTables' routing rules say.
+        self.routes: dict[tuple[str, str], str] = {}
         self._changed = threading.Condition(threading.RLock())
         self._version = 0
         self._keyspaces: dict[str, _Keyspace] = {}
@@ -428,6 +432,11 @@ class Cluster:
         """The serving shards."""
         with self._changed:
             return [shard.name for shard in self._keyspace(keyspace).serving]
+
+    def all_shards(self, keyspace: str) -> list[Shard]:
+        """The shards, those that a reshard has replaced too."""
+        with self._changed:
+            return [shard for _, shard in sorted(self._keyspace(keyspace).shards.items())]
 
     def shard(self, keyspace: str, name: ShardName) -> Shard:
         """The shard, serving or not; KeyError when there is none."""

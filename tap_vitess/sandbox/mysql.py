@@ -7,10 +7,12 @@ are accepted and do nothing: each statement is a transaction.
 Surprising: mysql-mimic parses every statement with sqlglot before a session sees it, and sqlglot
 knows none of Vitess' statements; they are therefore taken from the text. It answers
 information_schema by itself, without Vitess' names, unless it is asked before. The number of
-affected rows cannot be given back.
+affected rows cannot be given back. Its TLS hangs when the client is quick (what asyncio has read
+ahead of the handshake is lost), so there is none here.
 """
 
 import asyncio
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -104,10 +106,17 @@ class VitessSession(Session):
         keyspace = self.keyspace(None)
         target, _, tablet_type = (self.database or "").partition("@")
         name = target.partition(":")[2] or self._cluster.shards(keyspace)[0]
-        if not self._cluster.has_shard(keyspace, name) or tablet_type not in {"", "primary"}:
+        if name not in self._cluster.shards(keyspace) or tablet_type not in {"", "primary"}:
             where = f"{keyspace}.{name}.{tablet_type or 'primary'}"
             raise _error(1105, f"target: {where}: no healthy tablet available")
         return self._cluster.shard(keyspace, name)
+
+    def throttled_shard(self) -> Shard:
+        """The shard in use, for the statements that a stream of results (olap) cannot carry."""
+        shard = self.shard()
+        if str(self.variables.get("workload")).upper() == "OLAP":
+            raise _error(1105, f"target: {self.database}: UNKNOWN not allowed for streaming")
+        return shard
 
     def _check(self, keyspace: str) -> None:
         system = {"information_schema", "mysql", "performance_schema", "sys"}
@@ -276,15 +285,15 @@ def _vitess_tablets(session: VitessSession, _match: re.Match[str]) -> ResultSet:
         (
             "zone1",
             space,
-            shard,
+            shard.name,
             "PRIMARY",
-            "SERVING",
-            cluster.shard(space, shard).tablet,
+            "SERVING" if shard.serving else "NOT_SERVING",
+            shard.tablet,
             "127.0.0.1",
             "2026-01-01T00:00:00Z",
         )
         for space in cluster.keyspaces()
-        for shard in cluster.shards(space)
+        for shard in cluster.all_shards(space)
     ]
     return _result(names, rows)
 
@@ -305,6 +314,44 @@ def _global_variables(session: VitessSession, _match: re.Match[str]) -> ResultSe
         "gtid_purged": shard.gtid_set(shard.purged) if shard.purged else "",
     }
     return _result(["Variable_name", "Value"], list(values.items()))
+
+
+def _throttler_status(session: VitessSession, _match: re.Match[str]) -> ResultSet:
+    names = ["shard", "enabled", "threshold", "query"]
+    shard = session.throttled_shard()
+    query = "select unix_timestamp(now(6))-max(ts/1000000000) as replication_lag from _vt.heartbeat"
+    return _result(names, [(shard.name, int(shard.throttler), 5.0, query)])
+
+
+def _throttled_apps(session: VitessSession, _match: re.Match[str]) -> ResultSet:
+    apps = {"always-throttled-app": 1.0, **session.throttled_shard().throttled}
+    rows: _Rows = [(app, "2036-01-01 00:00:00", Decimal(str(r))) for app, r in apps.items()]
+    return _result(["app", "expire_at", "ratio"], rows)
+
+
+def _vexplain(session: VitessSession, match: re.Match[str]) -> ResultSet:
+    """Plan `select 1 from` tables, by the routing rules; parts of a keyspace are merged."""
+    session.keyspace(None)
+    planned: dict[str, list[str]] = {}
+    for keyspace, table in re.findall(r"from `([^`]+)`\.`([^`]+)`", match[1]):
+        session.keyspace(keyspace)
+        found = session.cluster.routes.get((keyspace, table), keyspace)
+        planned.setdefault(found, []).append(table)
+    routes = [
+        {
+            "OperatorType": "Route",
+            "Variant": "Scatter",
+            "Keyspace": {"Name": keyspace, "Sharded": True},
+            "Table": ", ".join(sorted(tables)),
+        }
+        for keyspace, tables in planned.items()
+    ]
+    plan = routes[0] if len(routes) == 1 else {"OperatorType": "Concatenate", "Inputs": routes}
+    return _result(["JSON"], [(json.dumps(plan, indent=1),)])
+
+
+def _clock(session: VitessSession, match: re.Match[str]) -> ResultSet:
+    return _result([match[1]], [(Decimal(f"{session.cluster.now():.6f}"),)])
 
 
 def _vschema_keyspaces(session: VitessSession, _match: re.Match[str]) -> ResultSet:
@@ -366,6 +413,10 @@ _SHOWS = (
     (_show(rf"vitess_shards{_LIKE}"), _vitess_shards),
     (_show(rf"vitess_tablets{_LIKE}"), _vitess_tablets),
     (_show(rf"global\s+gtid_executed(?:\s+(?:from|in)\s+{_NAME})?"), _gtid_executed),
+    (re.compile(r"select\s+(unix_timestamp\(now\(6\)\))", re.IGNORECASE), _clock),
+    (_show(r"vitess_throttler\s+status"), _throttler_status),
+    (_show(r"vitess_throttled_apps"), _throttled_apps),
+    (re.compile(r"vexplain\s+plan\s+(.*)", re.IGNORECASE | re.DOTALL), _vexplain),
     (_show(r"global\s+variables\b.*"), _global_variables),
     (_show(r"vschema\s+keyspaces"), _vschema_keyspaces),
     (_show(rf"columns\s+(?:from|in)\s+{_TABLE}(?:\s+(?:from|in)\s+{_NAME})?"), _columns),

@@ -8,6 +8,7 @@ with PERMISSION_DENIED. mysql-mimic is asked for only when MySQL is served, so t
 works without the extra.
 """
 
+import base64
 import hmac
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +86,7 @@ def _serve_grpc(servicer: "_Vitess", host: str, port: int, tls: Tls | None) -> I
             pool,
             options=[("grpc.so_reuseport", 0), ("grpc.max_send_message_length", -1)],
         )
-        server.add_generic_rpc_handlers((servicer.handler(),))
+        server.add_generic_rpc_handlers(servicer.handlers())
         address = f"{host}:{port}"
         if tls is None:
             bound = server.add_insecure_port(address)
@@ -107,7 +108,7 @@ def _server_credentials(tls: Tls) -> grpc.ServerCredentials:
 
 
 class _Vitess:
-    """The one method of the service."""
+    """VStream, and the health check that VTGate's server answers too."""
 
     def __init__(
         self, sandbox: Sandbox, credentials: tuple[str, str] | None, options: Options
@@ -116,13 +117,28 @@ class _Vitess:
         self._credentials = credentials
         self._options = options
 
-    def handler(self) -> grpc.GenericRpcHandler:
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         method = grpc.unary_stream_rpc_method_handler(
             self._vstream,
             request_deserializer=VStreamRequest.FromString,
             response_serializer=VStreamResponse.SerializeToString,
         )
-        return grpc.method_handlers_generic_handler(_SERVICE, {"VStream": method})
+        health: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+            self._health
+        )
+        return (
+            grpc.method_handlers_generic_handler(_SERVICE, {"VStream": method}),
+            grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": health}),
+        )
+
+    def _health(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        """Answer that it serves, to who may ask: VTGate wants credentials for this as well."""
+        del request
+        try:
+            self._check_credentials(context)
+        except VStreamError as error:
+            context.abort(grpc.StatusCode[error.code], error.details)
+        return b"\x08\x01"
 
     def _vstream(
         self, request: VStreamRequest, context: grpc.ServicerContext
@@ -144,6 +160,12 @@ class _Vitess:
         if self._credentials is None:
             return
         given = dict(context.invocation_metadata())
+        if "authorization" in given:
+            # As a gateway in front of VTGate wants it.
+            basic = base64.b64encode(":".join(self._credentials).encode()).decode()
+            if hmac.compare_digest(str(given["authorization"]), f"Basic {basic}"):
+                return
+            raise VStreamError("UNAUTHENTICATED", "invalid authorization")
         if "username" not in given or "password" not in given:
             raise VStreamError("UNAUTHENTICATED", "username and password must be provided")
         pair = str(given["username"]), str(given["password"])

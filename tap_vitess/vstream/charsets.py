@@ -1,14 +1,24 @@
-"""MySQL's collation ids and charsets, and the Python codecs that read them.
+"""MySQL's collation ids and charsets, and how their bytes are read.
 
-Source: facts, appendix A (Vitess' own collation table, ids below 400). A FIELD event gives a
-column's collation id (since Vitess 20); bytes of text come in the column's charset in both
+Source of the ids: facts, appendix A (Vitess' own collation table, ids below 400). A FIELD event
+gives a column's collation id (since Vitess 20); bytes of text come in the column's charset in both
 phases. PyMySQL's table lacks some ids, 54 (utf16) for one.
+
+Guarantee: every byte sequence that MySQL 8.0 turns into a character becomes that character
+(compared with `convert(... using utf8mb4)`, sequence by sequence; tests/data/charsets.json.xz).
+Python's codecs are used where they agree. Surprising: MySQL's latin1 is cp1252 and its euckr is
+cp949; its cp866, greek, hebrew and koi8u differ from the standards by a character or two; its sjis
+and ujis read the fullwidth backslash as `\\`; and Python has no codec for seven of the charsets.
 """
+
+# ruff: noqa: RUF001 - tables of characters look like others by nature
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterator
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
 
 BINARY = "binary"
 
@@ -65,16 +75,12 @@ _CODECS = {
     "cp1257": "cp1257",
     "cp850": "cp850",
     "cp852": "cp852",
-    "cp866": "cp866",
     "cp932": "cp932",
-    "euckr": "euc_kr",
+    "euckr": "cp949",
     "gb18030": "gb18030",
     "gb2312": "gb2312",
     "gbk": "gbk",
-    "greek": "iso8859_7",
-    "hebrew": "iso8859_8",
     "koi8r": "koi8_r",
-    "koi8u": "koi8_u",
     "latin2": "iso8859_2",
     "latin5": "iso8859_9",
     "latin7": "iso8859_13",
@@ -101,8 +107,148 @@ def _ids(text: str) -> Iterator[int]:
 
 _CHARSET_BY_COLLATION = {i: charset for charset, text in _COLLATIONS.items() for i in _ids(text)}
 
-# MySQL's latin1 is cp1252 with the five bytes that cp1252 leaves out mapped to C1 controls.
-_LATIN1 = "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256))
+_UNDEFINED = "\ufffe"  # what charmap_decode takes for "no character"
+_LOW = "".join(map(chr, range(128)))
+_C1 = "".join(map(chr, range(128, 160)))
+
+
+def _table(codec: str, changes: Mapping[int, str]) -> str:
+    """Make a table of 256 characters of a codec of Python's and what MySQL has instead."""
+    return "".join(
+        changes.get(byte) or bytes([byte]).decode(codec, "ignore") or _UNDEFINED
+        for byte in range(256)
+    )
+
+
+# One character for each byte. In the text tables "\ufffe" stands for none.
+_TABLES = {
+    # cp1252 with the five bytes that cp1252 leaves out mapped to C1 controls.
+    "latin1": _table("cp1252", {byte: chr(byte) for byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D)}),
+    "cp866": _table("cp866", {0xFC: "\u207f", 0xFD: "\u00b2"}),
+    "greek": _table("iso8859_7", {0xA1: "\u02bd", 0xA2: "\u02bc"}),
+    "hebrew": _table("iso8859_8", {0xAF: "\u203e"}),
+    "koi8u": _table("koi8_u", {0x95: "\u2022"}),
+    "armscii8": _LOW
+    + _C1
+    + "\xa0❁§։)(»«—.՝,-՟…՜՛՞ԱաԲբԳգԴդԵեԶզԷէԸըԹթԺժԻիԼլԽխԾծԿկՀհՁձՂղՃճՄմՅյՆնՇշՈոՉչՊպՋջՌռՍսՎվՏտՐ"
+    "րՑցՒւՓփՔքՕօՖֆ’'",
+    "dec8": _LOW
+    + _C1
+    + "\xa0¡¢£\ufffe¥\ufffe§¤©ª«\ufffe\ufffe\ufffe\ufffe°±²³\ufffeµ¶·\ufffe¹º»¼½\ufffe¿ÀÁÂÃ"
+    "ÄÅÆÇÈÉÊËÌÍÎÏ\ufffeÑÒÓÔÕÖŒØÙÚÛÜŸ\ufffeßàáâãäåæçèéêëìíîï\ufffeñòóôõöœøùúûüÿ\ufffe"
+    "\ufffe",
+    "geostd8": _LOW
+    + "€\ufffe‚\ufffe„…†‡\ufffe‰\ufffe‹\ufffe\ufffe\ufffe\ufffe\ufffe‘’“”•–—\ufffe\ufffe"
+    "\ufffe›\ufffe\ufffe\ufffe\ufffe\xa0¡¢£¤¥¦§¨©ª«¬\xad®¯°±²³´µ¶·¸¹º»¼½¾¿აბგდევზჱთიკლმნჲ"
+    "ოპჟრსტჳუფქღყშჩცძწჭხჴჯჰჵ\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe"
+    "\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe\ufffe№"
+    "\ufffe\ufffe",
+    "hp8": _LOW
+    + _C1
+    + "\xa0ÀÂÈÊËÎÏ´ˋˆ¨˜ÙÛ₤¯Ýý°ÇçÑñ¡¿¤£¥§ƒ¢âêôûáéóúàèòùäëöüÅîØÆåíøæÄìÖÜÉïßÔÁÃãÐðÍÌÓÒÕõŠšÚŸÿÞ"
+    "þ·µ¶¾—¼½ªº«■»±\ufffe",
+    "keybcs2": _LOW
+    + "ČüéďäĎŤčěĚĹÍľĺÄÁÉžŽôöÓůÚýÖÜŠĽÝŘťáíóúňŇŮÔšřŕŔ¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙"
+    "╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\xa0",
+}
+
+_SWE7 = dict(zip("@[\\]^`{|}~", "ÉÄÖÅÜéäöåü", strict=True))
+_TABLES["swe7"] = "".join(_SWE7.get(c, c) for c in _LOW[:127]) + _UNDEFINED * 129
+
+
+def _user_defined() -> Iterator[tuple[bytes, str]]:
+    """The 1,880 user-defined characters of the EUC-JP family, in Unicode's private area."""
+    for i in range(940):
+        pair = bytes([0xF5 + i // 94, 0xA1 + i % 94])
+        yield pair, chr(0xE000 + i)
+        yield b"\x8f" + pair, chr(0xE3AC + i)
+
+
+_USER_DEFINED = dict(_user_defined())
+
+# Sequences that Python's codec refuses and MySQL knows.
+_EXTRA: dict[str, Mapping[bytes, str]] = {
+    "big5": {bytes([0xF9, 0xD6 + i]): char for i, char in enumerate("碁銹裏墻恒粧嫺")},
+    "ujis": _USER_DEFINED,
+}
+
+# Characters that Python's codec gives and MySQL does not.
+_INSTEAD = {
+    "sjis": {0xFF3C: 0x5C},
+    "ujis": {0xFF3C: 0x5C},
+    "gb18030": {0xE7C7: 0x1E3F, 0x1E3F: 0xE7C7},
+}
+
+# The IBM characters of eucjpms, from 8FF3F3 to 8FF4FE.
+_IBM = (
+    "ⅰⅱⅲⅳⅴⅵⅶⅷⅸⅹⅠⅡⅢⅣⅤⅥⅦⅧⅨⅩ＇＂㈱№℡炻仼僴凬匇匤﨎咊坙﨏\ufa10增寬峵嵓﨑德"
+    "悅愠敎昻晥\ufa12\uf929栁﨓﨔橫櫢淸淲瀨\ufa15\ufa16甁皂皞\ufa17礰\ufa18\ufa19\ufa1a\ufa1b"
+    "竧\ufa1c\ufa1d綠緖\ufa1e荢﨟薰\ufa20﨡蠇\ufa22譿賴赶﨣﨤\ufa25郞\ufa26鄕﨧﨨閒\uf9dc﨩霻"
+    "靍靑\ufa2a\ufa2b\ufa2c馞髙魲\ufa2d黑"
+)
+_EUCJPMS = {
+    **_USER_DEFINED,
+    b"\x8f\xa2\xb7": "\uff5e",
+    b"\x8f\xa2\xc3": "\uffe4",
+    **{bytes([0x8F, 0xF3, 0xF3 + i]): char for i, char in enumerate(_IBM[:12])},
+    **{bytes([0x8F, 0xF4, 0xA1 + i]): char for i, char in enumerate(_IBM[12:])},
+}
+_EUCJPMS_TOKEN = re.compile(rb"[\x00-\x7f]+|\x8e.|\x8f..|..|.", re.DOTALL)
+
+
+@functools.cache
+def _eucjpms_char(token: bytes) -> str:
+    """Read one character of eucjpms: EUC-JP with the characters of cp932; "" when there is none."""
+    if token in _EUCJPMS:
+        return _EUCJPMS[token]
+    if len(token) == 3:
+        return _one(token, "euc_jp")
+    if len(token) == 2 and token[0] == 0x8E and 0xA1 <= token[1] <= 0xDF:
+        return _one(token[1:], "cp932")
+    if len(token) == 2 and min(token) >= 0xA1 and max(token) <= 0xFE:
+        row, column = token[0] - 0xA1, token[1] - 0xA1
+        lead = row // 2 + (0x81 if row < 62 else 0xC1)
+        trail = 0x9F + column if row % 2 else 0x40 + column + (column >= 63)
+        return _one(bytes([lead, trail]), "cp932")
+    return ""
+
+
+def _one(token: bytes, codec: str) -> str:
+    try:
+        return token.decode(codec)
+    except UnicodeDecodeError:
+        return ""
+
+
+def _eucjpms(raw: bytes, errors: str) -> str:
+    parts: list[str] = []
+    for match in _EUCJPMS_TOKEN.finditer(raw):
+        token = match[0]
+        text = token.decode() if token[0] < 0x80 else _eucjpms_char(token)
+        if not text and errors == "strict":
+            raise UnicodeDecodeError("eucjpms", raw, match.start(), match.end(), "no character")
+        parts.append(text or "\ufffd")
+    return "".join(parts)
+
+
+def _on_error(charset: str, errors: str) -> str:
+    """Return the name of an error handler that knows what Python's codec lacks."""
+    extra = _EXTRA.get(charset)
+    if extra is None:
+        return errors
+    name = f"tap_vitess.{charset}.{errors}"
+    otherwise = codecs.lookup_error(errors)
+
+    def handle(error: UnicodeError) -> tuple[str | bytes, int]:
+        if isinstance(error, UnicodeDecodeError):
+            for length in (2, 3):
+                end = error.start + length
+                if char := extra.get(error.object[error.start : end]):
+                    return char, end
+        return otherwise(error)
+
+    codecs.register_error(name, handle)
+    return name
 
 
 def charset_of(collation_id: int) -> str | None:
@@ -110,16 +256,24 @@ def charset_of(collation_id: int) -> str | None:
     return _CHARSET_BY_COLLATION.get(collation_id)
 
 
-def decoder(charset: str | None) -> Callable[[bytes], str] | None:
-    """Return a strict decoder for a MySQL charset; None when Python has no codec for it.
+def decoder(charset: str | None, *, errors: str = "strict") -> Callable[[bytes], str] | None:
+    """Return a decoder for a MySQL charset; None when the charset is unknown.
 
-    The decoder raises UnicodeDecodeError for bytes that are no text of the charset.
+    Args:
+        charset: MySQL's name.
+        errors: "strict", and the decoder raises UnicodeDecodeError for bytes that are no text of
+            the charset; or "replace", and each of them becomes U+FFFD.
     """
-    if charset == "latin1":
-        return lambda raw: codecs.charmap_decode(raw, "strict", _LATIN1)[0]
+    if table := _TABLES.get(charset or ""):
+        return lambda raw: codecs.charmap_decode(raw, errors, table)[0]
+    if charset == "eucjpms":
+        return lambda raw: _eucjpms(raw, errors)
     codec = _CODECS.get(charset or "")
-    if codec is None:
+    if charset is None or codec is None:
         return None
-    if codec == "utf_8":
+    if codec == "utf_8" and errors == "strict":
         return bytes.decode
-    return lambda raw: raw.decode(codec)
+    handler = _on_error(charset, errors)
+    if instead := _INSTEAD.get(charset):
+        return lambda raw: raw.decode(codec, handler).translate(instead)
+    return lambda raw: raw.decode(codec, handler)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import grpc
 
+from tap_vitess import tls
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.config import Config, Tls
 from tap_vitess.errors import (
@@ -109,6 +110,7 @@ def connect(config: Config) -> Iterator[Client]:
     Raises:
         ConnectError: nothing answers within connect_timeout_seconds.
         AuthError: the user or password is refused.
+        ConfigError: a TLS file is no such thing.
     """
     address = f"{config.host}:{config.grpc_port}"
     options: list[tuple[str, str | int]] = [
@@ -121,6 +123,7 @@ def connect(config: Config) -> Iterator[Client]:
     else:
         if config.tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", config.tls.server_name))
+        tls.context(config.tls)  # gRPC takes any file, and fails in words of its own
         channel = grpc.secure_channel(address, _credentials(config.tls), options)
     with channel:
         _greet(channel, config, address)
@@ -138,6 +141,9 @@ def _greet(channel: grpc.Channel, config: Config, address: str) -> None:
     except grpc.RpcError as error:
         code = error.code()
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            timeout = config.connect_timeout_seconds
+            if why := tls.look(config.host, config.grpc_port, config.tls, timeout):
+                raise ConnectError(f"VTGate's gRPC port {address}: {why}") from error
             raise ConnectError(
                 f"VTGate's gRPC port {address} does not answer ({code.name}: "
                 f"{shorten(error.details() or '')}): check the settings host, grpc_port and tls"
@@ -146,11 +152,11 @@ def _greet(channel: grpc.Channel, config: Config, address: str) -> None:
             raise explain(error) from error
 
 
-def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+def _credentials(files: Tls) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
-        root_certificates=_read(tls.ca_file),
-        private_key=_read(tls.key_file),
-        certificate_chain=_read(tls.cert_file),
+        root_certificates=_read(files.ca_file),
+        private_key=_read(files.key_file),
+        certificate_chain=_read(files.cert_file),
     )
 
 

@@ -8,6 +8,7 @@ that: rather one table too many is copied again than one too few.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 # Tables of Vitess' own online schema changes and table life cycle, in today's and older names.
 INTERNAL_TABLE = re.compile(
@@ -21,6 +22,13 @@ _REPLACES = re.compile(
     r"|(drop|truncate|exchange|discard|import)\s+(partition|tablespace))\b",
     re.IGNORECASE | re.DOTALL,
 )
+_ALTERS = re.compile(
+    r"\s*alter(\s+\w+)*?\s+table\b.*\b("
+    r"(add|drop|change|modify|rename)\s+(?!(unique|index|key|constraint|primary|foreign|check"
+    r"|partition|fulltext|spatial|to|as)\b)|convert\s+to)"
+    r"|\s*(create|drop|rename)(\s+temporary)?\s+tables?\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _IDENTIFIER = re.compile(r"`((?:[^`]|``)+)`|([\w$]+)")
 _NAME = r"(?:[\w$]+|`(?:[^`]|``)+`)"
 _RENAMED = re.compile(rf"({_NAME})\s+to\s+(?:{_NAME}\s*\.\s*)?({_NAME})(?!\s*\.)", re.IGNORECASE)
@@ -32,7 +40,7 @@ def replaced_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
     Vitess' online schema changes end by renaming a table of their own to the table's name; its
     rows are the same, and it is not named.
     """
-    text = _COMMENT.sub(" ", _EXECUTED_COMMENT.sub(r" \1 ", statement))
+    text = _without_comments(statement)
     if not _REPLACES.match(text):
         return frozenset()
     same = {
@@ -40,9 +48,23 @@ def replaced_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
         for old, new in _RENAMED.findall(text)
         if INTERNAL_TABLE.fullmatch(_unquoted(old))
     }
+    return _named(text, tables, same)
+
+
+def altered_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
+    """Name those of `tables` whose columns may be others behind a statement."""
+    text = _without_comments(statement)
+    return _named(text, tables) if _ALTERS.match(text) else frozenset()
+
+
+def _without_comments(statement: str) -> str:
+    return _COMMENT.sub(" ", _EXECUTED_COMMENT.sub(r" \1 ", statement))
+
+
+def _named(text: str, tables: frozenset[str], but: Collection[str] = frozenset()) -> frozenset[str]:
+    """Name the tables a text mentions; a server may have taken a name without regard to case."""
     names = {_unquoted(match[0]).casefold() for match in _IDENTIFIER.finditer(text)}
-    # A server may have taken the name without regard to case.
-    return frozenset(table for table in tables if table.casefold() in names - same)
+    return frozenset(t for t in tables if t.casefold() in names and t.casefold() not in but)
 
 
 def _unquoted(identifier: str) -> str:

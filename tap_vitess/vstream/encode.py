@@ -18,8 +18,8 @@ from typing import cast
 
 import orjson
 
-from tap_vitess.errors import ValueDecodeError
 from tap_vitess.vstream.columns import Chunk, Column, Images
+from tap_vitess.vstream.rows import unfit
 from tap_vitess.vstream.values import Convert, Raw, ValueType
 
 Values = list[bytes]
@@ -196,10 +196,7 @@ class RowEncoder:
                 )
             except ValueError as error:
                 # The cause would quote the value.
-                raise ValueDecodeError(
-                    f"{self._where}, column {member.name}: a value does not fit the column's "
-                    f"type ({type(error).__name__})"
-                ) from None
+                raise unfit(f"{self._where}, column {member.name}", error) from None
             yield member.key + opening
             yield texts
             yield closing + b","

@@ -63,6 +63,15 @@ class GtidSet:
         }
         return GtidSet({uuid: ranges for uuid, ranges in common.items() if ranges})
 
+    @property
+    def count(self) -> int:
+        """The number of transactions."""
+        return sum(b - a + 1 for ranges in self.intervals.values() for a, b in ranges)
+
+    def beyond(self, other: GtidSet) -> int:
+        """Count the transactions that are here and not in `other`."""
+        return self.count - self.intersection(other).count
+
     def __str__(self) -> str:
         """Return the text VStream takes, with its prefix."""
         return FLAVOR + ",".join(

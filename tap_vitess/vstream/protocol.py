@@ -33,7 +33,7 @@ from tap_vitess.errors import (
     SnapshotTooOldError,
 )
 from tap_vitess.vstream.columns import CopiedChanges, CopiedRows, RowChanges
-from tap_vitess.vstream.ddl import replaced_tables
+from tap_vitess.vstream.ddl import altered_tables, replaced_tables
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
@@ -47,12 +47,14 @@ class Fields:
     """What the rows that follow look like, for one shard's table in one phase.
 
     copying: the values come from a SELECT and not from the binlog; some types differ.
+    labelled: ENUM and SET come as labels; from the binlog before Vitess 20 they come as numbers.
     """
 
     table: str
     shard: str
     fields: tuple[query.Field, ...]
     copying: bool
+    labelled: bool = True
 
     @property
     def keyed(self) -> bool:
@@ -77,11 +79,13 @@ class Boundary:
     """All rows before it form whole transactions; `vgtid` is the position after them.
 
     replaced: tables whose rows a DDL has taken away or exchanged, without a row event.
+    altered: tables whose columns may be others behind a DDL.
     """
 
     shard: str
     vgtid: binlogdata.VGtid
     replaced: frozenset[str] = frozenset()
+    altered: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,9 @@ class _Decoded:
     def _learn(self, event: binlogdata.VEvent, *, copying: bool) -> None:
         field = event.field_event
         table = self._bare(field.table_name)
-        self._fields[table, field.shard] = Fields(table, field.shard, tuple(field.fields), copying)
+        self._fields[table, field.shard] = Fields(
+            table, field.shard, tuple(field.fields), copying, field.enum_set_string_values
+        )
 
     def _rows(self, event: binlogdata.VEvent) -> Rows:
         row = event.row_event
@@ -287,7 +293,8 @@ class ChangeStream(_Decoded):
             self._behind = set(self.position.behind(self.stop))
         if event.type == binlogdata.DDL:
             replaced = replaced_tables(event.statement, self.tables)
-            return [Boundary(shard, self._vgtid, replaced)]
+            altered = altered_tables(event.statement, self.tables)
+            return [Boundary(shard, self._vgtid, replaced, altered)]
         return [Boundary(shard, self._vgtid)]
 
     def _moved(self, shard: str) -> None:

@@ -17,15 +17,14 @@ from typing import TypeVar
 import backoff
 from backoff.types import ContextDetails
 
-from tap_vitess.errors import RetriableError
+from tap_vitess.errors import Remedy, RetriableError, StalledError, VitessError
 from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.protocol import Feed, Rows
 
 logger = logging.getLogger(__name__)
 
-_TELL_SECONDS = 60
-
 Item = TypeVar("Item")
+Look = Callable[[RetriableError], VitessError]
 Result = TypeVar("Result")
 
 
@@ -35,13 +34,14 @@ class RetryOptions:
 
     budget: from the first fault to giving up. longest_wait: between two attempts. stall: how
     long a stream may bring nothing but heartbeats; VTGate holds back a transaction until it has
-    all of it, and a copy until its first row is sorted, so minutes are legitimate. silence:
-    without even a heartbeat.
+    all of it, and a copy until its first row is sorted, so minutes are legitimate. tell: how long
+    until the log says so, and what SQL knows of it. silence: without even a heartbeat.
     """
 
     budget: float = 300.0
     longest_wait: float = 10.0
     stall: float = 600.0
+    tell: float = 60.0
     silence: float = 60.0
 
 
@@ -79,31 +79,42 @@ def _attempts(
     )
 
 
-def read(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Sequence[Item]]:
+def read(
+    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look = lambda error: error
+) -> Iterator[Sequence[Item]]:
     """Yield the items of each response until the feed is finished.
 
     Empty sequences are heartbeats and faults: a turn for the caller, who may leave.
+
+    Args:
+        client: an open channel to VTGate.
+        feed: what is read.
+        retry: how long to go on without progress.
+        look: asked about a fault whose remedy is LOOK; what it returns is raised instead, or told
+            in a warning while the stream only stands still.
 
     Raises:
         VitessError: what cannot be retried, or the last fault when the budget is used up.
     """
     while not feed.finished:
         try:
-            yield from _call(client, feed, retry)
+            yield from _call(client, feed, retry, look)
         except RetriableError as error:
             logger.warning("%s is opened again: %s", feed.name, error)
             yield ()
-            yield from _retry(client, feed, retry)
+            yield from _retry(client, feed, retry, look)
 
 
-def _retry(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Sequence[Item]]:
+def _retry(
+    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look
+) -> Iterator[Sequence[Item]]:
     """Open the call again until it makes progress; what ends it then is a first fault anew."""
     for attempt in _attempts(feed.name, retry):
         yield ()
         with attempt:
             progress = False
             try:
-                for items in _call(client, feed, retry):
+                for items in _call(client, feed, retry, look):
                     progress = progress or any(not isinstance(item, Rows) for item in items)
                     yield items
             except RetriableError as error:
@@ -112,7 +123,21 @@ def _retry(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Se
                 logger.warning("%s is opened again: %s", feed.name, error)
 
 
-def _call(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Sequence[Item]]:
+def _call(
+    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look
+) -> Iterator[Sequence[Item]]:
+    """Read one call, and look into what ends it where looking helps."""
+    try:
+        yield from _responses(client, feed, retry, look)
+    except RetriableError as error:
+        if error.remedy is not Remedy.LOOK:
+            raise
+        raise look(error) from None
+
+
+def _responses(
+    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look
+) -> Iterator[Sequence[Item]]:
     """Read one call; it ends by the feed being finished, or by an error."""
     with client.stream(feed.request(), silence=retry.silence) as responses:
         last = told = time.monotonic()
@@ -122,16 +147,18 @@ def _call(client: Client, feed: Feed[Item], retry: RetryOptions) -> Iterator[Seq
             if items:
                 last = told = now
             elif now - last > retry.stall:
-                raise RetriableError(
-                    f"{feed.name} brought nothing but heartbeats for {retry.stall:g} s; "
-                    f"{feed.waits_for}"
-                )
-            elif now - told > _TELL_SECONDS:
+                raise StalledError(_stalled(feed, now - last))
+            elif now - told > retry.tell:
                 told = now
-                logger.warning(
-                    "%s: heartbeats only for %d s; %s", feed.name, now - last, feed.waits_for
-                )
+                found = look(StalledError(_stalled(feed, now - last)))
+                if not isinstance(found, StalledError):
+                    raise found
+                logger.warning("%s", found)
             yield items
             if feed.finished:
                 return
     raise RetriableError(f"{feed.name}: VTGate ended the stream")
+
+
+def _stalled(feed: Feed[Item], seconds: float) -> str:
+    return f"{feed.name} has brought nothing but heartbeats for {seconds:.0f} s; {feed.waits_for}"

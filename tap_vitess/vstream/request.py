@@ -63,6 +63,12 @@ def copy_request(
     return _request(vgtid, [table], options)
 
 
+def probe_request(keyspace: str, options: RequestOptions) -> vtgate.VStreamRequest:
+    """Ask each shard where it is now, and for the changes of no table: shows that streams open."""
+    now = binlogdata.ShardGtid(keyspace=keyspace, gtid="current")
+    return _request(binlogdata.VGtid(shard_gtids=[now]), [], options)
+
+
 def _request(
     vgtid: binlogdata.VGtid, tables: Iterable[str], options: RequestOptions
 ) -> vtgate.VStreamRequest:

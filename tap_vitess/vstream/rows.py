@@ -6,24 +6,58 @@ does not carry is the matter of `images.py`.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import orjson
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import HistoryLostError, ProtocolError, ValueDecodeError
-from tap_vitess.vstream.charsets import charset_of
+from tap_vitess.vstream.charsets import BINARY, charset_of
 from tap_vitess.vstream.protocol import Fields
-from tap_vitess.vstream.values import Convert, ValueType, value_type
+from tap_vitess.vstream.values import (
+    DEFAULTS,
+    Convert,
+    UnfitError,
+    ValueOptions,
+    ValueType,
+    value_type,
+)
 
 
-def value_types(fields: Fields) -> dict[str, ValueType]:
-    """Look up the columns of a FIELD event."""
+def value_types(
+    fields: Fields,
+    options: ValueOptions = DEFAULTS,
+    *,
+    key: Container[str] = (),
+    charsets: Mapping[str, str] | None = None,
+) -> dict[str, ValueType]:
+    """Look up the columns of a FIELD event.
+
+    Args:
+        fields: the event.
+        options: the settings.
+        key: the stream's key columns.
+        charsets: what discovery knows of the columns' charsets. It counts where the event does not
+            tell: Vitess sends 0 for collations it has no table of (big5, gbk, gb18030, tis620 and
+            some rare ones), and before 20 the connection's, which is binary.
+    """
     return {
-        field.name: value_type(field.column_type, charset_of(field.charset), copying=fields.copying)
+        field.name: value_type(
+            field.column_type,
+            _charset(field, charsets or {}),
+            options=options,
+            copying=fields.copying,
+            labelled=fields.labelled,
+            key=field.name in key,
+        )
         for field in fields.fields
     }
+
+
+def _charset(field: query.Field, discovered: Mapping[str, str]) -> str | None:
+    told = charset_of(field.charset)
+    return discovered.get(field.name, told) if told in {None, BINARY} else told
 
 
 class RowDecoder:
@@ -34,9 +68,13 @@ class RowDecoder:
         fields: Fields,
         keyspace: str,
         wanted: Container[str],
+        options: ValueOptions = DEFAULTS,
+        *,
+        key: Container[str] = (),
+        charsets: Mapping[str, str] | None = None,
         as_text: Container[str] = (),
     ) -> None:
-        """Look up the converters; values of the columns `as_text` become text.
+        """Look up the converters, see `value_types`; values of columns `as_text` become text.
 
         Raises:
             HistoryLostError: Vitess could not tell the columns' names.
@@ -51,7 +89,7 @@ class RowDecoder:
                 "knows the columns of its older changes; let on_lost_position be `resync` for a "
                 "run to copy the table again"
             )
-        types = value_types(fields)
+        types = value_types(fields, options, key=key, charsets=charsets)
         self._columns: list[tuple[str, Convert | None]] = []
         for name in names:
             convert = types[name].convert
@@ -86,10 +124,7 @@ class RowDecoder:
                 start = end
         except ValueError as error:
             # The cause would quote the value.
-            raise ValueDecodeError(
-                f"{self.where}, column {name}: a value does not fit the column's type "
-                f"({type(error).__name__})"
-            ) from None
+            raise unfit(f"{self.where}, column {name}", error) from None
         return record
 
 
@@ -103,3 +138,17 @@ def text_of(convert: Convert) -> Convert:
         return orjson.dumps(value).decode()
 
     return text
+
+
+def unfit(where: str, error: ValueError) -> ValueDecodeError:
+    """Explain what a converter raised, without the value."""
+    if isinstance(error, UnfitError):
+        return ValueDecodeError(f"{where}: {error}")
+    if isinstance(error, UnicodeDecodeError):
+        return ValueDecodeError(
+            f"{where}: a value has bytes that are no text of the column's charset; set "
+            "invalid_text to replace to get U+FFFD in their place"
+        )
+    return ValueDecodeError(
+        f"{where}: a value does not fit the column's type ({type(error).__name__})"
+    )

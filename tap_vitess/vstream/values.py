@@ -7,8 +7,15 @@ VARCHAR into VARBINARY there (facts, 7.1).
 
 The same value comes in different bytes: copied rows are MySQL's text protocol, streamed ones
 Vitess' own decoding of the binlog. DECIMAL loses its leading zero (`.50`) or gains some
-(`000000005`), FLOAT and DOUBLE come as `1E+20`, ENUM labels come in UTF-8 instead of the
-column's charset, and JSON may be invalid (`{"p": .5}`). Converters take both.
+(`000000005`), ZEROFILL loses its zeros, FLOAT and DOUBLE come as `1E+20`, ENUM and SET labels come
+in UTF-8 instead of the column's charset and before Vitess 20 as numbers, and JSON may be invalid
+(`documents.py`). Converters take both and give one value; docs/values.md shows all of them.
+
+FLOAT surprises: MySQL's SELECT, and so the copy, rounds to six significant digits, while the
+binlog has the value whole. Rounding that to six digits in the same way (half to even, from the
+exact value) gives what SELECT answers, so the two phases agree; `float_as` says which is wanted.
+FLOAT(M,D) and DOUBLE(M,D) likewise: SELECT shows D places of a value that may be stored with more
+(-0.001 as -0.0010000000000000009).
 """
 
 from __future__ import annotations
@@ -22,16 +29,40 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal
 
 import orjson
 
-from tap_vitess.vstream.charsets import decoder
+from tap_vitess.vstream import documents, geometry
+from tap_vitess.vstream.charsets import BINARY, decoder
 
 JsonSchema = dict[str, Any]
 Convert = Callable[[bytes], Any]
 
-_TYPE = re.compile(r"\s*([a-z0-9]+)\s*(?:\((.*)\))?", re.IGNORECASE | re.DOTALL)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueOptions:
+    """How values of some types are written; field names are the settings'."""
+
+    unsigned_bigint_as: Literal["integer", "decimal", "string"] = "integer"
+    tinyint1_as: Literal["integer", "boolean"] = "integer"
+    bit1_as: Literal["integer", "boolean"] = "integer"
+    decimal_as: Literal["string", "number"] = "string"
+    float_as: Literal["selected", "stored"] = "selected"
+    zero_dates: Literal["null", "error", "string"] = "null"
+    invalid_text: Literal["error", "replace"] = "error"
+    binary_as: Literal["base64", "hex"] = "base64"
+    json_as: Literal["object", "string"] = "object"
+    set_as: Literal["string", "array"] = "string"
+    geometry_as: Literal["geojson", "wkt", "wkb"] = "geojson"
+
+
+DEFAULTS = ValueOptions()
+
+
+class UnfitError(ValueError):
+    """A value does not fit its column; unlike other ValueErrors, the message never quotes it."""
 
 
 class Raw(enum.Enum):
@@ -60,13 +91,14 @@ class ValueType:
     """A column's JSON schema (without null) and its converter.
 
     convert: bytes of a value that is not NULL -> what `json` or orjson can write; raises
-    ValueError when the bytes do not fit the type. Its errors may quote the value. raw: what may
-    be done instead.
+    ValueError when the bytes do not fit the type. Its errors may quote the value, unless they are
+    UnfitErrors. raw: what may be done instead. warning: what the user should know of the column.
     """
 
     schema: JsonSchema
     convert: Convert
     raw: Raw = Raw.CONVERT
+    warning: str | None = None
 
     def nullable(self) -> JsonSchema:
         """Return the schema with null added to its types."""
@@ -75,47 +107,108 @@ class ValueType:
         return {**self.schema, "type": names if "null" in names else [*names, "null"]}
 
 
-def value_type(column_type: str, charset: str | None, *, copying: bool = True) -> ValueType:
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column as its entry sees it: `decimal(10,2) unsigned` is name, arguments and the rest."""
+
+    name: str
+    arguments: str
+    attributes: str
+    charset: str | None
+    options: ValueOptions
+    copying: bool
+    labelled: bool
+    key: bool
+
+    @property
+    def padded(self) -> bool:
+        """Whether the bytes may begin with zeros that are no part of the number."""
+        return self.copying and "zerofill" in self.attributes
+
+
+_TYPE = re.compile(r"\s*([a-z0-9]+)\s*(?:\((.*)\))?(.*)", re.IGNORECASE | re.DOTALL)
+
+
+def value_type(
+    column_type: str,
+    charset: str | None,
+    *,
+    options: ValueOptions = DEFAULTS,
+    copying: bool = True,
+    labelled: bool = True,
+    key: bool = False,
+) -> ValueType:
     """Look up a column.
 
     Args:
         column_type: MySQL's text, as in information_schema and in the FIELD event.
         charset: MySQL's charset name; only text, ENUM and SET look at it.
+        options: the settings.
         copying: whether the values come from a copy or from the binlog.
+        labelled: whether the binlog's ENUM and SET come as labels; before Vitess 20 they come as
+            an index and a bitmap.
+        key: whether the column is part of the stream's key, which cannot be null.
     """
     match = _TYPE.match(column_type)
-    name, arguments = (match[1].lower(), match[2] or "") if match else ("", "")
-    if name in _TEXT:
-        return _text(charset)
-    if name in {"enum", "set"}:
-        return _text(charset if copying else "utf8mb4")
-    if name == "decimal":
-        return _decimal(arguments)
-    return _PLAIN.get(name, _UNKNOWN)
-
-
-def _text(charset: str | None) -> ValueType:
-    raw = Raw.TEXT if charset in {"utf8mb4", "utf8mb3", "utf8"} else Raw.CONVERT
-    return ValueType({"type": "string"}, _decode(charset), raw)
-
-
-def _decode(charset: str | None) -> Convert:
-    decode = decoder(charset)
-    if decode is not None:
-        return decode
-
-    def refuse(_: bytes) -> str:
-        raise ValueError(f"no decoder for the charset {charset}")
-
-    return refuse
+    name, arguments, attributes = match.groups() if match else ("", "", "")
+    column = _Column(
+        name.lower(),
+        arguments or "",
+        attributes.lower(),
+        charset,
+        options,
+        copying,
+        labelled,
+        key,
+    )
+    return _ENTRIES.get(column.name, _unknown)(column)
 
 
 # Where a catalog keeps precision and scale: the SDK's catalogs drop the keywords themselves.
 DATATYPE_PROPERTIES = "x-sql-datatype-properties"
 
 
-def _decimal(arguments: str) -> ValueType:
-    precision, _, scale = arguments.partition(",")
+# Numbers
+
+
+def _integer(column: _Column) -> ValueType:
+    raw = Raw.CONVERT if column.padded else Raw.NUMBER
+    return ValueType({"type": "integer"}, int, raw)
+
+
+def _tinyint(column: _Column) -> ValueType:
+    is_bool = column.arguments == "1" and not column.attributes.strip()
+    if column.options.tinyint1_as == "boolean" and is_bool:
+        return ValueType({"type": "boolean"}, _truth)
+    return _integer(column)
+
+
+def _bigint(column: _Column) -> ValueType:
+    if "unsigned" not in column.attributes or column.options.unsigned_bigint_as == "integer":
+        return _integer(column)
+    if column.options.unsigned_bigint_as == "decimal":
+        return _decimal(column, arguments="20,0")
+    raw = Raw.CONVERT if column.padded else Raw.TEXT
+    return ValueType({"type": "string"}, _integer_text, raw)
+
+
+def _year(_: _Column) -> ValueType:
+    return ValueType({"type": "integer"}, int)  # 0000 is no JSON
+
+
+def _bit(column: _Column) -> ValueType:
+    if column.options.bit1_as == "boolean" and column.arguments == "1":
+        return ValueType({"type": "boolean"}, any)
+    return ValueType({"type": "integer"}, lambda raw: int.from_bytes(raw, "big"))
+
+
+def _decimal(column: _Column, arguments: str | None = None) -> ValueType:
+    # A copy has them canonical, and so does the binlog an integer that is read as a decimal.
+    canonical = not column.padded and (column.copying or arguments is not None)
+    if column.options.decimal_as == "number":
+        raw = Raw.NUMBER if canonical else Raw.CONVERT
+        return ValueType({"type": "number"}, _decimal_number, raw)
+    precision, _, scale = (arguments or column.arguments).partition(",")
     return ValueType(
         {
             "type": "string",
@@ -127,126 +220,324 @@ def _decimal(arguments: str) -> ValueType:
     )
 
 
+def _float(column: _Column) -> ValueType:
+    return _rounded(column, lambda stored, form: float(form % _single(stored)), "%.6g")
+
+
+def _double(column: _Column) -> ValueType:
+    return _rounded(column, lambda stored, form: float(form % stored), None)
+
+
+def _rounded(column: _Column, select: Callable[[float, str], float], form: str | None) -> ValueType:
+    """Show a streamed value as SELECT does; FLOAT(M,D) and DOUBLE(M,D) have D decimal places."""
+    _, _, scale = column.arguments.partition(",")
+    shown = f"%.{int(scale)}f" if scale else form
+    if column.copying or column.options.float_as == "stored" or shown is None:
+        return ValueType({"type": "number"}, _finite, Raw.FLOAT)
+    return ValueType({"type": "number"}, lambda raw: select(_finite(raw), shown))
+
+
+def _single(value: float) -> float:
+    (single,) = struct.unpack("<f", struct.pack("<f", value))
+    return float(single)
+
+
+def _truth(raw: bytes) -> bool:
+    return int(raw) != 0
+
+
+def _integer_text(raw: bytes) -> str:
+    return str(int(raw))
+
+
 _DECIMAL = re.compile(rb"(-?)0*([0-9]*)(?:\.([0-9]+))?")
 
 
 def _decimal_text(raw: bytes) -> str:
     match = _DECIMAL.fullmatch(raw)
     if match is None or raw in {b"", b"-"}:
-        raise ValueError("not a decimal")
+        raise UnfitError("not a decimal")
     sign, whole, fraction = match.groups()
     text = (whole or b"0") + (b"." + fraction if fraction else b"")
     return (sign + text if text.strip(b"0.") else text).decode()
 
 
-def _float(raw: bytes) -> float:
+def _decimal_number(raw: bytes) -> orjson.Fragment:
+    return orjson.Fragment(_decimal_text(raw))
+
+
+def _finite(raw: bytes) -> float:
     value = float(raw)
     if not math.isfinite(value):
-        raise ValueError("not a finite number")
+        raise UnfitError("not a finite number")
     return value
 
 
-def _bits(raw: bytes) -> int:
-    return int.from_bytes(raw, "big")
+# Dates and times
 
 
-def _date(raw: bytes) -> str | None:
-    """Keep a date of the calendar; zero and partial dates have no place in JSON schema."""
-    text = raw.decode("ascii")
-    return text if _in_calendar(text) else None
+def _date(column: _Column) -> ValueType:
+    if column.options.zero_dates == "string":
+        return ValueType({"type": "string"}, _date_text, Raw.TEXT)
+    return ValueType({"type": "string", "format": "date"}, _dated(column, _date_text, str))
 
 
-def _datetime(raw: bytes) -> str | None:
-    text = raw.decode("ascii")
-    return f"{text[:10]}T{text[11:]}+00:00" if _in_calendar(text) else None
+def _datetime(column: _Column) -> ValueType:
+    if column.options.zero_dates == "string":
+        return ValueType({"type": "string"}, _datetime_text, Raw.MOMENT)
+    return ValueType(
+        {"type": "string", "format": "date-time"},
+        _dated(column, _datetime_text, _iso),
+        Raw.MOMENT,
+    )
 
 
-def _in_calendar(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        if re.fullmatch(r"\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d(\.\d{1,6})?)?", text):
-            return False
-        raise
-    return True
+def _time(_: _Column) -> ValueType:
+    return ValueType({"type": "string"}, _ascii, Raw.TEXT)
+
+
+_DATE = re.compile(rb"\d{4}-\d\d-\d\d")
+_DATETIME = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?")
+
+
+def _date_text(raw: bytes) -> str:
+    if not _DATE.fullmatch(raw):
+        raise UnfitError("not a date")
+    return raw.decode()
+
+
+def _datetime_text(raw: bytes) -> str:
+    if not _DATETIME.fullmatch(raw):
+        raise UnfitError("not a date and time")
+    return _iso(raw.decode())
+
+
+def _iso(text: str) -> str:
+    return f"{text[:10]}T{text[11:]}+00:00"
+
+
+def _dated(column: _Column, check: Convert, write: Callable[[str], str]) -> Convert:
+    """Take dates of the calendar; what becomes of zero and partial ones is the setting's."""
+    if column.options.zero_dates == "null" and not column.key:
+        refusal = None
+    elif column.key:
+        refusal = "a zero or partial date in a key column, which cannot be null; set zero_dates to"
+    else:
+        refusal = "a zero or partial date; set zero_dates to null or to"
+
+    def convert(raw: bytes) -> str | None:
+        text = raw.decode()
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            check(raw)
+            if refusal is None:
+                return None
+            raise UnfitError(f"{refusal} string") from None
+        return write(text)
+
+    return convert
 
 
 def _ascii(raw: bytes) -> str:
     return raw.decode("ascii")
 
 
-def _base64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
+# Text, ENUM and SET
+
+_UTF8 = {"utf8mb4", "utf8mb3", "utf8", "ascii"}
 
 
-def _vector(raw: bytes) -> list[float]:
+def _text(column: _Column) -> ValueType:
+    charset = column.charset
+    schema: JsonSchema = {"type": "string"}
+    if charset in _UTF8 or charset == BINARY:  # binary is an ENUM's or SET's only
+        return ValueType(schema, _decoded("utf8mb4", column.options), Raw.TEXT)
+    if charset is not None:
+        # Vitess does not tell it of every collation (big5, gbk, gb18030 and others).
+        schema[DATATYPE_PROPERTIES] = {"charset": charset}
+    return ValueType(schema, _decoded(charset, column.options))
+
+
+def _decoded(charset: str | None, options: ValueOptions) -> Convert:
+    errors = "replace" if options.invalid_text == "replace" else "strict"
+    decode = decoder(charset, errors=errors)
+    if decode is not None:
+        return decode
+
+    def refuse(_: bytes) -> str:
+        raise UnfitError(
+            "Vitess does not tell the column's charset, nor does the catalog: discover again"
+            if charset is None
+            else f"the charset {charset} is not known"
+        )
+
+    return refuse
+
+
+def _enum(column: _Column) -> ValueType:
+    found = _text(column)
+    if column.copying:
+        return found
+    if column.labelled:  # in UTF-8, whatever the column's charset
+        return ValueType(found.schema, _decoded("utf8mb4", column.options), Raw.TEXT)
+    labels = ["", *_labels(column.arguments)]
+
+    def convert(raw: bytes) -> str:
+        number = int(raw)
+        if not 0 <= number < len(labels):
+            raise UnfitError("an ENUM's index without a label")
+        return labels[number]
+
+    return ValueType(found.schema, convert)
+
+
+def _set(column: _Column) -> ValueType:
+    found = _enum(column)
+    text = found.convert
+    if not column.copying and not column.labelled:
+        text = _bitmap(_labels(column.arguments))
+        found = ValueType(found.schema, text)
+    elif not column.copying and len(_labels(column.arguments)) == 64:
+        found = ValueType(
+            found.schema,
+            text,
+            found.raw,
+            "it is a SET of 64 members, and Vitess leaves the last one out of streamed changes; "
+            "only a copy has it",
+        )
+    if column.options.set_as == "string":
+        return found
+    schema = {**found.schema, "type": "array", "items": {"type": "string"}}
+    return ValueType(schema, lambda raw: _members(text(raw)), warning=found.warning)
+
+
+def _members(text: str) -> list[str]:
+    return text.split(",") if text else []
+
+
+def _bitmap(labels: list[str]) -> Convert:
+    def convert(raw: bytes) -> str:
+        bits = int(raw)
+        if bits < 0 or bits >> len(labels):
+            raise UnfitError("a SET's bit without a label")
+        return ",".join(label for i, label in enumerate(labels) if bits >> i & 1)
+
+    return convert
+
+
+_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_ESCAPE = re.compile(r"''|\\(.)", re.DOTALL)
+_ESCAPED = {"n": "\n", "r": "\r", "0": "\0"}
+
+
+def _labels(arguments: str) -> list[str]:
+    """Read the labels of an ENUM or SET out of its type's text."""
+    return [
+        _ESCAPE.sub(lambda e: _ESCAPED.get(e[1], e[1]) if e[1] else "'", match[1])
+        for match in _LABEL.finditer(arguments)
+    ]
+
+
+# Bytes, documents, shapes
+
+
+def _bytes(column: _Column) -> ValueType:
+    if column.options.binary_as == "hex":
+        schema = {"type": "string", "contentEncoding": "base16"}
+        return ValueType(schema, lambda raw: raw.hex().upper())
+    schema = {"type": "string", "contentEncoding": "base64"}
+    return ValueType(schema, lambda raw: base64.b64encode(raw).decode())
+
+
+def _json(column: _Column) -> ValueType:
+    read = documents.from_copy if column.copying else documents.from_binlog
+
+    def document(raw: bytes) -> bytes:
+        try:
+            return read(raw)
+        except ValueError:
+            raise UnfitError(
+                "not JSON: Vitess loses a part of streamed documents that hold binary values; "
+                "copy the table again, or deselect the column"
+            ) from None
+
+    if column.options.json_as == "string":
+        raw = Raw.TEXT if column.copying else Raw.CONVERT
+        return ValueType({"type": "string"}, lambda raw: document(raw).decode(), raw)
+    return ValueType(
+        {"type": ["object", "array", "string", "number", "boolean", "null"]},
+        # As it is written, so that no number changes.
+        lambda raw: orjson.Fragment(document(raw).replace(b"\n", b" ")),
+        Raw.DOCUMENT if column.copying else Raw.CONVERT,
+    )
+
+
+def _geometry(column: _Column) -> ValueType:
+    match column.options.geometry_as:
+        case "geojson":
+            return ValueType({"type": "object"}, geometry.geojson)
+        case "wkt":
+            return ValueType({"type": "string"}, geometry.ewkt)
+        case "wkb":
+            return ValueType({"type": "string"}, geometry.ewkb)
+
+
+def _vector(_: _Column) -> ValueType:
+    return ValueType({"type": "array", "items": {"type": "number"}}, _floats)
+
+
+def _floats(raw: bytes) -> list[float]:
     if len(raw) % 4:
-        raise ValueError("not a vector")
+        raise UnfitError("not a vector")
     return list(struct.unpack(f"<{len(raw) // 4}f", raw))
 
 
-# A number outside of a string that JSON does not allow: `.5`, `-.25`, `000000007`.
-_STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?)([0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?')
+def _unknown(column: _Column) -> ValueType:
+    return ValueType(
+        {"type": "string"},
+        _decoded("utf8mb4", column.options),
+        Raw.TEXT,
+        f"its type {column.name} is not known here and is passed on as text",
+    )
 
 
-def _json(raw: bytes) -> orjson.Fragment:
-    """Pass the document on as it is written, so that no number changes."""
-    try:
-        orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raw = _STRING_OR_NUMBER.sub(_json_number, raw)
-        orjson.loads(raw)
-    return orjson.Fragment(raw.replace(b"\n", b" "))
-
-
-def _json_number(match: re.Match[bytes]) -> bytes:
-    sign, whole, fraction, exponent = match.groups()
-    if not (whole or fraction):
-        return match[0]
-    return (sign or b"") + (whole.lstrip(b"0") or b"0") + (fraction or b"") + (exponent or b"")
+_ENTRIES: dict[str, Callable[[_Column], ValueType]] = {
+    "tinyint": _tinyint,
+    **dict.fromkeys(("smallint", "mediumint", "int"), _integer),
+    "bigint": _bigint,
+    "year": _year,
+    "bit": _bit,
+    "decimal": _decimal,
+    "float": _float,
+    "double": _double,
+    "date": _date,
+    **dict.fromkeys(("datetime", "timestamp"), _datetime),
+    "time": _time,
+    **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext"), _text),
+    "enum": _enum,
+    "set": _set,
+    **dict.fromkeys(("binary", "varbinary"), _bytes),
+    **dict.fromkeys(("tinyblob", "blob", "mediumblob", "longblob"), _bytes),
+    "json": _json,
+    **dict.fromkeys(("geometry", "point", "linestring", "polygon"), _geometry),
+    **dict.fromkeys(("multipoint", "multilinestring", "multipolygon"), _geometry),
+    **dict.fromkeys(("geometrycollection", "geomcollection"), _geometry),
+    "vector": _vector,
+}
 
 
 def plain(value: Any) -> Any:
-    """Return a converted value as plain Python, for those who look into it (stream maps)."""
+    """Return a converted value as plain Python, for those who look into it (stream maps).
+
+    A number that a float cannot hold with all its digits becomes a Decimal.
+    """
     if isinstance(value, orjson.Fragment):
-        return json.loads(orjson.dumps(value))
+        return json.loads(orjson.dumps(value), parse_float=_number)
     return value
 
 
-_INTEGER = ValueType({"type": "integer"}, int, Raw.NUMBER)
-_NUMBER = ValueType({"type": "number"}, _float, Raw.FLOAT)
-_DATETIME = ValueType({"type": "string", "format": "date-time"}, _datetime, Raw.MOMENT)
-_BYTES = ValueType({"type": "string", "contentEncoding": "base64"}, _base64)
-
-_TEXT = {"char", "varchar", "tinytext", "text", "mediumtext", "longtext"}
-_PLAIN: dict[str, ValueType] = {
-    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint"), _INTEGER),
-    "year": ValueType({"type": "integer"}, int),
-    **dict.fromkeys(("float", "double"), _NUMBER),
-    "bit": ValueType({"type": "integer"}, _bits),
-    "date": ValueType({"type": "string", "format": "date"}, _date),
-    **dict.fromkeys(("datetime", "timestamp"), _DATETIME),
-    "time": ValueType({"type": "string"}, _ascii),
-    **dict.fromkeys(("binary", "varbinary"), _BYTES),
-    **dict.fromkeys(("tinyblob", "blob", "mediumblob", "longblob"), _BYTES),
-    # MySQL's own form: the SRID in four bytes, then WKB.
-    **dict.fromkeys(
-        (
-            "geometry",
-            "point",
-            "linestring",
-            "polygon",
-            "multipoint",
-            "multilinestring",
-            "multipolygon",
-            "geometrycollection",
-            "geomcollection",
-        ),
-        _BYTES,
-    ),
-    "json": ValueType(
-        {"type": ["object", "array", "string", "number", "boolean", "null"]}, _json, Raw.DOCUMENT
-    ),
-    "vector": ValueType({"type": "array", "items": {"type": "number"}}, _vector),
-}
-_UNKNOWN = ValueType({"type": "string"}, bytes.decode, Raw.TEXT)
+def _number(text: str) -> float | Decimal:
+    value = float(text)
+    exact = Decimal(text)
+    return value if math.isfinite(value) and Decimal(repr(value)) == exact else exact

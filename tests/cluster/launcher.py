@@ -11,18 +11,22 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pymysql
+from pymysql.cursors import DictCursor
 
 BINARIES = ("vtgate", "vttablet", "vtctld", "vtctldclient", "mysqlctl", "etcd", "mysqld")
 SETTINGS = ("VTROOT", "VT_MYSQL_ROOT")
 SCRIPT = Path(__file__).with_name("local-cluster")
 VSCHEMA = '{"sharded": true, "vindexes": {"xxhash": {"type": "xxhash"}}}'
 HOST = "127.0.0.1"
-MAX_TABLETS = 20
+MAX_TABLETS = 40
 SERVED_SECONDS = 90.0
 STOP_SECONDS = 20.0
+TABLET_SECONDS = 60.0
 
 
 def missing() -> str:
@@ -97,6 +101,124 @@ class Cluster:
         self._environment["WORKFLOW"] = "reshard" + "".join(c for c in source if c.isalnum())
         self.run("reshard", keyspace, source, *targets)
 
+    def move_tables(self, *arguments: str) -> str:
+        """Call vtctldclient MoveTables."""
+        return self.run("ctl", "MoveTables", *arguments)
+
+    def replica(self, keyspace: str, shard: str) -> int:
+        """Add a replica to a shard; return its number when it replicates and serves."""
+        number = int(self.run("replica", keyspace, shard).split()[-1].rpartition("-")[2])
+        self._wait(f"tablet {number}", lambda: self._is_serving(number, "REPLICA"))
+        self.wait_replicated(keyspace, shard, number)
+        return number
+
+    def wait_replicated(self, keyspace: str, shard: str, number: int) -> None:
+        """Wait until a replica has everything that its primary has now."""
+        (row,) = self.mysql(self.primary(keyspace, shard), "select @@global.gtid_executed as gtids")
+        sql = f"select gtid_subset('{row['gtids']}', @@global.gtid_executed) as has"
+        self._wait(f"tablet {number}'s replication", lambda: self.mysql(number, sql)[0]["has"] == 1)
+
+    def reparent(self, keyspace: str, shard: str, number: int) -> None:
+        """Make another tablet the primary; both are well."""
+        self.run("failover", f"{keyspace}/{shard}", _alias(number))
+
+    def emergency(self, keyspace: str, shard: str, number: int) -> None:
+        """Make a tablet the primary of a shard whose primary is dead."""
+        self.run(
+            "ctl", "EmergencyReparentShard", f"{keyspace}/{shard}", "--new-primary", _alias(number)
+        )
+
+    def primary(self, keyspace: str, shard: str) -> int:
+        """Return the number of a shard's primary, by what VTGate saw last."""
+        rows = self._tablets_of(keyspace, shard, "PRIMARY")
+        return _number(max(rows, key=lambda row: str(row["PrimaryTermStartTime"])))
+
+    def replicas(self, keyspace: str, shard: str) -> list[int]:
+        """Return the numbers of a shard's replicas."""
+        return [_number(row) for row in self._tablets_of(keyspace, shard, "REPLICA")]
+
+    def _tablets_of(self, keyspace: str, shard: str, kind: str) -> list[dict[str, Any]]:
+        wanted = (keyspace, shard, kind)
+        return [r for r in self.tablets() if (r["Keyspace"], r["Shard"], r["TabletType"]) == wanted]
+
+    def tablets(self) -> list[dict[str, Any]]:
+        """Return what VTGate knows of all tablets."""
+        with pymysql.connect(
+            host=HOST, port=self.mysql_port, user="root", cursorclass=DictCursor
+        ) as connection:
+            cursor = connection.cursor()
+            cursor.execute("show vitess_tablets")
+            return list(cursor.fetchall())
+
+    def mysql(self, number: int, *statements: str) -> list[dict[str, Any]]:
+        """Run statements in a tablet's MySQL, past Vitess; return the last one's rows."""
+        path = self.folder / f"vt_{number:010}" / "mysql.sock"
+        with pymysql.connect(
+            unix_socket=str(path), user="vt_dba", autocommit=True, cursorclass=DictCursor
+        ) as connection:
+            cursor = connection.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall())
+
+    def delay_replication(self, number: int, seconds: int) -> None:
+        """Let a replica lag behind its primary by so much."""
+        (row,) = self.mysql(number, "select @@global.version as version")
+        old = tuple(int(n) for n in row["version"].split("-")[0].split(".")) < (8, 0, 23)
+        name = "slave" if old else "replica"
+        change = "change master to master" if old else "change replication source to source"
+        self.mysql(number, f"stop {name}", f"{change}_delay = {seconds}", f"start {name}")
+
+    def purge_binlogs(self, number: int) -> None:
+        """Remove all binlogs of a tablet's MySQL but a new, empty one."""
+        self.mysql(number, "flush binary logs")
+        newest = self.mysql(number, "show binary logs")[-1]["Log_name"]
+        self.mysql(number, f"purge binary logs to '{newest}'")
+
+    def set_globals(self, number: int, **values: str) -> None:
+        """Set variables of a tablet's MySQL, for the connections its vttablet has open too."""
+        self.mysql(number, *(f"set global {name} = '{value}'" for name, value in values.items()))
+        sql = "select id from information_schema.processlist where user = 'vt_app'"
+        for row in self.mysql(number, sql):
+            with contextlib.suppress(pymysql.MySQLError):  # it may have gone by itself
+                self.mysql(number, f"kill {next(iter(row.values()))}")
+
+    def kill_tablet(self, number: int, *, mysql: bool) -> None:
+        """SIGKILL a tablet's vttablet, and its MySQL too or not."""
+        os.kill(self.pid(f"vttablet_{number}"), signal.SIGKILL)
+        if mysql:
+            self.kill_mysql(number)
+
+    def kill_mysql(self, number: int) -> None:
+        """SIGKILL a tablet's MySQL; nothing starts it again."""
+        folder = self.folder / f"vt_{number:010}"
+        pid = _read_pid(folder / "mysql.pid")
+        os.kill(pid, signal.SIGKILL)
+        self._wait(f"the end of MySQL {number}", lambda: not self.is_alive(pid))
+        # A dead process that nobody has waited for passes for one that runs.
+        for name in ("mysql.pid", "mysql.sock.lock"):
+            (folder / name).unlink(missing_ok=True)
+
+    def start_mysql(self, number: int, keyspace: str, shard: str, *, writable: bool) -> None:
+        """Start a tablet's MySQL again, which is read-only then, and a new vttablet for it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid(f"vttablet_{number}"), signal.SIGKILL)
+        self.start_tablet(number, keyspace, shard)
+        if writable:
+            self.run("ctl", "SetWritable", _alias(number), "true")
+
+    def _is_serving(self, number: int, kind: str) -> bool:
+        wanted = (_alias(number), kind, "SERVING")
+        return any((r["Alias"], r["TabletType"], r["State"]) == wanted for r in self.tablets())
+
+    @staticmethod
+    def _wait(what: str, is_there: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + TABLET_SECONDS
+        while not is_there():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{what} did not come in {TABLET_SECONDS:g} s")
+            time.sleep(0.2)
+
     def pid(self, name: str) -> int:
         """Return the pid of a process: vtgate, or vttablet_ and its number."""
         return _read_pid(self.folder / "logs" / f"{name}.pid")
@@ -115,6 +237,25 @@ class Cluster:
     def start_gate(self) -> None:
         """Start vtgate again."""
         self.run("gate")
+
+    @contextlib.contextmanager
+    def gate_with(self, *flags: str) -> Iterator[None]:
+        """Run vtgate with further flags, and as it was afterwards."""
+        before = self._environment["VTGATE_FLAGS"]
+        try:
+            self._restart_gate(" ".join([before, *flags]))
+            yield
+        finally:
+            self._restart_gate(before)
+
+    def _restart_gate(self, flags: str) -> None:
+        old = self.pid("vtgate")
+        self.run("kill", "vtgate")
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.is_alive(old) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._environment["VTGATE_FLAGS"] = flags
+        self.start_gate()
 
     def tablet(self, keyspace: str, shard: str) -> int:
         """Return the number of a shard's tablet."""
@@ -154,6 +295,14 @@ class Cluster:
         while any(map(self.is_alive, mysql)) and time.monotonic() < deadline:
             time.sleep(0.2)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _alias(number: int) -> str:
+    return f"zone1-{number:010}"
+
+
+def _number(tablet: dict[str, Any]) -> int:
+    return int(tablet["Alias"].rpartition("-")[2])
 
 
 def _read_pid(path: Path) -> int:

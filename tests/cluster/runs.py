@@ -9,7 +9,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,7 +21,8 @@ from cluster.source import Source
 
 TAP = Path(sys.executable).with_name("tap-vitess")
 TARGET = Path(__file__).with_name("target.py")
-LONGEST_RUN = 150.0
+LONGEST_RUN = 240.0
+FIRST_LINES = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,8 @@ class Kill:
     """What happens in mid-run: a signal to the tap, at a line of its output or after seconds.
 
     die: the target is killed at that line too. tap: False leaves the tap alone. pid: at that
-    line the signal goes to another process instead.
+    line the signal goes to another process instead. slow: from that line on the target is slow,
+    while this file exists, which it makes.
     """
 
     line: int = 0
@@ -36,6 +40,7 @@ class Kill:
     tap: bool = True
     die: bool = False
     pid: int | None = None
+    slow: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Pipeline:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.source = source
+        self.merge = False  # whether the target keeps the columns that a record leaves out
         self.unbuffered = True  # as in most containers: the tap's writes may then be partial
         self._config = folder / "config.json"
         self._state = folder / "state.json"
@@ -153,6 +159,25 @@ class Pipeline:
                 target.kill()
         return Outcome(codes[1], codes[0], log.read_text(), time.monotonic() - start)
 
+    @contextmanager
+    def in_mid_run(self, line: int) -> Iterator[Future[Outcome]]:
+        """Hold a run back from a line of its output on, until the block is left.
+
+        The target takes some 450 lines a second meanwhile; the run must outlast the block.
+        """
+        slow = self.folder / "slow"
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(self.run, kill=Kill(line=line, tap=False, slow=slow))
+            try:
+                deadline = time.monotonic() + FIRST_LINES
+                while not slow.exists() and not run.done() and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                assert slow.exists(), f"the run did not come to line {line}"
+                yield run
+                assert not run.done(), "the run ended before the cluster was changed"
+            finally:
+                slow.unlink(missing_ok=True)
+
     def complete(self) -> Outcome:
         """Run to the end; anything but success fails the test."""
         outcome = self.run()
@@ -191,6 +216,18 @@ class Pipeline:
         found: dict[str, Any] = bookmarks.get(f"vitess:{self.source.address.keyspace}", {})
         return found
 
+    def rewrite_state(self, rewrite: Callable[[str], str]) -> None:
+        """Change the text of the stored state."""
+        text = self.meta("state")
+        database = sqlite3.connect(self._database)
+        try:
+            sql = "update meta set value = ? where name = 'state'"
+            assert rewrite(text) != text
+            database.execute(sql, (rewrite(text),))
+            database.commit()
+        finally:
+            database.close()
+
     def is_copied(self) -> bool:
         """Tell whether the stored state knows tables and no unfinished copy."""
         state = self.state()
@@ -216,10 +253,12 @@ class Pipeline:
         self, tap: subprocess.Popen[bytes], states: str, kill: Kill
     ) -> subprocess.Popen[bytes]:
         command = [sys.executable, str(TARGET), str(self._database), f"--states={states}"]
+        command += ["--merge"] if self.merge else []
         if kill.line:
             command += [f"--at={kill.line}", f"--signal={int(kill.signum)}"]
             command += [f"--pid={kill.pid or tap.pid}"] if kill.tap else []
             command += ["--die"] if kill.die else []
+            command += [f"--slow={kill.slow}"] if kill.slow else []
         target = subprocess.Popen(command, stdin=tap.stdout)
         _close(tap.stdout)
         return target

@@ -86,13 +86,14 @@ class Source:
     def create(self, name: str, columns: str, *, vindex: str = "id", kind: str = "table") -> str:
         """Create a table, sharded by a column, or a view; return its whole name."""
         table = self.prefix + name
-        self._made.append((kind, table))
         if kind == "view":
             self.execute(f"create view {quote(table)} as {columns}")
         else:
+            self.execute(f"create table {quote(table)} ({columns}) default charset utf8mb4")
+        self._made.append((kind, table))
+        if kind == "table":
             self.execute(
-                f"create table {quote(table)} ({columns}) default charset utf8mb4",
-                f"alter vschema on {quote(table)} add vindex xxhash({vindex}) using xxhash",
+                f"alter vschema on {quote(table)} add vindex xxhash({vindex}) using xxhash"
             )
         return table
 

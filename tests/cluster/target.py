@@ -2,7 +2,8 @@
 
 It stores a STATE only together with the rows before it, and rows now and then without one. It
 upserts by key, deletes rows marked `_sdc_deleted_at`, and at ACTIVATE_VERSION drops the rows of
-all other versions. At a given line it can signal a process, and kill itself.
+all other versions. At a given line it can signal a process, and kill itself; or it becomes slow
+there, so that a run goes on while something happens to the cluster.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import os
 import signal
 import sqlite3
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 ROWS_PER_COMMIT = 1000
+SLOW_SECONDS = 0.002  # a line
 TABLES = """
 create table if not exists rows (
     stream text, key text, version integer, record text, primary key (stream, key));
@@ -28,12 +32,16 @@ Message = dict[str, Any]
 class Target:
     """One run of the target."""
 
-    def __init__(self, path: str, states: str) -> None:
-        """Open the database; `states` is keep, behind (one STATE late) or none."""
+    def __init__(self, path: str, states: str, *, merge: bool) -> None:
+        """Open the database; `states` is keep, behind (one STATE late) or none.
+
+        merge: a column that a record leaves out keeps its value, as in targets that update.
+        """
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.executescript(TABLES)
         self._db.execute("begin")
         self._states = states
+        self._merge = merge
         self._keys: dict[str, list[str]] = {}
         self._before: str | None = None
         self._uncommitted = 0
@@ -71,6 +79,8 @@ class Target:
         else:
             name = f"{message['version']} {record['_sdc_vitess_seq']}"
         if record["_sdc_deleted_at"] is None:
+            if self._merge:
+                record = {**self._stored(stream, name), **record}
             self._db.execute(
                 "insert or replace into rows values (?, ?, ?, ?)",
                 (stream, name, message["version"], json.dumps(record)),
@@ -80,6 +90,12 @@ class Target:
         self._uncommitted += 1
         if self._uncommitted >= ROWS_PER_COMMIT:
             self._commit()
+
+    def _stored(self, stream: str, name: str) -> dict[str, Any]:
+        sql = "select record from rows where stream = ? and key = ?"
+        found = self._db.execute(sql, (stream, name)).fetchone()
+        stored: dict[str, Any] = json.loads(found[0]) if found else {}
+        return stored
 
     def _state(self, text: str) -> None:
         self._count["STATE"] += 1
@@ -107,8 +123,12 @@ def main() -> None:
     parser.add_argument("--signal", type=int, default=signal.SIGKILL)
     parser.add_argument("--at", type=int, default=0)
     parser.add_argument("--die", action="store_true", help="be killed at line --at")
+    parser.add_argument(
+        "--slow", type=Path, help="from line --at on be slow while this file exists"
+    )
+    parser.add_argument("--merge", action="store_true", help="keep what a record leaves out")
     options = parser.parse_args()
-    target = Target(options.database, options.states)
+    target = Target(options.database, options.states, merge=options.merge)
     last = ""
     for number, line in enumerate(sys.stdin.buffer, 1):
         if not line.endswith(b"\n"):
@@ -121,6 +141,10 @@ def main() -> None:
                 os.kill(options.pid, options.signal)
             if options.die:
                 os.kill(os.getpid(), signal.SIGKILL)
+            if options.slow is not None:
+                options.slow.touch()
+        if options.slow is not None and number >= options.at and options.slow.exists():
+            time.sleep(SLOW_SECONDS)
     target.end(last)
 
 

@@ -20,13 +20,15 @@ from cluster.writers import Tables, Writer
 
 pytestmark = pytest.mark.cluster
 
-KILLS = int(os.environ.get("TAP_VITESS_TEST_KILLS") or 10)
+PARALLEL = (1, 3)
+# TAP_VITESS_TEST_KILLS is for all of the parameters together.
+KILLS = math.ceil(int(os.environ.get("TAP_VITESS_TEST_KILLS") or 30) / len(PARALLEL))
 ROWS = 40_000
 MOST_RUNS = 8 * KILLS
 
 
 @pytest.mark.timeout(60 + 20 * KILLS)
-@pytest.mark.parametrize("parallel", [1, 3])
+@pytest.mark.parametrize("parallel", PARALLEL)
 def test_target_equals_source_after_kills(
     source: Source, pipeline: Callable[..., Pipeline], seed: int, parallel: int
 ) -> None:

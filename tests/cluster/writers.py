@@ -14,7 +14,7 @@ from pymysql.cursors import DictCursor
 from cluster.source import Source, quote
 
 BIG = """
-id bigint, n bigint, name varchar(100), amount decimal(12,2), at datetime, primary key (id, n)
+id bigint, n bigint, name varchar(1000), amount decimal(12,2), at datetime, primary key (id, n)
 """
 CODED = "code varchar(60) primary key, id bigint, value int, key (id)"
 SMALL = "id bigint primary key, v varchar(200)"
@@ -24,8 +24,8 @@ KEYS = {"big": ("id", "n"), "coded": ("code",), "small": ("id",)}
 class Tables:
     """Three tables of one test: a big one of two key columns, one keyed by a text, a small one."""
 
-    def __init__(self, source: Source, rows: int, rng: random.Random) -> None:
-        """Create and fill them; `rows` is the big one's."""
+    def __init__(self, source: Source, rows: int, rng: random.Random, width: int = 0) -> None:
+        """Create and fill them; `rows` is the big one's, of `width` bytes or more each."""
         self.big = source.create("big", BIG)
         self.coded = source.create("coded", CODED)
         self.small = source.create("small", SMALL)
@@ -34,7 +34,13 @@ class Tables:
             self.big,
             ["id", "n", "name", "amount", "at"],
             (
-                (i, i, f"name {i}", f"{rng.randint(0, 10**9) / 100:.2f}", _time(i))
+                (
+                    i,
+                    i,
+                    f"name {i}".ljust(width, "."),
+                    f"{rng.randint(0, 10**9) / 100:.2f}",
+                    _time(i),
+                )
                 for i in range(rows)
             ),
         )

@@ -1,0 +1,76 @@
+"""`tap-vitess-doctor`: the preflight report on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from tap_vitess.doctor.examine import examine, failed
+from tap_vitess.doctor.findings import Finding, exit_code
+from tap_vitess.doctor.report import as_json, as_text
+from tap_vitess.doctor.settings import read_catalog, read_config, read_state
+from tap_vitess.errors import CatalogError, ConfigError, StateError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Examine, report on stdout, and return the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    options = _parser().parse_args(arguments)
+    findings = _findings(options.config, options.catalog, options.state)
+    width = shutil.get_terminal_size((100, 24)).columns
+    report = as_json(findings) if options.json else as_text(findings, width)
+    sys.stdout.write(report + "\n")
+    return exit_code(findings)
+
+
+def _findings(sources: Sequence[str], catalog: str | None, state: str | None) -> list[Finding]:
+    try:
+        config = read_config(sources, os.environ)
+    except ConfigError as error:
+        return [failed("config", error)]
+    findings: list[Finding] = []
+    tables, bookmarks = None, None
+    try:
+        tables = read_catalog(catalog) if catalog else None
+    except CatalogError as error:
+        findings.append(failed("catalog", error))
+    try:
+        bookmarks = read_state(state) if state else None
+    except StateError as error:
+        findings.append(failed("state", error))
+    return findings + examine(config, tables, bookmarks)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tap-vitess-doctor",
+        description="Looks at a Vitess as tap-vitess would read it, and reports what a run would "
+        "meet. It changes nothing.",
+        epilog="Exit code: 0 all is well, 1 there are errors, 3 there are warnings but no errors "
+        "(2 is a wrong command line).",
+    )
+    parser.add_argument(
+        "--config",
+        action="append",
+        required=True,
+        metavar="FILE|ENV",
+        help="the tap's settings, or ENV for the variables TAP_VITESS_...; may be repeated",
+    )
+    parser.add_argument("--catalog", metavar="FILE", help="look at the selected tables only")
+    parser.add_argument("--state", metavar="FILE", help="look at its bookmarks too")
+    parser.add_argument("--json", action="store_true", help="one JSON document for machines")
+    return parser
+
+
+def _end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise SystemExit(128 + signum)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""Asks VTGate everything the doctor reports, and has the answers judged.
+
+A question that fails becomes a finding and the next one is asked. Each opens a connection of its
+own, so that one that hangs or breaks its connection does not spoil those that follow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from tap_vitess import discovery, survey
+from tap_vitess.config import Config
+from tap_vitess.discovery import Table
+from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
+from tap_vitess.doctor.findings import Finding, Place, Severity
+from tap_vitess.errors import ConfigError, StateError, VitessError
+from tap_vitess.sql import Sql, connect, quote
+from tap_vitess.state import KeyspaceState, bookmark_key, parse
+from tap_vitess.survey import ShardFacts, Tablet
+from tap_vitess.vstream import client as vstream_client
+from tap_vitess.vstream.columns import CopiedRows
+from tap_vitess.vstream.protocol import StreamEvent
+from tap_vitess.vstream.request import RequestOptions, probe_request
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Catalog = Mapping[str, set[str]]  # keyspace -> selected tables
+
+_HERE = Place()
+_BOOKMARK = bookmark_key("")
+
+
+def examine(
+    config: Config, catalog: Catalog | None = None, bookmarks: Mapping[str, Any] | None = None
+) -> list[Finding]:
+    """Ask and judge everything; what cannot be asked is a finding too."""
+    examination = _Examination(config, catalog, bookmarks or {})
+    examination.run()
+    return examination.findings
+
+
+def failed(check: str, error: VitessError, place: Place = _HERE) -> Finding:
+    """Make a finding of an error, which says what to do itself."""
+    return Finding(Severity.ERROR, check, place, str(error))
+
+
+class _UnreachableError(Exception):
+    """The MySQL port cannot be connected to; the cause says why."""
+
+    def __init__(self, cause: VitessError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class _Examination:
+    def __init__(
+        self, config: Config, catalog: Catalog | None, bookmarks: Mapping[str, Any]
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._config = config
+        self._catalog = catalog
+        self._version: judge_cluster.Version | None = None
+        self._states = self._parsed(bookmarks)
+
+    def run(self) -> None:
+        self._note(judge_cluster.transport(self._config))
+        streams = self._try_grpc()
+        try:
+            self._ask_sql(streams=streams)
+        except _UnreachableError as error:
+            self._note([failed("mysql", error.cause)])
+            if streams:
+                self._try_named_streams()
+
+    def _note(self, findings: Iterable[Finding]) -> None:
+        self.findings.extend(findings)
+
+    def _ask(
+        self,
+        check: str,
+        place: Place,
+        question: Callable[Concatenate[Sql, P], T],
+        *arguments: P.args,
+        **named: P.kwargs,
+    ) -> T | None:
+        """Return the answer; None, and a finding, when there is none.
+
+        Raises:
+            _UnreachableError: not even a connection can be opened.
+        """
+        opened = False
+        try:
+            with connect(self._config) as sql:
+                opened = True
+                return question(sql, *arguments, **named)
+        except VitessError as error:
+            if not opened:
+                raise _UnreachableError(error) from error
+            self._note([failed(check, error, place)])
+        return None
+
+    # The two ports
+
+    def _try_grpc(self) -> bool:
+        try:
+            with vstream_client.connect(self._config):
+                pass
+        except VitessError as error:
+            self._note([failed("grpc", error)])
+            return False
+        where = f"{self._config.host}:{self._config.grpc_port}"
+        self._note([Finding(Severity.OK, "grpc", _HERE, f"the gRPC port {where} answers")])
+        return True
+
+    def _ask_sql(self, *, streams: bool) -> None:
+        known = self._ask("mysql", _HERE, discovery.keyspaces_of)
+        if known is None:
+            return
+        where = f"{self._config.host}:{self._config.mysql_port}"
+        self._note([Finding(Severity.OK, "mysql", _HERE, f"the MySQL port {where} answers")])
+        self._version = self._ask("version", _HERE, survey.server_version)
+        self._note(judge_cluster.version(self._version))
+        wanted = self._keyspaces(known)
+        self._note(judge_cluster.keyspaces(wanted, known))
+        there = sorted(wanted & set(known))
+        described = {keyspace: self._keyspace(keyspace, streams=streams) for keyspace in there}
+        if self._catalog is None and None not in described.values():
+            self._check_patterns([t for tables in described.values() for t in tables or ()])
+
+    def _keyspaces(self, known: Iterable[str]) -> set[str]:
+        """Name the keyspaces to look at: those of the catalog or the settings, and the state's."""
+        if self._catalog is not None:
+            return {*self._catalog, *self._states}
+        named = self._config.keyspaces
+        return {*(known if named is None else named), *self._states}
+
+    def _check_patterns(self, tables: Sequence[Table]) -> None:
+        try:
+            discovery.choose(tables, dict.fromkeys(t.keyspace for t in tables), self._config)
+        except ConfigError as error:
+            self._note([failed("config", error)])
+
+    # One keyspace
+
+    def _keyspace(self, keyspace: str, *, streams: bool) -> Sequence[Table] | None:
+        """Examine a keyspace; return its tables, None when they could not be read."""
+        place = Place(keyspace)
+        shards = self._ask("shards", place, survey.shards, keyspace)
+        tablets = self._ask("tablets", place, survey.tablets, keyspace)
+        if shards is not None and tablets is not None:
+            self._note(judge_cluster.tablets(keyspace, shards, tablets, self._config))
+        if streams and shards:
+            self._try_stream(keyspace, shards)
+        facts = {shard: self._shard(keyspace, shard) for shard in shards or ()}
+        tables = self._ask("tables", place, discovery.describe, keyspace)
+        if tables is not None:
+            self._tables(keyspace, tables)
+        if keyspace in self._states and shards is not None:
+            known = {shard: found for shard, found in facts.items() if found is not None}
+            self._bookmark(self._states[keyspace], shards, tablets or (), known)
+        if keyspace in self._states and tables is not None:
+            names = [table.name for table in tables]
+            chosen = [table.name for table in tables if self._wants(table)]
+            self._note(judge_state.followed(self._states[keyspace], names, chosen))
+        return tables
+
+    def _shard(self, keyspace: str, shard: str) -> ShardFacts | None:
+        place = Place(keyspace, shard)
+        answer = self._ask("shard", place, _timed_facts, keyspace, shard, self._config.tablet_type)
+        throttling = self._ask("throttler", place, survey.throttling, keyspace, shard)
+        if throttling is not None:
+            self._note(judge_cluster.throttling(keyspace, throttling))
+        if answer is None:
+            return None
+        facts, skew = answer
+        self._note(judge_cluster.shard(keyspace, facts, self._version, skew, self._config))
+        return facts
+
+    def _tables(self, keyspace: str, tables: Sequence[Table]) -> None:
+        place = Place(keyspace)
+        chosen = [table for table in tables if self._wants(table)]
+        names = [table.name for table in chosen]
+        selected = None if self._catalog is None else self._catalog.get(keyspace, set())
+        self._note(judge_tables.tables(keyspace, selected, tables, chosen))
+        texts = self._ask("charset", place, survey.texts, keyspace)
+        self._note(judge_tables.columns(keyspace, chosen, texts or (), self._version))
+        routed = self._ask("moved", place, survey.routed, keyspace, names)
+        self._note(judge_tables.routed(keyspace, routed or {}))
+        refused = self._ask("select", place, _refused, keyspace, names)
+        self._note(judge_tables.unreadable(keyspace, refused or {}))
+
+    def _wants(self, table: Table) -> bool:
+        if self._catalog is not None:
+            return table.name in self._catalog.get(table.keyspace, ())
+        named = self._config.keyspaces
+        return (named is None or table.keyspace in named) and self._config.wants(
+            table.keyspace, table.name
+        )
+
+    # Streams
+
+    def _try_stream(self, keyspace: str, shards: Iterable[str]) -> None:
+        seconds = self._config.connect_timeout_seconds
+        options = RequestOptions(self._config.tablet_type, self._config.cells)
+        silent = set(shards)
+        deadline = time.monotonic() + seconds
+        try:
+            with (
+                vstream_client.connect(self._config) as client,
+                client.stream(probe_request(keyspace, options), silence=seconds) as responses,
+            ):
+                for response in responses:
+                    silent -= _answered(response)
+                    if not silent or time.monotonic() > deadline:
+                        break
+        except VitessError as error:
+            self._note([failed("stream", error, Place(keyspace))])
+            return
+        self._note(judge_cluster.stream(keyspace, silent, seconds))
+
+    def _try_named_streams(self) -> None:
+        """Try the keyspaces of the state, whose shards are known without SQL."""
+        for keyspace, state in sorted(self._states.items()):
+            self._try_stream(keyspace, {s for g in state.groups for s in g.position.shards})
+
+    # The state
+
+    def _parsed(self, bookmarks: Mapping[str, Any]) -> dict[str, KeyspaceState]:
+        states: dict[str, KeyspaceState] = {}
+        for key, value in sorted(bookmarks.items()):
+            if key.startswith(_BOOKMARK):
+                keyspace = key.removeprefix(_BOOKMARK)
+                try:
+                    states[keyspace] = parse(keyspace, value)
+                except StateError as error:
+                    self._note([failed("state", error, Place(keyspace))])
+        return states
+
+    def _bookmark(
+        self,
+        state: KeyspaceState,
+        shards: Sequence[str],
+        tablets: Sequence[Tablet],
+        facts: Mapping[str, ShardFacts],
+    ) -> None:
+        self._note(judge_state.bookmark(state, shards, tablets, facts, self._config))
+        self._note(judge_state.unfinished(state))
+
+
+def _timed_facts(sql: Sql, keyspace: str, shard: str, tablet_type: str) -> tuple[ShardFacts, float]:
+    """Return a shard's facts, and by how many seconds at least its clock is ahead of ours."""
+    before = time.time()
+    facts = survey.shard_facts(sql, keyspace, shard, tablet_type)
+    after = time.time()
+    return facts, facts.clock - min(max(facts.clock, before), after)
+
+
+def _refused(sql: Sql, keyspace: str, tables: Iterable[str]) -> dict[str, str]:
+    """Try to read one row of each table; say why where that fails."""
+    found: dict[str, str] = {}
+    for table in tables:
+        name = f"{quote(keyspace)}.{quote(table)}".replace("%", "%%")
+        try:
+            sql.query(f"select 1 from {name} limit 1")  # noqa: S608
+        except VitessError as error:
+            found[table] = str(error)
+    return found
+
+
+def _answered(events: Iterable[StreamEvent]) -> set[str]:
+    told = (event for event in events if not isinstance(event, CopiedRows))
+    entries = (entry for event in told for entry in event.vgtid.shard_gtids)
+    return {entry.shard for entry in entries if entry.gtid != "current"}

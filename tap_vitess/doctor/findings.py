@@ -1,0 +1,65 @@
+"""A finding: how bad, where, what, and what to do. Pure.
+
+`check` is a stable word for machines; `what` and `advice` are for people and may change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Severity(IntEnum):
+    """How bad; an error means that a run fails, or is wrong, as things are."""
+
+    OK = 0
+    INFO = 1
+    WARNING = 2
+    ERROR = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a finding is about; nothing at all is VTGate or the settings."""
+
+    keyspace: str | None = None
+    shard: str | None = None
+    table: str | None = None
+
+    def __str__(self) -> str:
+        if self.keyspace is None:
+            return "VTGate"
+        if self.shard is not None:
+            return f"{self.keyspace}/{self.shard}"
+        return self.keyspace if self.table is None else f"{self.keyspace}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    severity: Severity
+    check: str
+    place: Place
+    what: str
+    advice: str = ""
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return 1 when there are errors, 3 when there are warnings only, else 0.
+
+    Python itself ends a crash with 1 and argparse a wrong command line with 2, so neither of them
+    can be taken for a warning.
+    """
+    worst = max((finding.severity for finding in findings), default=Severity.OK)
+    return {Severity.ERROR: 1, Severity.WARNING: 3}.get(worst, 0)
+
+
+def duration(seconds: float) -> str:
+    """Say a time in the largest unit that fits."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= length:
+            number = f"{seconds / length:.1f}".removesuffix(".0")
+            return f"{number} {unit if number != '1' else unit[:-1]}"
+    return f"{seconds:g} seconds"

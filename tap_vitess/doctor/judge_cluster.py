@@ -1,0 +1,281 @@
+"""Judges VTGate and a keyspace's shards: facts in, findings out. Pure.
+
+Where a limit is a matter of taste, it is a constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tap_vitess.config import Config
+from tap_vitess.doctor.findings import Finding, Place, Severity, duration
+from tap_vitess.inquiry import READS_PARTIAL_JSON
+from tap_vitess.survey import ShardFacts, Tablet, Throttling
+
+Version = tuple[int, int, int]
+
+OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
+
+OLDEST, NEWEST = 19, 24  # Vitess releases whose differences are known
+MOST_SKEW_SECONDS = 10.0
+SHORT_RETENTION_SECONDS = 86_400
+STREAMING_APPS = ("vstreamer", "rowstreamer", "all")
+
+_HERE = Place()
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+# VTGate
+
+
+def transport(config: Config) -> Iterator[Finding]:
+    """Judge how the connection is secured."""
+    if config.tls is not None:
+        shown = ", with a client certificate" if config.tls.cert_file else ""
+        yield Finding(OK, "tls", _HERE, f"TLS on both ports{shown}")
+    elif (config.user is not None or config.grpc_headers) and config.host not in _LOOPBACK:
+        yield Finding(
+            WARNING,
+            "tls",
+            _HERE,
+            "credentials go over the wire in the clear",
+            "set tls, where VTGate offers it",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong before the first releases that are right, one a release line."""
+
+    right: tuple[Version, ...]
+    what: str
+    advice: str
+
+
+_PROBLEMS = (
+    Problem(
+        ((20, 0, 0),),
+        "a run cannot go on from before a reshard once traffic is switched",
+        "run to the end before traffic is switched, or upgrade to v20",
+    ),
+    Problem(
+        ((22, 0, 0),),
+        "a copy of a shard that takes longer than an hour is cut by VTGate (errno 3024)",
+        "nothing for tables with a key, whose copies go on where they were cut; large tables "
+        "without a key need v22",
+    ),
+    Problem(
+        ((20, 0, 7), (21, 0, 4), (22, 0, 0)),
+        "copies may be cut by a spurious EOF; they are retried",
+        "upgrade to v20.0.7, v21.0.4 or v22, if runs end by it",
+    ),
+)
+
+
+def version(found: Version | None) -> Iterator[Finding]:
+    """Judge VTGate's version by what is known of it."""
+    if found is None:
+        yield Finding(WARNING, "version", _HERE, "VTGate does not tell its version")
+        return
+    shown = ".".join(map(str, found))
+    if found[0] < OLDEST:
+        yield Finding(
+            ERROR,
+            "version",
+            _HERE,
+            f"Vitess {shown} is older than v{OLDEST}, the first that this tap knows",
+            "upgrade",
+        )
+    elif found[0] > NEWEST:
+        yield Finding(INFO, "version", _HERE, f"Vitess {shown} is newer than this tap knows")
+    else:
+        yield Finding(OK, "version", _HERE, f"Vitess {shown}")
+    for problem in _PROBLEMS:
+        if has(found, problem):
+            yield Finding(WARNING, "version", _HERE, f"{shown}: {problem.what}", problem.advice)
+
+
+def has(found: Version, problem: Problem) -> bool:
+    """Tell whether a version has a problem."""
+    of_line = [right for right in problem.right if right[0] == found[0]]
+    return found < (of_line or sorted(problem.right))[0]
+
+
+def keyspaces(wanted: Iterable[str], known: Collection[str]) -> Iterator[Finding]:
+    """Judge whether the keyspaces of the settings, catalog and state are there."""
+    for name in sorted(set(wanted) - set(known)):
+        yield Finding(
+            ERROR,
+            "keyspace",
+            Place(name),
+            f"VTGate does not know this keyspace; it knows {', '.join(sorted(known)) or 'none'}",
+            "check the setting keyspaces, the catalog and the state",
+        )
+
+
+# A keyspace's shards
+
+
+def tablets(
+    keyspace: str, shards: Sequence[str], found: Sequence[Tablet], config: Config
+) -> Iterator[Finding]:
+    """Judge whether each shard has a tablet of the type, and in the cells, of the settings."""
+    kind = config.tablet_type
+    cells = config.cells if kind != "PRIMARY" else ()
+    if not shards:
+        yield Finding(ERROR, "tablets", Place(keyspace), "the keyspace has no shard that serves")
+        return
+    fit = [t for t in found if t.tablet_type == kind and (not cells or t.cell in cells)]
+    where = f" in {', '.join(cells)}" if cells else ""
+    serving = {tablet.shard for tablet in fit if tablet.state == "SERVING"}
+    for shard in sorted(set(shards) - serving):
+        there = ", ".join(f"{t} in {t.cell}" for t in found if t.shard == shard)
+        yield Finding(
+            ERROR,
+            "tablets",
+            Place(keyspace, shard),
+            f"no {kind} tablet serves{where}; VTGate sees {there or 'no tablet'}",
+            "start one, or change the settings tablet_type and cells",
+        )
+    if serving.issuperset(shards):
+        types = sorted({(t.tablet_type, t.cell) for t in found})
+        shown = ", ".join(
+            f"{sum((t.tablet_type, t.cell) == pair for t in found)} {pair[0]} in {pair[1]}"
+            for pair in types
+        )
+        yield Finding(
+            OK, "tablets", Place(keyspace), f"shards {', '.join(shards)}; tablets: {shown}"
+        )
+
+
+def shard(
+    keyspace: str, facts: ShardFacts, vitess: Version | None, skew: float, config: Config
+) -> Iterator[Finding]:
+    """Judge what a shard's MySQL writes into its binlogs, how long it keeps them, its clock."""
+    place = Place(keyspace, facts.shard)
+    if facts.binlog_format != "ROW":
+        yield Finding(
+            ERROR,
+            "binlog",
+            place,
+            f"binlog_format is {facts.binlog_format}",
+            "set it to ROW on the tablets' MySQL",
+        )
+    yield from _row_image(place, facts, vitess, config)
+    yield from _retention(place, facts)
+    if abs(skew) > MOST_SKEW_SECONDS:
+        yield Finding(
+            WARNING,
+            "clock",
+            place,
+            f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} "
+            "MySQL's: commit times and deletion times do not compare",
+            "let both follow a time server",
+        )
+    kept = facts.binlog_expire_seconds
+    yield Finding(
+        OK,
+        "shard",
+        place,
+        f"MySQL {facts.mysql_version}, binlog format {facts.binlog_format}, row image "
+        f"{facts.row_image}, binlogs {f'kept for {duration(kept)}' if kept else 'never expire'}",
+    )
+
+
+_PARTIAL = {
+    "fetch": (INFO, "such values are fetched by key as they are now"),
+    "omit": (WARNING, "records leave such columns out, which many targets take for null"),
+    "fail": (ERROR, "such changes end a table's run"),
+}
+
+
+def _row_image(
+    place: Place, facts: ShardFacts, vitess: Version | None, config: Config
+) -> Iterator[Finding]:
+    severity, effect = _PARTIAL[config.on_partial_image]
+    if facts.row_image == "MINIMAL":
+        yield Finding(
+            ERROR,
+            "row_image",
+            place,
+            "binlog_row_image is MINIMAL, which VStream cannot read",
+            "set it to FULL on the tablets' MySQL",
+        )
+    elif facts.row_image != "FULL":
+        yield Finding(
+            severity,
+            "row_image",
+            place,
+            f"binlog_row_image is {facts.row_image}: updates do not carry the TEXT and BLOB "
+            f"columns they leave alone; {effect} (on_partial_image)",
+            "set it to FULL on the tablets' MySQL",
+        )
+    if "PARTIAL_JSON" not in facts.row_value_options:
+        return
+    if vitess is None or vitess < READS_PARTIAL_JSON:
+        yield Finding(
+            ERROR,
+            "row_value_options",
+            place,
+            "binlog_row_value_options has PARTIAL_JSON: before Vitess 22, updates of a part of a "
+            "JSON document are LOST without a word",
+            "set it to '' on the tablets' MySQL, or upgrade; then copy the tables with JSON "
+            "columns again",
+        )
+    else:
+        yield Finding(
+            severity,
+            "row_value_options",
+            place,
+            "binlog_row_value_options has PARTIAL_JSON: updates of a part of a JSON document do "
+            f"not carry the document; {effect} (on_partial_image)",
+            "set it to '' on the tablets' MySQL",
+        )
+
+
+def _retention(place: Place, facts: ShardFacts) -> Iterator[Finding]:
+    if 0 < facts.binlog_expire_seconds < SHORT_RETENTION_SECONDS:
+        kept = duration(facts.binlog_expire_seconds)
+        yield Finding(
+            WARNING,
+            "retention",
+            place,
+            f"binlogs are kept for {kept} only: a bookmark that is older is lost",
+            f"run more often than every {kept}, or raise binlog_expire_logs_seconds",
+        )
+
+
+def throttling(keyspace: str, found: Throttling) -> Iterator[Finding]:
+    """Judge whether a shard's throttler holds streams back."""
+    place = Place(keyspace, found.shard)
+    if not found.enabled:
+        return
+    held = {app: found.apps[app] for app in STREAMING_APPS if found.apps.get(app, 0) > 0}
+    for app, ratio in held.items():
+        yield Finding(
+            WARNING,
+            "throttler",
+            place,
+            f"the throttler holds back the app {app} ({ratio:.0%}): "
+            f"{'copies' if app == 'rowstreamer' else 'streams'} stand still or crawl",
+            f"vtctldclient UpdateThrottlerConfig --unthrottle-app {app} {keyspace}",
+        )
+    if not held:
+        yield Finding(
+            INFO, "throttler", place, "the throttler is on: streams wait while replicas lag"
+        )
+
+
+def stream(keyspace: str, silent: Collection[str], seconds: float) -> Iterator[Finding]:
+    """Judge whether each shard answered a VStream within some seconds."""
+    for name in sorted(silent):
+        yield Finding(
+            ERROR,
+            "stream",
+            Place(keyspace, name),
+            f"a VStream got no answer from this shard within {seconds:g} s",
+            "look for its tablets, their throttler, and VTGate's log",
+        )
+    if not silent:
+        yield Finding(OK, "stream", Place(keyspace), "a VStream opens on every shard")

@@ -1,0 +1,112 @@
+"""Judges a keyspace's bookmark against its shards and tables: facts in, findings out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from tap_vitess.config import Config
+from tap_vitess.doctor.findings import Finding, Place, Severity
+from tap_vitess.preflight import judge
+from tap_vitess.state import COPIED, KeyspaceState
+from tap_vitess.survey import ShardFacts, Tablet
+from tap_vitess.vstream.vgtid import Vgtid
+
+OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
+
+_COPY_AGAIN = "let on_lost_position be `resync` for a run to copy these tables again"
+
+
+def bookmark(
+    state: KeyspaceState,
+    serving: Collection[str],
+    found: Collection[Tablet],
+    facts: Mapping[str, ShardFacts],
+    config: Config,
+) -> Iterator[Finding]:
+    """Judge each position of a keyspace's state, shard by shard."""
+    for group in state.groups:
+        names = _some(group.tables)
+        for name in sorted(group.position.shards):
+            place = Place(state.keyspace, name)
+            if name not in serving:
+                yield _shard_gone(place, names, {tablet.shard for tablet in found}, config)
+            elif name in facts:
+                yield from _position(place, names, group.position, facts[name], config)
+
+
+def unfinished(state: KeyspaceState) -> Iterator[Finding]:
+    """Tell which copies the next run goes on with."""
+    for table, shards in sorted(state.copies.items()):
+        done = sum(progress is COPIED for progress in shards.values())
+        yield Finding(
+            INFO,
+            "copy",
+            Place(state.keyspace, table=table),
+            f"its copy is not finished ({done} of {len(shards)} shards are); the next run goes on",
+        )
+
+
+def followed(
+    state: KeyspaceState, there: Collection[str], chosen: Collection[str]
+) -> Iterator[Finding]:
+    """Compare the state's tables with those that are there, and with those to be read."""
+    names = {table for group in state.groups for table in group.tables}
+    for table in sorted(names - set(there)):
+        yield Finding(
+            ERROR if table in chosen else WARNING,
+            "state",
+            Place(state.keyspace, table=table),
+            "the state follows a table that is not there (any more): it was dropped, renamed, or "
+            "moved away by MoveTables",
+            "discover again",
+        )
+    if new := set(chosen) - names:
+        yield Finding(
+            INFO, "state", Place(state.keyspace), f"{_some(new)}: the next run copies these tables"
+        )
+
+
+def _shard_gone(place: Place, names: str, listed: Collection[str], config: Config) -> Finding:
+    if place.shard in listed:
+        return Finding(
+            WARNING,
+            "position",
+            place,
+            f"the bookmark of {names} names a shard that no longer serves: it was resharded, and "
+            "the next run follows that only while the old shard is kept",
+            "run before the reshard is completed; if it is completed, " + _COPY_AGAIN,
+        )
+    return _lost(place, f"the bookmark of {names} names a shard that is not there any more", config)
+
+
+def _lost(place: Place, what: str, config: Config) -> Finding:
+    if config.on_lost_position == "resync":
+        again = "nothing: the next run copies these tables again (on_lost_position)"
+        return Finding(WARNING, "position", place, what, again)
+    return Finding(ERROR, "position", place, what, _COPY_AGAIN)
+
+
+def _position(
+    place: Place, names: str, saved: Vgtid, facts: ShardFacts, config: Config
+) -> Iterator[Finding]:
+    """Judge a position on one shard as a run would, and tell how far it is from both ends."""
+    verdict = judge(saved, {facts.shard: facts}, config.tablet_type)
+    for why in verdict.lost:
+        yield _lost(place, f"the bookmark of {names} is lost: {why}", config)
+    for warning in verdict.warnings:
+        yield Finding(WARNING, "position", place, f"the bookmark of {names}: {warning}")
+    if not verdict.lost and not verdict.warnings:
+        gtids = saved.shards[facts.shard]
+        yield Finding(
+            OK,
+            "position",
+            place,
+            f"the bookmark of {names} is {facts.executed.beyond(gtids):,} transactions behind; "
+            f"binlogs hold {gtids.beyond(facts.purged):,} before it",
+        )
+
+
+def _some(names: Iterable[str], most: int = 5) -> str:
+    listed = sorted(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more

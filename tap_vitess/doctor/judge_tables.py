@@ -1,0 +1,136 @@
+"""Judges a keyspace's tables and columns: facts in, findings out. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from tap_vitess.discovery import Table
+from tap_vitess.doctor.findings import Finding, Place, Severity
+from tap_vitess.doctor.judge_cluster import Problem, Version, has
+from tap_vitess.survey import Text
+from tap_vitess.vstream.charsets import decoder
+
+OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
+
+_BAD_JSON = Problem(
+    ((22, 0, 3), (23, 0, 1)),
+    "changes of documents with control characters may arrive as invalid JSON, which ends a run",
+    "upgrade to v22.0.3, v23.0.1 or later",
+)
+
+
+def tables(
+    keyspace: str, wanted: Collection[str] | None, found: Sequence[Table], chosen: Sequence[Table]
+) -> Iterator[Finding]:
+    """Judge the tables to be read; `wanted` are a catalog's, None without one."""
+    names = {table.name for table in found}
+    for name in sorted(set(wanted or ()) - names):
+        yield Finding(
+            ERROR,
+            "catalog",
+            Place(keyspace, table=name),
+            "the catalog selects a table that is not there (any more)",
+            "discover again",
+        )
+    for table in chosen:
+        if not table.key:
+            yield Finding(
+                WARNING,
+                "key",
+                Place(keyspace, table=table.name),
+                "no primary key and no NOT NULL unique key: rows cannot be matched in the target, "
+                "and a cut copy starts again",
+                "add a key, or leave the table out by the setting exclude_tables",
+            )
+    yield Finding(OK, "tables", Place(keyspace), f"{len(chosen)} tables to read")
+
+
+def columns(
+    keyspace: str, chosen: Sequence[Table], texts: Sequence[Text], vitess: Version | None
+) -> Iterator[Finding]:
+    """Judge the columns whose values depend on charsets, or on Vitess' version."""
+    by_table: dict[str, list[Text]] = {}
+    for text in texts:
+        by_table.setdefault(text.table, []).append(text)
+    for table in chosen:
+        place = Place(keyspace, table=table.name)
+        yield from _charsets(place, by_table.get(table.name, []), vitess)
+        json = [c.name for c in table.columns if c.column_type.lower() == "json"]
+        if json and vitess is not None and has(vitess, _BAD_JSON):
+            yield Finding(
+                WARNING,
+                "json",
+                place,
+                f"{', '.join(json)}: {_BAD_JSON.what}",
+                _BAD_JSON.advice,
+            )
+
+
+def _charsets(place: Place, texts: Sequence[Text], vitess: Version | None) -> Iterator[Finding]:
+    unknown = [t for t in texts if decoder(t.charset) is None]
+    foreign = [t for t in texts if t not in unknown and not _is_utf8(t.charset)]
+    binary = [t for t in texts if t not in unknown + foreign and t.collation.endswith("_bin")]
+    labels = [t for t in texts if t.column_type.lower().startswith(("enum", "set"))]
+    if unknown:
+        yield Finding(
+            ERROR,
+            "charset",
+            place,
+            f"{_listed(unknown)}: the charset cannot be decoded; a value in it ends a run",
+            "alter the column to utf8mb4, or deselect it",
+        )
+    if vitess is not None and vitess[0] < 20:
+        if odd := [t for t in foreign + binary if t not in labels]:
+            yield Finding(
+                ERROR,
+                "charset",
+                place,
+                f"{_listed(odd)}: before Vitess 20 a stream does not tell a column's charset",
+                "upgrade Vitess, alter the columns to utf8mb4, or deselect them",
+            )
+        if labels:
+            yield Finding(
+                ERROR,
+                "enum",
+                place,
+                f"{_listed(labels)}: before Vitess 20 changes carry numbers instead of labels",
+                "upgrade Vitess, or deselect the columns",
+            )
+    elif foreign or binary:
+        yield Finding(
+            INFO, "charset", place, f"{_listed(foreign + binary)}: read as text, given as UTF-8"
+        )
+
+
+def _is_utf8(charset: str) -> bool:
+    return charset == "ascii" or charset.startswith("utf8")
+
+
+def _listed(texts: Iterable[Text]) -> str:
+    return ", ".join(f"{text.column} ({text.collation or text.charset})" for text in texts)
+
+
+def routed(keyspace: str, found: Mapping[str, str]) -> Iterator[Finding]:
+    """Judge tables whose queries go to another keyspace."""
+    for table, other in sorted(found.items()):
+        yield Finding(
+            ERROR,
+            "moved",
+            Place(keyspace, table=table),
+            f"MoveTables: queries go to the keyspace {other}, which owns the rows; changes arrive "
+            "here only as long as MoveTables copies them over, and end without a word",
+            f"read {other}.{table} instead",
+        )
+
+
+def unreadable(keyspace: str, refused: Mapping[str, str]) -> Iterator[Finding]:
+    """Judge tables that SELECT cannot read; VStream looks at no such right."""
+    for table, why in refused.items():
+        yield Finding(
+            WARNING,
+            "select",
+            Place(keyspace, table=table),
+            f"SELECT fails: {why}",
+            "grant SELECT to the user, and see whether the VSchema has the table. VStream needs "
+            "neither, but what a change carries only in part can be completed by SELECT alone",
+        )

@@ -1,0 +1,68 @@
+"""Findings -> text for people, or one JSON document. Pure.
+
+The text ends with the worst, which is what one sees in a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+from tap_vitess.doctor.findings import Finding, Severity, exit_code
+
+_WORDS = {
+    Severity.ERROR: ("error", "errors"),
+    Severity.WARNING: ("warning", "warnings"),
+    Severity.INFO: ("note", "notes"),
+    Severity.OK: ("check passed", "checks passed"),
+}
+
+
+def as_text(findings: Sequence[Finding], width: int) -> str:
+    """Lay out severity, place, and what was found with what to do about it."""
+    places = [str(finding.place) for finding in findings]
+    margin = 9 + min(28, max(map(len, places), default=0)) + 2
+    body = max(30, width - margin)
+    lines: list[str] = []
+    for finding in sorted(findings, key=lambda finding: finding.severity):
+        head = f"{finding.severity.name.lower():9}{finding.place}"
+        if len(head) + 2 > margin:
+            lines.append(head)
+            head = ""
+        texts = textwrap.wrap(finding.what, body)
+        if finding.advice:
+            texts += textwrap.wrap(f"-> {finding.advice}", body, subsequent_indent="   ")
+        for text in texts:
+            lines.append(f"{head:{margin}}{text}")
+            head = ""
+    return "\n".join([*lines, "", _summary(findings)])
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """Return one JSON document: every finding, the number of each severity, the exit code."""
+    counts = Counter(finding.severity for finding in findings)
+    document = {
+        "format": 1,
+        "exit_code": exit_code(findings),
+        "counts": {severity.name.lower(): counts[severity] for severity in Severity},
+        "findings": [
+            {
+                "severity": finding.severity.name.lower(),
+                "check": finding.check,
+                "keyspace": finding.place.keyspace,
+                "shard": finding.place.shard,
+                "table": finding.place.table,
+                "what": finding.what,
+                "advice": finding.advice or None,
+            }
+            for finding in findings
+        ],
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    counts = Counter(finding.severity for finding in findings)
+    return ", ".join(f"{counts[s]} {words[counts[s] != 1]}" for s, words in _WORDS.items())

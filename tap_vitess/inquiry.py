@@ -1,0 +1,191 @@
+"""What a run asks by SQL: where the keyspace is, whether a bookmark holds, why nothing comes.
+
+VTGate's heartbeats prove VTGate alone, it drops the tablets' own word about throttling, and what
+is wrong with a position it tells as CANCELED after 90 s. SQL knows at once. What SQL cannot tell
+either (it may be down, too) leaves the fault as it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+from tap_vitess.errors import (
+    ConnectError,
+    RequestError,
+    RetriableError,
+    VitessError,
+)
+from tap_vitess.preflight import judge
+from tap_vitess.survey import ShardFacts, Tablet
+from tap_vitess.vstream.reader import RetryOptions, retrying
+from tap_vitess.vstream.vgtid import Vgtid
+
+Answer = TypeVar("Answer")
+
+logger = logging.getLogger(__name__)
+
+# Before it, VStream drops an update that is logged as partial JSON, without a word.
+READS_PARTIAL_JSON = (22, 0, 0)
+
+
+class KeyspaceSurvey(Protocol):
+    """What can be asked about a keyspace; `survey.Survey` asks VTGate."""
+
+    def position(self) -> Vgtid: ...
+    def facts(self, names: Iterable[str]) -> dict[str, ShardFacts]: ...
+    def tablets(self) -> list[Tablet]: ...
+    def throttled(self) -> dict[str, list[str]]: ...
+    def routed(self, tables: Iterable[str]) -> dict[str, str]: ...
+    def version(self) -> tuple[int, int, int] | None: ...
+
+
+class Inquiry:
+    """Asks on behalf of one run over one keyspace."""
+
+    def __init__(
+        self,
+        keyspace: str,
+        survey: KeyspaceSurvey,
+        tablet_type: str,
+        retry: RetryOptions,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self.keyspace = keyspace
+        self._survey = survey
+        self._tablet_type = tablet_type
+        self._retry = retry
+        self._stopping = stopping
+        self._facts: dict[str, ShardFacts] = {}
+        self._answered = False
+
+    def position(self) -> Vgtid:
+        """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault."""
+        return self._ask(f"the position of {self.keyspace}", self._survey.position)
+
+    def _ask(self, what: str, question: Callable[[], Answer]) -> Answer:
+        def again() -> Answer:
+            try:
+                return question()
+            except ConnectError as error:
+                raise RetriableError(str(error)) from error
+
+        ask = again if self._answered else question
+        answer = retrying(what, ask, self._retry, self._stopping)
+        self._answered = True
+        return answer
+
+    def whole_rows(self, shard: str) -> bool:
+        """Tell whether a shard is known to log every column of every row."""
+        return shard in self._facts and self._facts[shard].whole_rows
+
+    def check(self, position: Vgtid) -> None:
+        """See whether a bookmark can be read on from, before VTGate is asked to.
+
+        Raises:
+            PositionLostError: it cannot.
+            RequestError: what follows could not be read without losing some of it.
+        """
+        ask = functools.partial(self._survey.facts, position.shards)
+        facts = self._ask(f"the binlogs of {self.keyspace}", ask)
+        self._facts |= facts
+        self._check_partial_json(facts)
+        verdict = judge(position, facts, self._tablet_type)
+        for warning in verdict.warnings:
+            logger.warning("%s: %s", self.keyspace, warning)
+        if error := verdict.error(self.keyspace):
+            raise error
+
+    def _check_partial_json(self, facts: dict[str, ShardFacts]) -> None:
+        partial = sorted(s for s, found in facts.items() if found.row_value_options)
+        if not partial:
+            return
+        version = self._survey.version()
+        if version is not None and version < READS_PARTIAL_JSON:
+            raise RequestError(
+                f"{self.keyspace}: MySQL logs partial JSON on shards {', '.join(partial)}, and "
+                f"Vitess {'.'.join(map(str, version))} drops such updates without a word; set "
+                "binlog_row_value_options='' on the tablets' MySQL, then copy again by "
+                "on_lost_position, or upgrade Vitess to 22"
+            )
+
+    def look(self, error: RetriableError, position: Vgtid | None) -> VitessError:
+        """Return what is behind a fault: a lost position, or the fault with what SQL knows of it.
+
+        Args:
+            error: the fault.
+            position: what the stream or copy must go on from, or contain.
+        """
+        try:
+            if position is not None:
+                verdict = judge(position, self._survey.facts(position.shards), self._tablet_type)
+                if lost := verdict.error(self.keyspace):
+                    return lost
+            known = [*self._tablets(), *self._throttled()]
+        except (RetriableError, ConnectError, RequestError) as silent:
+            known = [f"VTGate's MySQL port does not tell why: {silent}"]
+        return type(error)(f"{error}; {'; '.join(known)}")
+
+    def _tablets(self) -> list[str]:
+        """Name the tablets of each shard, where one of the type asked for does not serve."""
+        by_shard: dict[str, list[Tablet]] = {}
+        for tablet in self._survey.tablets():
+            by_shard.setdefault(tablet.shard, []).append(tablet)
+        wanting = {
+            shard: tablets
+            for shard, tablets in by_shard.items()
+            if not any(t.tablet_type == self._tablet_type and t.state == "SERVING" for t in tablets)
+        }
+        if not wanting:
+            return [f"each shard has a {self._tablet_type} tablet that serves"]
+        return [
+            f"shard {shard} has no {self._tablet_type} tablet that serves: "
+            + ", ".join(map(str, tablets))
+            for shard, tablets in sorted(wanting.items())
+        ]
+
+    def _throttled(self) -> list[str]:
+        try:
+            throttled = self._survey.throttled()
+        except RequestError:  # an old Vitess, or a user without the right
+            return []
+        return [
+            f"the tablets of shard {shard} throttle {', '.join(apps)}"
+            for shard, apps in sorted(throttled.items())
+        ]
+
+    def tell_routed(self, tables: Iterable[str]) -> None:
+        """Warn of tables that MoveTables has taken away: their changes come while it pleases."""
+        try:
+            moved = self._survey.routed(tables)
+        except VitessError as error:
+            logger.info("%s: whether tables were moved away is not known: %s", self.keyspace, error)
+            return
+        for table, keyspace in sorted(moved.items()):
+            logger.warning(
+                "%s.%s: VTGate routes it to the keyspace %s, as in a MoveTables; changes made "
+                "there come here only while its reverse workflow runs, and end when it completes: "
+                "select %s.%s instead",
+                self.keyspace,
+                table,
+                keyspace,
+                keyspace,
+                table,
+            )
+
+    def peek(self, stop: Vgtid) -> Vgtid:
+        """Ask again for a stop position that does not come: a failover may have lost part of it.
+
+        Returns the stop position, and of shards that have not got so far, where they are.
+        """
+        try:
+            now = self._survey.position()
+        except (RetriableError, ConnectError):
+            return stop
+        shards = {
+            shard: gtids if now.shards.get(shard, gtids).contains(gtids) else now.shards[shard]
+            for shard, gtids in stop.shards.items()
+        }
+        return Vgtid(self.keyspace, shards)

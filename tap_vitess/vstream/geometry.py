@@ -1,0 +1,154 @@
+"""MySQL's geometries -> GeoJSON, EWKT, EWKB. Pure.
+
+A value is the SRID in four bytes (little endian) and then WKB, in a copy as in the binlog.
+Surprising: whatever the axis order of the SRS, MySQL stores x before y, which for a geographic
+one (4326) is longitude before latitude. GeoJSON, EWKT and EWKB want just that, so coordinates
+are passed on as they are stored; `ST_AsText` without `axis-order=long-lat` prints them the other
+way round. MySQL's geometries have two dimensions, and empty ones are empty collections.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+_POINT, _COLLECTION = 1, 7
+_NAMES = {
+    1: "Point",
+    2: "LineString",
+    3: "Polygon",
+    4: "MultiPoint",
+    5: "MultiLineString",
+    6: "MultiPolygon",
+    7: "GeometryCollection",
+}
+_PARTS = {4: 1, 5: 2, 6: 3}  # a collection of one kind -> the kind of its parts
+_HAS_SRID = 0x20000000
+_MAX_DEPTH = 200
+
+GeoJson = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A kind (WKB's number) and what it is made of.
+
+    parts: coordinates as in GeoJSON; for a collection, geometries.
+    """
+
+    kind: int
+    parts: list[Any]
+
+
+def geojson(raw: bytes) -> GeoJson:
+    """Return a GeoJSON object; an SRID other than 0 becomes the member `crs`, as in ST_AsGeoJSON.
+
+    Raises:
+        ValueError: the bytes are no geometry of MySQL's.
+    """
+    srid, shape = _read(raw)
+    document = _geojson(shape)
+    if srid:
+        document["crs"] = {"type": "name", "properties": {"name": f"EPSG:{srid}"}}
+    return document
+
+
+def ewkt(raw: bytes) -> str:
+    """Return WKT, behind `SRID=n;` for an SRID other than 0.
+
+    Raises:
+        ValueError: the bytes are no geometry of MySQL's.
+    """
+    srid, shape = _read(raw)
+    return f"SRID={srid};{_wkt(shape)}" if srid else _wkt(shape)
+
+
+def ewkb(raw: bytes) -> str:
+    """Return WKB in hex, with PostGIS' flag and the SRID for an SRID other than 0.
+
+    Raises:
+        ValueError: the bytes are no geometry of MySQL's.
+    """
+    srid, _ = _read(raw)
+    wkb = raw[4:]
+    if srid:
+        order = "<" if wkb[0] else ">"
+        (kind,) = struct.unpack_from(order + "I", wkb, 1)
+        wkb = wkb[:1] + struct.pack(order + "II", kind | _HAS_SRID, srid) + wkb[5:]
+    return wkb.hex().upper()
+
+
+def _read(raw: bytes) -> tuple[int, Geometry]:
+    try:
+        (srid,) = struct.unpack_from("<I", raw)
+        shape, end = _shape(raw, 4, 0)
+    except (struct.error, IndexError, KeyError):
+        raise ValueError("not a geometry: it is cut, or of an unknown kind") from None
+    if end != len(raw):
+        raise ValueError("not a geometry: bytes are left over")
+    return srid, shape
+
+
+def _shape(raw: bytes, at: int, depth: int) -> tuple[Geometry, int]:
+    """Read the geometry at an offset; return it and the offset behind it."""
+    if raw[at] > 1 or depth > _MAX_DEPTH:
+        raise ValueError("not a geometry")
+    order = "<" if raw[at] else ">"
+    (kind,) = struct.unpack_from(order + "I", raw, at + 1)
+    at += 5
+    if kind == _POINT:
+        return Geometry(kind, list(struct.unpack_from(order + "2d", raw, at))), at + 16
+    parts: list[Any] = []
+    part: Any
+    (count,) = struct.unpack_from(order + "I", raw, at)
+    at += 4
+    if kind == 2:
+        parts, at = _line(raw, at, order, count)
+    else:
+        for _ in range(count):
+            if kind == 3:
+                (points,) = struct.unpack_from(order + "I", raw, at)
+                part, at = _line(raw, at + 4, order, points)
+            else:
+                found, at = _shape(raw, at, depth + 1)
+                if kind != _COLLECTION and found.kind != _PARTS[kind]:
+                    raise ValueError("not a geometry: a part is of the wrong kind")
+                part = found if kind == _COLLECTION else found.parts
+            parts.append(part)
+    return Geometry(kind, parts), at
+
+
+def _line(raw: bytes, at: int, order: str, points: int) -> tuple[list[Any], int]:
+    end = at + 16 * points
+    if end > len(raw):
+        raise ValueError("not a geometry: it is cut")
+    numbers = iter(struct.unpack_from(f"{order}{2 * points}d", raw, at))
+    return [[x, y] for x, y in zip(numbers, numbers, strict=True)], end
+
+
+def _geojson(shape: Geometry) -> GeoJson:
+    name = _NAMES[shape.kind]
+    if shape.kind == _COLLECTION:
+        return {"type": name, "geometries": [_geojson(part) for part in shape.parts]}
+    return {"type": name, "coordinates": shape.parts}
+
+
+def _wkt(shape: Geometry) -> str:
+    name = _NAMES[shape.kind].upper()
+    if not shape.parts:
+        return f"{name} EMPTY"
+    if shape.kind == _COLLECTION:
+        return f"{name}({','.join(map(_wkt, shape.parts))})"
+    if shape.kind == 4:
+        return f"{name}({','.join(f'({_wkt_list(point)})' for point in shape.parts)})"
+    return f"{name}({_wkt_list(shape.parts)})"
+
+
+def _wkt_list(parts: list[Any]) -> str:
+    """Write a point without brackets, a list of points likewise, and deeper lists with them."""
+    if isinstance(parts[0], float):
+        return " ".join(repr(number).removesuffix(".0") for number in parts)
+    if isinstance(parts[0][0], float):
+        return ",".join(map(_wkt_list, parts))
+    return ",".join(f"({_wkt_list(part)})" for part in parts)

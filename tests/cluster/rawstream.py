@@ -1,0 +1,82 @@
+"""The bytes of a table as VStream sends them, once as a copy and once as changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cluster.source import Address
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess._proto import vtgate_pb2 as vtgate
+from tap_vitess.config import Config
+from tap_vitess.survey import Survey
+from tap_vitess.vstream.client import connect
+from tap_vitess.vstream.columns import CopiedRows
+from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
+from tap_vitess.vstream.vgtid import Vgtid
+
+Events = list[tuple[list[query.Field], bool, query.Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class RawSource:
+    """A keyspace, read without the tap's decoding."""
+
+    address: Address
+
+    @property
+    def _config(self) -> Config:
+        where = self.address
+        return Config.from_settings(
+            {"host": where.host, "grpc_port": where.grpc_port, "mysql_port": where.mysql_port}
+        )
+
+    def position(self) -> Vgtid:
+        """Ask where the keyspace is now."""
+        return Survey(self._config, self.address.keyspace).position()
+
+    def copied(self, table: str) -> Events:
+        """Copy a table: each row with its fields, and whether ENUM and SET come as labels."""
+        shards = self.position().shards
+        request = copy_request(
+            self.address.keyspace, table, dict.fromkeys(shards), RequestOptions()
+        )
+        completed: list[str] = []
+
+        def is_end(event: binlogdata.VEvent, _: Events) -> bool:
+            if event.type == binlogdata.COPY_COMPLETED:
+                completed.append(event.shard)
+            return len(completed) > len(shards)
+
+        return self._read(request, is_end)
+
+    def streamed(self, table: str, start: Vgtid, count: int) -> Events:
+        """Read so many changes after a position."""
+        request = stream_request([table], start, RequestOptions())
+        return self._read(request, lambda _, found: len(found) >= count)
+
+    def _read(
+        self, request: vtgate.VStreamRequest, is_end: Callable[[binlogdata.VEvent, Events], bool]
+    ) -> Events:
+        found: Events = []
+        fields: dict[str, tuple[list[query.Field], bool]] = {}
+        with connect(self._config) as client, client.stream(request) as responses:
+            for response in responses:
+                for event in response:
+                    if isinstance(event, CopiedRows):
+                        shown_fields, labelled = fields[event.shard]
+                        rows = event.images.rows(len(shown_fields), event.table_name)
+                        found += [(shown_fields, labelled, row) for row in rows]
+                        continue
+                    if event.type == binlogdata.FIELD:
+                        shown = event.field_event
+                        fields[event.shard] = list(shown.fields), shown.enum_set_string_values
+                    if event.type == binlogdata.ROW:
+                        found += [
+                            (*fields[event.shard], change.after)
+                            for change in event.row_event.row_changes
+                        ]
+                    if is_end(event, found):
+                        return found
+        raise AssertionError("the stream ended early")

@@ -1,0 +1,156 @@
+"""The doctor's report on a real cluster: what it finds there is there."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.conftest import SHARDED
+from cluster.launcher import Cluster
+from cluster.runs import Pipeline
+from cluster.source import Address, Source
+
+pytestmark = pytest.mark.cluster
+
+DOCTOR = Path(sys.executable).with_name("tap-vitess-doctor")
+Report = dict[str, Any]
+
+
+@pytest.fixture
+def examine(address: Address, prefix: str, tmp_path: Path) -> Callable[..., Report]:
+    """Return what runs the doctor over the test's tables."""
+
+    def run(state: object = None, **settings: Any) -> Report:
+        config = {
+            "host": address.host,
+            "grpc_port": address.grpc_port,
+            "mysql_port": address.mysql_port,
+            "keyspaces": [address.keyspace],
+            "tables": [f"{address.keyspace}.{prefix}*"],
+            **settings,
+        }
+        (tmp_path / "doctor.json").write_text(json.dumps(config))
+        command = [str(DOCTOR), "--json", "--config", str(tmp_path / "doctor.json")]
+        if state is not None:
+            (tmp_path / "state.json").write_text(json.dumps(state))
+            command += ["--state", str(tmp_path / "state.json")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stderr == ""
+        report: Report = json.loads(done.stdout)
+        assert report["exit_code"] == done.returncode
+        return report
+
+    return run
+
+
+def worse(report: Report, check: str | None = None) -> list[Report]:
+    """List what is not ok."""
+    return [
+        f
+        for f in report["findings"]
+        if f["severity"] != "ok" and (check is None or f["check"] == check)
+    ]
+
+
+def test_tables_and_state(
+    source: Source, pipeline: Callable[..., Pipeline], examine: Callable[..., Report]
+) -> None:
+    """A table without a key, one with foreign text, and a state that is up to date."""
+    good = source.create("good", "id bigint primary key, v varchar(20)")
+    bare = source.create("bare", "id bigint, v int")
+    text = source.create(
+        "text",
+        "id bigint primary key, l varchar(9) charset latin1, b varchar(9) collate utf8mb4_bin",
+    )
+    source.insert(good, ["id", "v"], [(i, "x") for i in range(20)])
+    pipe = pipeline()
+    assert pipe.run().tap == 0
+    state = json.loads(pipe.meta("state"))
+    report = examine(state)
+    assert {(f["severity"], f["check"], f["table"]) for f in worse(report)} == {
+        ("warning", "key", bare),
+        ("info", "charset", text),
+    }
+    assert report["exit_code"] == 3
+    before = behind(report)
+    assert len(before) > 1
+    source.insert(good, ["id", "v"], [(i, "x") for i in range(100, 140)])
+    after = behind(examine(state))
+    assert all(after[shard] > before[shard] for shard in before)
+
+
+def behind(report: Report) -> dict[str, int]:
+    """Read by how many transactions each shard's bookmark is behind."""
+    return {
+        f["shard"]: int(
+            re.findall(r"is ([\d,]+) transactions behind", f["what"])[0].replace(",", "")
+        )
+        for f in report["findings"]
+        if f["check"] == "position"
+    }
+
+
+def test_a_foreign_state(
+    source: Source, pipeline: Callable[..., Pipeline], examine: Callable[..., Report]
+) -> None:
+    """The state of another cluster is told before a run waits 90 s for it."""
+    source.create("good", "id bigint primary key, v varchar(20)")
+    pipe = pipeline()
+    assert pipe.run().tap == 0
+    state = json.loads(pipe.meta("state"))
+    bookmark = state["bookmarks"][f"vitess:{source.address.keyspace}"]
+    vgtid = json.loads(bookmark["groups"][0]["vgtid"])
+    shard = vgtid["shard_gtids"][0]
+    shard["gtid"] = "MySQL56/00000000-0000-0000-0000-000000000001:1-5"
+    bookmark["groups"][0]["vgtid"] = json.dumps(vgtid)
+    (found,) = worse(examine(state), "position")
+    assert (found["severity"], found["shard"]) == ("error", shard["shard"])
+    assert "another cluster" in found["what"]
+
+
+def test_tablets_that_are_not_there(source: Source, examine: Callable[..., Report]) -> None:
+    """No RDONLY anywhere: told for each shard, by tablets and by a stream, and all else too."""
+    source.create("good", "id bigint primary key")
+    report = examine(tablet_type="RDONLY", connect_timeout_seconds=2)
+    errors = [f for f in worse(report) if f["severity"] == "error"]
+    assert {f["check"] for f in errors} == {"tablets", "stream", "shard"}
+    assert len({f["shard"] for f in errors if f["check"] == "stream"}) > 1
+    assert any(f["check"] == "tables" for f in report["findings"])
+
+
+@contextmanager
+def throttled(cluster: Cluster, app: str) -> Iterator[None]:
+    def config(*flags: str) -> None:
+        cluster.run("ctl", "UpdateThrottlerConfig", *flags, SHARDED)
+
+    config("--enable")
+    config("--throttle-app", app, "--throttle-app-ratio", "1", "--throttle-app-duration", "5m")
+    try:
+        yield
+    finally:
+        config("--unthrottle-app", app)
+        config("--disable")
+
+
+def test_the_throttler(
+    source: Source, own_cluster: Cluster, examine: Callable[..., Report]
+) -> None:
+    """An app that is held back is named, on every shard."""
+    source.create("good", "id bigint primary key")
+    assert worse(examine()) == []
+    with throttled(own_cluster, "vstreamer"):
+        deadline = time.monotonic() + 20
+        while len(found := worse(examine(), "throttler")) < 2 and time.monotonic() < deadline:
+            time.sleep(0.3)
+    assert [f["severity"] for f in found] == ["warning"] * len(found)
+    assert len(found) > 1
+    assert all("vstreamer" in f["what"] for f in found)

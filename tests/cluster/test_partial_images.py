@@ -1,0 +1,171 @@
+"""Binlogs without whole rows (NOBLOB, PARTIAL_JSON): nothing that was not sent becomes a null."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from cluster.compare import Key, difference
+from cluster.launcher import Cluster
+from cluster.runs import Kill, Pipeline
+from cluster.source import Source, quote
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+COLUMNS = "id bigint primary key, n int, tx text, bl blob, js json, other json"
+ROWS = 1000
+CHANGES = 4000
+SHARDS = ("-80", "80-")
+WHOLE = {"binlog_row_image": "FULL", "binlog_row_value_options": ""}
+IMAGES = {
+    "NOBLOB": {"binlog_row_image": "NOBLOB"},
+    "PARTIAL_JSON": {"binlog_row_value_options": "PARTIAL_JSON"},
+    "both": {"binlog_row_image": "NOBLOB", "binlog_row_value_options": "PARTIAL_JSON"},
+}
+
+
+@pytest.fixture(params=IMAGES)
+def partial(request: pytest.FixtureRequest, own_cluster: Cluster, source: Source) -> Iterator[None]:
+    """Let both shards log parts of rows, for this test."""
+    numbers = [own_cluster.primary(source.address.keyspace, shard) for shard in SHARDS]
+    for number in numbers:
+        own_cluster.set_globals(number, **IMAGES[request.param])
+    yield
+    for number in numbers:
+        own_cluster.set_globals(number, **WHOLE)
+
+
+@pytest.fixture
+def table(source: Source) -> str:
+    """Create a table with all that may be left out."""
+    name = source.create("partial", COLUMNS)
+    document = json.dumps({"a": 1, "b": [1, 2, 3], "long": "x" * 100})
+    rows = [(i, i, f"text {i}", b"\xff\x00" * 20, document, document) for i in range(ROWS)]
+    source.insert(name, ["id", "n", "tx", "bl", "js", "other"], rows)
+    return name
+
+
+def _write(source: Source, table: str, rng: random.Random) -> None:
+    """Change single columns and whole rows."""
+    name = quote(table)
+    kinds = [
+        "update {t} set n = n + 1 where id = {i}",
+        "update {t} set tx = 'changed {i} {n}' where id = {i}",
+        "update {t} set tx = null, bl = null where id = {i}",
+        "update {t} set bl = 'blob {n}', n = {n} where id between {i} and {i} + 3",
+        "update {t} set js = json_set(js, '$.a', {n}) where id = {i}",
+        "update {t} set js = json_remove(js, '$.long'), n = {n} where id = {i}",
+        "update {t} set js = json_set(js, '$.new{n}', 'v'), other = json_set(other, '$.a', {n})"
+        " where id = {i}",
+        "update {t} set js = '[{n}]' where id = {i}",
+        "update {t} set js = null where id = {i}",
+        "delete from {t} where id = {i}",
+        "insert into {t} (id, n, tx, js) values ({new}, {n}, 'new', '{{}}')",
+        "insert into {t} (id) values ({new})",
+        "insert into {t} (id, n, tx) values ({i}, 0, 'again') on duplicate key update n = n + 1",
+    ]
+    connection = source.connect()
+    with connection, connection.cursor() as cursor:
+        for change in range(CHANGES):
+            i, n = rng.randrange(ROWS), rng.randrange(1000)
+            new = ROWS + change
+            statement = rng.choice(kinds)
+            cursor.execute(statement.format(t=name, i=i, n=n, new=new))
+
+
+def _check(pipe: Pipeline, table: str) -> None:
+    differs = difference(
+        _parsed(pipe.source.rows(table, ["id"])), _parsed(pipe.rows(table, ["id"]))
+    )
+    assert not differs, differs
+
+
+def _parsed(rows: dict[Key, dict[str, Any]]) -> dict[Key, dict[str, Any]]:
+    """Read the documents: MySQL's and Vitess' texts of them may differ in blanks."""
+    for row in rows.values():
+        for name in ("js", "other"):
+            if isinstance(row.setdefault(name, None), str):
+                row[name] = json.loads(row[name])
+        for name in ("n", "tx", "bl"):
+            row.setdefault(name, None)
+    return rows
+
+
+@pytest.mark.usefixtures("partial")
+def test_values_are_fetched(
+    source: Source, pipeline: Callable[..., Pipeline], table: str, seed: int
+) -> None:
+    """Under writers, and with kills, the target equals the source."""
+    rng = random.Random(seed)
+    pipe = pipeline(tables=[f"*.{table}"], checkpoint_seconds=0.1)
+    pipe.complete()
+    codes = []
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(_write, source, table, rng)
+        while not writer.done():
+            codes.append(pipe.run(kill=Kill(line=rng.choice([0, 5, 30, 100]))).tap)
+            assert codes[-1] in {0, -9}
+        writer.result()
+    print(f"exit codes: {codes}")
+    pipe.complete()
+    _check(pipe, table)
+
+
+@pytest.mark.usefixtures("partial")
+def test_columns_are_left_out(
+    source: Source, pipeline: Callable[..., Pipeline], table: str
+) -> None:
+    """With omit, a target that updates only what a record has equals the source."""
+    pipe = pipeline(tables=[f"*.{table}"], on_partial_image="omit")
+    pipe.merge = True
+    pipe.complete()
+    source.execute(f"update {quote(table)} set n = n + 1 where id % 3 = 0")
+    source.execute(f"update {quote(table)} set tx = 'changed' where id % 3 = 1")
+    pipe.complete()
+    _check(pipe, table)
+
+
+@pytest.mark.usefixtures("partial")
+def test_partial_images_are_refused(
+    source: Source, pipeline: Callable[..., Pipeline], table: str
+) -> None:
+    """With fail the run fails, names the table and the setting, and the bookmark stays."""
+    pipe = pipeline(tables=[f"*.{table}"], on_partial_image="fail")
+    pipe.complete()
+    source.execute(f"update {quote(table)} set js = json_set(js, '$.a', id), n = n + 1")
+    outcome = pipe.run()
+    assert outcome.tap == 1
+    message = outcome.log.partition("CRITICAL")[2]
+    print(message)
+    assert table in message
+    assert "on_partial_image" in message
+    source.execute(f"update {quote(table)} set n = n + 1")
+    assert pipe.run().tap == 1
+
+
+def test_what_was_logged_with_minimal(
+    own_cluster: Cluster, source: Source, pipeline: Callable[..., Pipeline], table: str
+) -> None:
+    """MINIMAL is refused with advice; what it has logged is completed once it is gone."""
+    pipe = pipeline(tables=[f"*.{table}"])
+    pipe.complete()
+    numbers = [own_cluster.primary(source.address.keyspace, shard) for shard in SHARDS]
+    try:
+        for number in numbers:
+            own_cluster.set_globals(number, binlog_row_image="MINIMAL")
+        source.execute(f"update {quote(table)} set n = n + 1 where id % 3 = 0")
+        source.execute(f"delete from {quote(table)} where id % 3 = 1")
+        source.execute(f"insert into {quote(table)} (id, n) values (100000, 1)")
+        outcome = pipe.run()
+    finally:
+        for number in numbers:
+            own_cluster.set_globals(number, **WHOLE)
+    assert outcome.tap == 1
+    assert "binlog_row_image" in outcome.log.partition("CRITICAL")[2]
+    pipe.complete()
+    _check(pipe, table)

@@ -1,0 +1,129 @@
+"""Every type's values through a real MySQL and a real Vitess: copied, streamed and selected.
+
+The kinds of columns and their values are in `oracle.py`. With TAP_VITESS_RECORD_VALUES set, what
+the cluster sent and answered is written to tests/data, for the tests that run without one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import oracle
+import pymysql
+import pytest
+from oracle import KINDS, Evidence
+
+from cluster.rawstream import Events, RawSource
+from cluster.runs import Finished, Pipeline
+from cluster.source import Address, Source, quote
+from tap_vitess.vstream.protocol import Fields
+from tap_vitess.vstream.values import DATATYPE_PROPERTIES, ValueOptions
+
+pytestmark = pytest.mark.cluster
+
+RECORD = "TAP_VITESS_RECORD_VALUES"
+DRAWN = 60
+STREAMED_FROM = 100_000
+INSERTED_AT_ONCE = 10
+
+
+def _create(source: Source) -> str:
+    columns = [f"{quote(name)} {kind.sql_type}" for name, kind in KINDS.items()]
+    return source.create("kinds", ", ".join(["id bigint primary key", *columns]))
+
+
+def _insert(source: Source, table: str, rows: Sequence[dict[str, Any]], first: int) -> None:
+    """Insert rows; without the strict mode, which refuses zero dates."""
+    names = ", ".join(["id", *map(quote, KINDS)])
+    marks = ", ".join(["%s", *(kind.put for kind in KINDS.values())])
+    connection = source.connect()
+    with connection, connection.cursor() as cursor:
+        cursor.execute("set sql_mode = 'ALLOW_INVALID_DATES'")
+        for start in range(0, len(rows), INSERTED_AT_ONCE):
+            part = rows[start : start + INSERTED_AT_ONCE]
+            values = [[first + start + i, *row.values()] for i, row in enumerate(part)]
+            try:
+                cursor.execute(
+                    f"insert into {quote(table)} ({names}) values "
+                    + ", ".join([f"({marks})"] * len(values)),
+                    [value for row in values for value in row],
+                )
+            except pymysql.MySQLError as error:
+                raise RuntimeError(str(error)[:500]) from None
+
+
+def _answers(source: Source, table: str) -> dict[int, dict[str, Any]]:
+    asked = [f"{kind.get.format(quote(name))} as {quote(name)}" for name, kind in KINDS.items()]
+    found = source.query(f"select id, {', '.join(asked)} from {quote(table)}")
+    return {row.pop("id"): row for row in found}
+
+
+def _phase(events: Events, *, copying: bool) -> tuple[Fields, dict[int, Any]]:
+    fields, labelled, _ = events[0]
+    rows = {int(row.values[: row.lengths[0]]): row for _, _, row in events}
+    return Fields("kinds", "-80", tuple(fields), copying, labelled), rows
+
+
+def _records(done: Finished) -> dict[int, dict[str, Any]]:
+    assert done.code == 0, done.log
+    messages = [oracle.exact(line) for line in done.out.strip("\n").split("\n")]
+    return {m["record"]["id"]: m["record"] for m in messages if m["type"] == "RECORD"}
+
+
+def test_all_values_in_both_phases(
+    source: Source,
+    pipeline: Callable[..., Pipeline],
+    address: Address,
+    seed: int,
+    tmp_path: Path,
+) -> None:
+    """Copied equals streamed equals SELECT, out of the tap and under all settings of values."""
+    table, pipe, raw = _create(source), pipeline(), RawSource(address)
+    rows = oracle.rows(DRAWN, seed)
+    _insert(source, table, rows, 0)
+    first = pipe.alone()
+    copied = _records(first)
+    start = raw.position()
+    _insert(source, table, rows, STREAMED_FROM)
+    state = tmp_path / "between.json"
+    state.write_text(json.dumps(json.loads(first.out.strip("\n").split("\n")[-1])["value"]))
+    streamed = _records(pipe.alone("--state", str(state)))
+    answers = _answers(source, table)
+    assert copied.keys() == set(range(len(rows)))
+    assert streamed.keys() == {number + STREAMED_FROM for number in copied}
+    for number, record in copied.items():
+        again = answers.pop(number + STREAMED_FROM)
+        assert again == answers[number], "MySQL stored the same row in two ways"
+        wanted = oracle.expected(answers[number], ValueOptions())
+        for found in (record, streamed[number + STREAMED_FROM]):
+            assert not (differ := oracle.differences(found, wanted)), f"row {number}: {differ}"
+
+    stored = [
+        row for row in raw.copied(table) if _phase([row], copying=True)[1].keys() < answers.keys()
+    ]
+    changed = raw.streamed(table, start, len(rows))
+    (copy_fields, copy_rows), (change_fields, change_rows) = (
+        _phase(stored, copying=True),
+        _phase(changed, copying=False),
+    )
+    properties = pipe.discover()["streams"][0]["schema"]["properties"]
+    evidence = Evidence(
+        {"copied": copy_fields, "streamed": change_fields},
+        {
+            "copied": copy_rows,
+            "streamed": {number - STREAMED_FROM: row for number, row in change_rows.items()},
+        },
+        {
+            name: found[DATATYPE_PROPERTIES]["charset"]
+            for name, found in properties.items()
+            if "charset" in found.get(DATATYPE_PROPERTIES, {})
+        },
+        answers,
+    )
+    if os.environ.get(RECORD):
+        evidence.save()
+    oracle.check(evidence)

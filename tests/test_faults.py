@@ -1,0 +1,263 @@
+"""The table of faults: every line is reached by what a server really says, and says what to do."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from tap_vitess.errors import (
+    AuthError,
+    ConnectError,
+    HistoryLostError,
+    KeyChangedError,
+    NoTabletError,
+    PositionLostError,
+    Remedy,
+    RequestError,
+    RetriableError,
+    ShardsGoneError,
+    TableGoneError,
+    VitessError,
+)
+from tap_vitess.faults import CASES, Case, Origin, classify
+
+# What servers say (recorded where a recording has it), the error, what is done, and words of the
+# sentence a user gets. None stands for "any code".
+_VSTREAM = "persistent error in vstream for shop/-80 on tablet zone1-0000000102; giving up: "
+_TABLET = "target: shop.-80.primary: vttablet: rpc error: code = Unknown desc = "
+SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
+    ("grpc", "UNAUTHENTICATED", "username or password is missing", AuthError, Remedy.STOP, "check"),
+    ("grpc", "PERMISSION_DENIED", "auth failure", AuthError, Remedy.STOP, "user and password"),
+    (
+        "grpc",
+        "UNKNOWN",
+        _VSTREAM + _TABLET + "stream (at source tablet) error @ MySQL56/x:1-5: Cannot replicate "
+        "because the master purged required binary logs. (errno 1236) (sqlstate HY000)",
+        PositionLostError,
+        Remedy.POLICY,
+        "let on_lost_position be `resync`",
+    ),
+    (
+        "grpc",
+        "FAILED_PRECONDITION",
+        "failed to determine if keyspace ks has been resharded: shard provided in VGTID, 80-, not "
+        "found in the ks keyspace",
+        ShardsGoneError,
+        Remedy.POLICY,
+        "shards that no longer exist",
+    ),
+    (
+        "grpc",
+        "INTERNAL",
+        "not all journaling participants are in the stream: journal: id:1",
+        ShardsGoneError,
+        Remedy.POLICY,
+        "let on_lost_position be `resync`",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _TABLET + "cannot build a row streamer plan for the t table as a lastpk value was not "
+        "found for each of the columns in the table's primary key",
+        KeyChangedError,
+        Remedy.RESTART,
+        "key was altered",
+    ),
+    (
+        "grpc",
+        "INTERNAL",
+        "Received RST_STREAM with error code 2",
+        RetriableError,
+        Remedy.RETRY,
+        "cut",
+    ),
+    (
+        "grpc",
+        "INVALID_ARGUMENT",
+        "GTIDSet Mismatch: requested source position:x, current target vrep position: y",
+        PositionLostError,
+        Remedy.POLICY,
+        "another cluster",
+    ),
+    (
+        "grpc",
+        "CANCELLED",
+        "failed to find a REPLICA tablet for VStream in ks/-80 within the zone1 cell(s): context "
+        "has expired",
+        NoTabletError,
+        Remedy.LOOK,
+        "no tablet serves the shard",
+    ),
+    (
+        "grpc",
+        "UNAVAILABLE",
+        "target: ks.-80.primary: no healthy tablet available for 'keyspace:\"ks\"'",
+        NoTabletError,
+        Remedy.LOOK,
+        "no tablet serves the shard",
+    ),
+    (
+        "grpc",
+        "INTERNAL",
+        "minimal binlog_row_image is not supported by Vitess VReplication",
+        RequestError,
+        Remedy.STOP,
+        "set it to FULL on the tablets' MySQL",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _VSTREAM + _TABLET + "table nosuch is not present in the database",
+        TableGoneError,
+        Remedy.STOP,
+        "discover again",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        "unknown table d13 in schema\nfailed to build table replication plan for table d13",
+        HistoryLostError,
+        Remedy.POLICY,
+        "dropped or renamed after the bookmark",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        'cannot determine table columns for d6: event has [8 15 15 3], schema has [name:"id"]',
+        HistoryLostError,
+        Remedy.POLICY,
+        "altered after the bookmark",
+    ),
+    (
+        "grpc",
+        "FAILED_PRECONDITION",
+        "column x not found in table t",
+        HistoryLostError,
+        Remedy.POLICY,
+        "altered after the bookmark",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        "node doesn't exist: /vitess/zone1/keyspaces/nope/SrvKeyspace",
+        RequestError,
+        Remedy.STOP,
+        "does not know the keyspace",
+    ),
+    (
+        "grpc",
+        "RESOURCE_EXHAUSTED",
+        "Received message larger than max (5000000 vs. 4194304)",
+        RequestError,
+        Remedy.STOP,
+        "max_message_bytes",
+    ),
+    ("grpc", "UNIMPLEMENTED", "unknown method VStream", ConnectError, Remedy.STOP, "gRPC port?"),
+    (
+        "grpc",
+        "INVALID_ARGUMENT",
+        "vgtid must have at least one value",
+        RequestError,
+        Remedy.STOP,
+        "VTGate refuses the request",
+    ),
+    ("grpc", "FAILED_PRECONDITION", "whatever", RequestError, Remedy.STOP, "refuses the request"),
+    ("grpc", "NOT_FOUND", "keyspace not found yet", RetriableError, Remedy.RETRY, "(yet)"),
+    (
+        "grpc",
+        "INTERNAL",
+        'could not decode position: unknown GTIDSet flavor ""',
+        RequestError,
+        Remedy.STOP,
+        "VTGate failed inside",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        "Query execution was interrupted, maximum statement execution time exceeded (errno 3024)",
+        RetriableError,
+        Remedy.RETRY,
+        "a tablet failed",
+    ),
+    ("mysql", 1044, "Access denied", AuthError, Remedy.STOP, "user and password"),
+    ("mysql", 1045, "Access denied for user 'a'", AuthError, Remedy.STOP, "user and password"),
+    ("mysql", 1142, "SELECT command denied to user", AuthError, Remedy.STOP, "grant"),
+    ("mysql", 2003, "Can't connect", ConnectError, Remedy.STOP, "mysql_port"),
+    ("mysql", 2006, "MySQL server has gone away", ConnectError, Remedy.STOP, "mysql_port"),
+    ("mysql", 2013, "Lost connection to MySQL server", ConnectError, Remedy.STOP, "mysql_port"),
+    (
+        "mysql",
+        1049,
+        "VT05003: unknown database 'nope' in vschema",
+        RequestError,
+        Remedy.STOP,
+        "does not know the keyspace",
+    ),
+    (
+        "mysql",
+        1105,
+        "target: ks.-40.primary: no healthy tablet available for 'keyspace:\"ks\"'",
+        RetriableError,
+        Remedy.RETRY,
+        "no tablet of this type",
+    ),
+    ("mysql", 1064, "syntax error at position 3", RequestError, Remedy.STOP, "refuses the stat"),
+]
+
+
+def case_of(origin: Origin, code: str | int, text: str) -> Case:
+    """Find the line of the table by the error it gives."""
+    error = classify(origin, code, text)
+    return next(c for c in CASES if type(error) is c.kind and str(error).startswith(c.advice))
+
+
+@pytest.mark.parametrize(("origin", "code", "text", "kind", "remedy", "words"), SAID)
+def test_what_a_user_is_told(
+    origin: Origin,
+    code: str | int,
+    text: str,
+    kind: type[VitessError],
+    remedy: Remedy,
+    words: str,
+) -> None:
+    """The kind, what is done about it, and the advice before the server's own words."""
+    error = classify(origin, code, text)
+    assert type(error) is kind
+    assert error.remedy is remedy
+    advice, _, said = str(error).partition(" (VTGate")
+    assert words in advice
+    assert str(code) in said
+
+
+def test_every_line_of_the_table_is_reached() -> None:
+    """A line that another one hides would be a promise nobody keeps."""
+    reached = {id(case_of(origin, code, text)) for origin, code, text, *_ in SAID}
+    same = {(c.kind, c.advice) for c in CASES if id(c) in reached}
+    assert [case for case in CASES if (case.kind, case.advice) not in same] == []
+    assert len(SAID) >= len(CASES)
+
+
+@pytest.mark.parametrize("code", [code.name for code in grpc.StatusCode])
+def test_no_grpc_status_falls_through(code: str) -> None:
+    """Unknown words still are an error of ours."""
+    assert isinstance(classify("grpc", code, "what nobody has seen"), VitessError)
+
+
+@pytest.mark.parametrize("number", [0, 1, 1105, 1815, 9999])
+def test_no_errno_falls_through(number: int) -> None:
+    """Unknown words of MySQL end the run."""
+    assert classify("mysql", number, "what nobody has seen").remedy is Remedy.STOP
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "table t1 is not present in the database",
+        "unknown table t1 in schema\nfailed",
+        "cannot determine table columns for t1: event has",
+        "code = FailedPrecondition desc = column x not found in table t1",
+    ],
+)
+def test_the_table_is_named(text: str) -> None:
+    """So that the others can go on without it."""
+    assert classify("grpc", "UNKNOWN", text).table == "t1"

@@ -1,0 +1,163 @@
+"""Old row events are not read with a definition they were not written with."""
+
+from __future__ import annotations
+
+import pytest
+from events import field
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_vitess.errors import HistoryLostError
+from tap_vitess.layouts import UNVOUCHED, Layouts, is_layout, layout_of
+from tap_vitess.vstream.ddl import altered_tables
+from tap_vitess.vstream.protocol import Fields
+
+BEFORE = (("id", "bigint"), ("a", "varchar(10)"), ("b", "int"), ("e", "enum('x','y')"))
+
+
+def shown(*columns: tuple[str, str], shard: str = "-80", charset: int = 255) -> Fields:
+    made = tuple(field(name, kind) for name, kind in columns)
+    for column in made:
+        column.charset = charset if "char" in column.column_type else 63
+    return Fields("t", shard, made, copying=False)
+
+
+def changed(i: int, name: str, kind: str) -> tuple[tuple[str, str], ...]:
+    return (*BEFORE[:i], (name, kind), *BEFORE[i + 1 :])
+
+
+RIGHT = {
+    "the same": BEFORE,
+    "a column more at the end": (*BEFORE, ("z", "int")),
+    "a longer varchar": changed(1, "a", "varchar(40)"),
+    "a display width": changed(2, "b", "int(11)"),
+    "a label more at the end": changed(3, "e", "enum('x','y','z')"),
+}
+WRONG = {
+    "a column renamed": changed(1, "c", "varchar(10)"),
+    "two columns exchanged": (BEFORE[0], BEFORE[2], BEFORE[1], BEFORE[3]),
+    "a column more in front": (("z", "int"), *BEFORE),
+    "a column dropped": BEFORE[:3],
+    "another type": changed(2, "b", "bigint"),
+    "unsigned": changed(2, "b", "int unsigned"),
+    "labels exchanged": changed(3, "e", "enum('y','x')"),
+    "a label dropped": changed(3, "e", "enum('x')"),
+}
+
+
+@pytest.mark.parametrize("columns", RIGHT.values(), ids=RIGHT)
+def test_what_is_read_rightly(columns: tuple[tuple[str, str], ...]) -> None:
+    """As seen on a real cluster: sizes, and what is added at the end."""
+    known = {"t": layout_of(shown(*BEFORE).fields)}
+    Layouts(known).check(shown(*columns))
+
+
+@pytest.mark.parametrize("columns", WRONG.values(), ids=WRONG)
+def test_what_is_read_wrongly_is_refused(columns: tuple[tuple[str, str], ...]) -> None:
+    """Most of these come without an error of Vitess."""
+    known = {"t": layout_of(shown(*BEFORE).fields)}
+    with pytest.raises(HistoryLostError, match="t on shard -80 was altered") as caught:
+        Layouts(known).check(shown(*columns))
+    assert caught.value.table == "t"
+
+
+def test_another_charset_is_refused() -> None:
+    """Old bytes come under today's charset; another collation of it is nothing."""
+    known = {"t": layout_of(shown(*BEFORE, charset=8).fields)}
+    Layouts(known).check(shown(*BEFORE, charset=47))
+    with pytest.raises(HistoryLostError):
+        Layouts(known).check(shown(*BEFORE, charset=255))
+
+
+def test_a_ddl_explains_another_layout() -> None:
+    """On its own shard; the other one follows when its DDL comes."""
+    layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
+    layouts.check(shown(*BEFORE))
+    assert layouts.altered(["t"], "-80") == frozenset()
+    new = WRONG["a column renamed"]
+    layouts.check(shown(*new))
+    with pytest.raises(HistoryLostError):
+        layouts.check(shown(*new, shard="80-"))
+
+
+def test_shards_that_differ_are_not_stored() -> None:
+    """Half a rollout vouches for nothing."""
+    layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
+    layouts.check(shown(*BEFORE, shard="80-"))
+    layouts.altered(["t"], "-80")
+    assert layouts.stored(["t"]) == {}
+    new = WRONG["another type"]
+    layouts.check(shown(*new))
+    layouts.reached(frozenset({"t"}))
+    assert layouts.stored(["t"]) == {}
+    layouts.altered(["t"], "80-")
+    layouts.check(shown(*new, shard="80-"))
+    layouts.reached(frozenset({"t"}))
+    assert layouts.stored(["t"]) == {"t": layout_of(shown(*new).fields)}
+
+
+def test_a_copy_vouches_when_the_stream_has_followed() -> None:
+    """Its snapshot is later than the position, so not before."""
+    layouts = Layouts({})
+    layouts.copied(shown(*BEFORE))
+    assert layouts.stored(["t"]) == {}
+    layouts.reached(frozenset({"t"}))
+    assert layouts.stored(["t"]) == {"t": layout_of(shown(*BEFORE).fields)}
+
+
+def test_a_ddl_behind_rows_nobody_vouched_for() -> None:
+    """They may have been misread: the table is copied again. Also by the next run."""
+    layouts = Layouts({})
+    layouts.copied(shown(*BEFORE))
+    layouts.check(shown(*BEFORE))
+    assert layouts.stored(["t"]) == {"t": UNVOUCHED}
+    assert Layouts(layouts.stored(["t"])).altered(["t"], "80-") == {"t"}
+    assert layouts.altered(["t"], "-80") == {"t"}
+    layouts.copy_begins("t")
+    assert layouts.stored(["t"]) == {}
+    assert layouts.altered(["t"], "-80") == frozenset()
+
+
+def test_rows_that_were_read_live_are_vouched_for_at_the_stop() -> None:
+    """No DDL came behind them."""
+    layouts = Layouts({})
+    layouts.check(shown(*BEFORE))
+    layouts.reached(frozenset({"t"}))
+    assert layouts.stored(["t"]) == {"t": layout_of(shown(*BEFORE).fields)}
+    with pytest.raises(HistoryLostError):
+        layouts.check(shown(*WRONG["unsigned"]))
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["int", "enum('x')"]))))
+def test_a_layout_is_its_own_beginning(columns: list[tuple[str, str]]) -> None:
+    """Text round trip, and the beginning of anything longer."""
+    text = layout_of(shown(*columns).fields)
+    assert is_layout(text)
+    assert layout_of(shown(*columns, ("z", "enum('q')")).fields, text) == text
+
+
+@pytest.mark.parametrize(
+    ("statement", "alters"),
+    [
+        ("alter table t add column x int", True),
+        ("alter table t add x int first", True),
+        ("/* hello */ ALTER TABLE `t` DROP COLUMN x", True),
+        ("alter table t modify b bigint", True),
+        ("alter table t rename column a to b", True),
+        ("alter table t convert to character set utf8mb4", True),
+        ("rename table t to _t_old, _t_new to t", True),
+        ("RENAME TABLE `t` TO `_vt_hld_a_1_`, `_vt_vrp_a_1_` TO `t`", True),
+        ("create table t (id int)", True),
+        ("DROP TABLE `t` /* generated by server */", True),
+        ("alter table t add key i1 (v)", False),
+        ("alter table t add unique index i1 (v)", False),
+        ("alter table t drop key i1", False),
+        ("alter table t rename index a to b", False),
+        ("alter table t comment 'x'", False),
+        ("alter table other add column t2 int", False),
+        ("truncate table t", False),
+    ],
+)
+def test_which_statements_alter_columns(statement: str, alters: bool) -> None:  # noqa: FBT001
+    """In Vitess' normalised texts and in others."""
+    assert altered_tables(statement, frozenset({"t"})) == (frozenset({"t"}) if alters else set())

@@ -1,0 +1,149 @@
+"""Whether a bookmark can be read on from, by what each shard's MySQL says."""
+
+from __future__ import annotations
+
+import pytest
+
+from tap_vitess.errors import NoTabletError, PositionLostError, RequestError, StalledError
+from tap_vitess.inquiry import Inquiry
+from tap_vitess.preflight import judge
+from tap_vitess.survey import ShardFacts, Tablet
+from tap_vitess.vstream.gtid import GtidSet
+from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.vstream.vgtid import Vgtid
+
+A = "aaaaaaaa-0000-0000-0000-000000000001"
+B = "bbbbbbbb-0000-0000-0000-000000000002"
+
+
+def gtids(text: str) -> GtidSet:
+    return GtidSet.parse(text)
+
+
+def facts(executed: str, purged: str = "", options: str = "") -> ShardFacts:
+    return ShardFacts("-80", gtids(executed), gtids(purged), "FULL", options, "ROW", 1, "8.0", 0.0)
+
+
+def position(text: str) -> Vgtid:
+    return Vgtid("shop", {"-80": gtids(text)})
+
+
+@pytest.mark.parametrize(
+    ("saved", "executed", "purged", "lost"),
+    [
+        (f"{A}:1-10", f"{A}:1-10", "", None),
+        (f"{A}:1-10", f"{A}:1-99", f"{A}:1-10", None),
+        (f"{A}:1-10", f"{A}:1-99,{B}:1-5", f"{A}:1-9", None),
+        (f"{A}:1-10", f"{A}:1-99", f"{A}:1-11", "binlogs of shard -80 have been purged: 1 trans"),
+        (f"{A}:1-10", f"{A}:1-99,{B}:1-5", f"{A}:1-9,{B}:1-2", "have been purged: 2 transactions"),
+        ("", f"{A}:1-99", f"{A}:1-9", "have been purged: 9 transactions"),
+        (f"{A}:1-10", f"{A}:1-7", "", "shard -80 lacks 3 transactions of the bookmark"),
+        (f"{A}:1-10,{B}:1", f"{A}:1-99", "", f"does not know the server {B}"),
+    ],
+)
+def test_a_primary_is_final(saved: str, executed: str, purged: str, lost: str | None) -> None:
+    """Purged is in the bookmark, the bookmark in what was executed; else it is lost."""
+    verdict = judge(position(saved), {"-80": facts(executed, purged)}, "PRIMARY")
+    if lost is None:
+        assert verdict.error("shop") is None
+    else:
+        with pytest.raises(PositionLostError, match=f"shop: .*{lost}.*on_lost_position"):
+            raise verdict.error("shop") or AssertionError
+
+
+def test_one_replica_is_not_final() -> None:
+    """Another one may have what this one lacks; what is missing may still come."""
+    lagging = judge(position(f"{A}:1-10"), {"-80": facts(f"{A}:1-7")}, "REPLICA")
+    assert (lagging.lost, lagging.warnings) == ((), ())
+    purged = judge(position(f"{A}:1-10"), {"-80": facts(f"{A}:1-99", f"{A}:1-11")}, "REPLICA")
+    assert purged.lost == ()
+    assert "have been purged" in purged.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("saved", "purged", "warned"), [(29, 10, True), (30, 10, False), (1, 0, False)]
+)
+def test_close_to_being_purged(saved: int, purged: int, warned: bool) -> None:  # noqa: FBT001
+    """More than 8 of 10 transactions that are kept come after the bookmark."""
+    gone = f"{A}:1-{purged}" if purged else ""
+    verdict = judge(position(f"{A}:1-{saved}"), {"-80": facts(f"{A}:1-110", gone)}, "PRIMARY")
+    assert verdict.lost == ()
+    assert bool(verdict.warnings) == warned
+
+
+class Told:
+    """A survey with answers."""
+
+    def __init__(
+        self,
+        found: dict[str, ShardFacts],
+        tablets: list[Tablet] | None = None,
+        throttled: dict[str, list[str]] | None = None,
+        version: tuple[int, int, int] = (22, 0, 3),
+        now: str = "",
+    ) -> None:
+        self._found = found
+        self._tablets = tablets or []
+        self._throttled = throttled or {}
+        self._version = version
+        self._now = now
+
+    def position(self) -> Vgtid:
+        return position(self._now)
+
+    def facts(self, names: object) -> dict[str, ShardFacts]:  # noqa: ARG002
+        return self._found
+
+    def tablets(self) -> list[Tablet]:
+        return self._tablets
+
+    def throttled(self) -> dict[str, list[str]]:
+        return self._throttled
+
+    def routed(self, tables: object) -> dict[str, str]:  # noqa: ARG002
+        return {}
+
+    def version(self) -> tuple[int, int, int]:
+        return self._version
+
+
+def inquiry(told: Told) -> Inquiry:
+    return Inquiry("shop", told, "PRIMARY", RetryOptions(budget=0), lambda: False)
+
+
+def test_a_fault_that_is_a_lost_position_is_told_as_such() -> None:
+    """VTGate only says CANCELED after 90 s."""
+    found = inquiry(Told({"-80": facts(f"{A}:1-5")})).look(
+        NoTabletError("no tablet"), position(f"{A}:1-9")
+    )
+    assert isinstance(found, PositionLostError)
+
+
+def test_tablets_and_throttling_are_named() -> None:
+    """What serves, what does not, and what is held back."""
+    down = Tablet("zone1", "shop", "-80", "PRIMARY", "NOT_SERVING", "zone1-100", "h")
+    told = Told({}, [down], {"-80": ["vstreamer"]})
+    found = inquiry(told).look(StalledError("nothing comes"), None)
+    assert isinstance(found, StalledError)
+    assert str(found) == (
+        "nothing comes; shard -80 has no PRIMARY tablet that serves: zone1-100 (PRIMARY, "
+        "NOT_SERVING); the tablets of shard -80 throttle vstreamer"
+    )
+
+
+def test_a_stop_position_that_was_lost_is_taken_anew() -> None:
+    """A failover without the last writes would be waited for for ever."""
+    asked = inquiry(Told({}, now=f"{A}:1-7"))
+    assert asked.peek(position(f"{A}:1-9")) == position(f"{A}:1-7")
+    assert asked.peek(position(f"{A}:1-5")) == position(f"{A}:1-5")
+
+
+def test_partial_json_that_vitess_drops_is_refused() -> None:
+    """Before 22 such updates are lost without a word."""
+    old = inquiry(Told({"-80": facts(f"{A}:1-9", options="PARTIAL_JSON")}, version=(21, 0, 5)))
+    with pytest.raises(RequestError, match=r"Vitess 21\.0\.5 drops such updates"):
+        old.check(position(f"{A}:1-9"))
+    new = inquiry(Told({"-80": facts(f"{A}:1-9", options="PARTIAL_JSON")}))
+    new.check(position(f"{A}:1-9"))
+    assert not new.whole_rows("-80")
+    assert not new.whole_rows("80-")
