@@ -274,7 +274,8 @@ class KeyspaceSync:
         while tables and not self.stopped:
             self._out.clear()
             try:
-                if not checked and self.state.position_of(tables).behind(stop):
+                # Behind the stop position it may be purged, ahead of it comes from elsewhere.
+                if not checked and self.state.position_of(tables) != stop:
                     self._inquiry.check(self.state.position_of(tables))
                     checked = True
                 yield from self._stream(tables, stop)
