@@ -73,8 +73,9 @@ class Raw(enum.Enum):
     replaces them, and looks at nothing else. CONVERT: the value is what `convert` makes of the
     bytes. The others are so where the bytes look as they should, and need `convert` where they do
     not. DECIMAL: the value is the string they spell, when that is a decimal without needless
-    zeros. FLOAT: the value is the number they spell. MOMENT: the value is `2024-02-29T23:59:59+00:00`, the bytes are the
-    same without T and offset. DOCUMENT: the bytes are the JSON text, but for newlines.
+    zeros. FLOAT: the value is the number they spell. MOMENT: the value is
+    `2024-02-29T23:59:59+00:00`, the bytes are the same without T and offset. DOCUMENT: the bytes
+    are the JSON text, but for newlines.
     """
 
     NUMBER = "number"
