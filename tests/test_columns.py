@@ -6,7 +6,7 @@ import captures
 import pytest
 from events import begin, commit, copy_completed, fields, row, rows, vgtid
 from events import field as column
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
@@ -67,6 +67,7 @@ tables = st.integers(1, 6).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(tables)
 def test_copied_rows_are_read_as_one(table: tuple[int, list[Values]]) -> None:
     """A run of copied rows has the values of its events; the others stay events."""
@@ -186,6 +187,7 @@ def change(before: Values | None, after: Values | None) -> binlogdata.RowChange:
     )
 
 
+@settings(deadline=None)
 @given(tables, st.sampled_from(["insert", "update", "delete"]))
 def test_changes_of_one_kind_are_read_by_column(table: tuple[int, list[Values]], kind: str) -> None:
     """Both images of each change, in their order."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tap_vitess.errors import ValueDecodeError
 from tap_vitess.vstream.columns import Images
 from tap_vitess.vstream.encode import RowEncoder
-from tap_vitess.vstream.values import Raw, ValueType, value_type
+from tap_vitess.vstream.values import Raw, ValueOptions, ValueType, value_type
 
 KINDS = [
     *("tinyint", "int", "bigint unsigned", "int(5) unsigned zerofill", "year", "bit(9)"),
@@ -50,11 +50,28 @@ documents = st.one_of(
 raw = st.one_of(words, awkward, numbers, moments, documents, st.binary(max_size=6))
 
 
+options = st.builds(
+    ValueOptions,
+    unsigned_bigint_as=st.sampled_from(["integer", "decimal", "string"]),
+    tinyint1_as=st.sampled_from(["integer", "boolean"]),
+    decimal_as=st.sampled_from(["string", "number"]),
+    float_as=st.sampled_from(["selected", "stored"]),
+    zero_dates=st.sampled_from(["null", "error", "string"]),
+    invalid_text=st.sampled_from(["error", "replace"]),
+    binary_as=st.sampled_from(["base64", "hex"]),
+    json_as=st.sampled_from(["object", "string"]),
+    set_as=st.sampled_from(["string", "array"]),
+)
+
+
 @st.composite
 def columns(draw: st.DrawFn) -> tuple[ValueType, list[bytes | None]]:
     """Draw a type of either phase and some values; more often than not they look alike."""
     found = value_type(
-        draw(st.sampled_from(KINDS)), draw(st.sampled_from(CHARSETS)), copying=draw(st.booleans())
+        draw(st.sampled_from(KINDS)),
+        draw(st.sampled_from(CHARSETS)),
+        options=draw(options),
+        copying=draw(st.booleans()),
     )
     values = draw(st.sampled_from([words, awkward, numbers, moments, documents, raw]))
     return found, draw(st.lists(st.none() | values, min_size=1, max_size=6))
@@ -93,7 +110,7 @@ def by_column(types: dict[str, ValueType], rows: list[list[bytes | None]]) -> li
     return found
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(columns(), min_size=1, max_size=4))
 def test_both_ways_write_the_same(drawn: list[tuple[ValueType, list[bytes | None]]]) -> None:
     """Values and the order of keys, and what one refuses the other refuses."""
