@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 from pipeline import settings as tap_settings
 
+from tap_vitess.errors import HistoryLostError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
@@ -318,3 +319,56 @@ def test_a_truncate_of_many_shards_asks_for_one_copy(world: World) -> None:
         world.truncate(0)
     assert len(world.cluster.shards("shop")) * 2 > 5
     assert world.run() is None  # which compares
+
+
+def without_layouts(world: World) -> None:
+    """Let the state be one of a version that did not know of layouts."""
+    del world.target.state["bookmarks"]["vitess:shop"]["layouts"]
+
+
+ALPHA, BETA = 0, 1
+
+
+@pytest.mark.parametrize("kind", ["reorder", "int unsigned", "reorder labels", "rename column"])
+def test_rows_that_would_be_misread_are_not_given_out(world: World, kind: str) -> None:
+    """Not one, the table keeps its place, and the others go on."""
+    world.run()
+    seen = len(world.target.records("shop-alpha"))
+    world.touch(ALPHA)
+    world.alter(kind, ALPHA)
+    world.touch(BETA)
+    for _ in range(2):
+        error = world.run(resync=False)
+        assert isinstance(error, HistoryLostError)
+        assert error.table == "alpha"
+        assert len(world.target.records("shop-alpha")) == seen
+        world.compare(["beta", "gamma"])
+    world.settle()
+
+
+@pytest.mark.parametrize(
+    "kind", ["add first", "add in the middle", "bigint", "drop", "drop and add"]
+)
+def test_rows_that_cannot_be_read_are_not_skipped(world: World, kind: str) -> None:
+    """Vitess says so itself, by an error or by names like @1; no layout is needed for that."""
+    world.run()
+    without_layouts(world)
+    seen = len(world.target.records("shop-alpha"))
+    world.touch(ALPHA)
+    world.alter(kind, ALPHA)
+    world.touch(BETA)
+    for _ in range(2):
+        assert isinstance(world.run(resync=False), HistoryLostError)
+        assert len(world.target.records("shop-alpha")) == seen
+        world.compare(["beta", "gamma"])
+    world.settle()
+
+
+@pytest.mark.parametrize("kind", ["reorder", "reorder labels"])
+def test_rows_that_may_have_been_misread_are_copied_again(world: World, kind: str) -> None:
+    """Where no layout is known the DDL is what tells."""
+    world.run()
+    without_layouts(world)
+    world.touch(ALPHA)
+    world.alter(kind, ALPHA)
+    assert world.run(resync=False) is None  # which compares
