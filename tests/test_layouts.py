@@ -88,10 +88,12 @@ def test_shards_that_differ_are_not_stored() -> None:
     assert layouts.stored(["t"]) == {}
     new = WRONG["another type"]
     layouts.check(shown(*new))
+    layouts.asked()
     layouts.reached(frozenset({"t"}))
     assert layouts.stored(["t"]) == {}
     layouts.altered(["t"], "80-")
     layouts.check(shown(*new, shard="80-"))
+    layouts.asked()
     layouts.reached(frozenset({"t"}))
     assert layouts.stored(["t"]) == {"t": layout_of(shown(*new).fields)}
 
@@ -110,7 +112,8 @@ def test_a_ddl_behind_rows_nobody_vouched_for() -> None:
     layouts = Layouts({})
     layouts.copied(shown(*BEFORE))
     layouts.check(shown(*BEFORE))
-    assert layouts.stored(["t"]) == {"t": UNVOUCHED}
+    unproved = layouts.stored(["t"])
+    assert unproved == {"t": UNVOUCHED + layout_of(shown(*BEFORE).fields)}
     assert Layouts(layouts.stored(["t"])).altered(["t"], "80-") == {"t"}
     assert layouts.altered(["t"], "-80") == {"t"}
     layouts.copy_begins("t")
@@ -119,9 +122,12 @@ def test_a_ddl_behind_rows_nobody_vouched_for() -> None:
 
 
 def test_rows_that_were_read_live_are_vouched_for_at_the_stop() -> None:
-    """No DDL came behind them."""
+    """No DDL came behind them, up to a stop position that was asked for afterwards."""
     layouts = Layouts({})
     layouts.check(shown(*BEFORE))
+    layouts.reached(frozenset({"t"}))
+    assert layouts.stored(["t"])["t"].startswith(UNVOUCHED)
+    layouts.asked()
     layouts.reached(frozenset({"t"}))
     assert layouts.stored(["t"]) == {"t": layout_of(shown(*BEFORE).fields)}
     with pytest.raises(HistoryLostError):
