@@ -270,7 +270,8 @@ class World:
         columns = self.tables[table].columns
         if not any(row["id"] == key for row in self.cluster.rows(KEYSPACE, table)):
             return
-        chosen = [c for c in (columns[number % len(columns)], columns[-1]) if c.name != "id"]
+        at = (number % len(columns), number // 7 % len(columns))
+        chosen = [columns[i] for i in at if columns[i].name != "id"]
         values = {c.name: _value(c, number) for c in chosen}
         [row] = [row for row in self.cluster.rows(KEYSPACE, table) if row["id"] == key]
         if any(row[name] != value for name, value in values.items()):

@@ -22,7 +22,7 @@ import pytest
 from disturbances import ALTERATIONS, TABLES, World
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from pipeline import settings as tap_settings
 
 from tap_vitess.errors import HistoryLostError
@@ -78,6 +78,10 @@ class Disturbances(RuleBasedStateMachine):
     def teardown(self) -> None:
         with self._stack:
             self.world.settle()
+
+    @initialize(image=st.sampled_from(["FULL", "NOBLOB"]))
+    def log(self, image: str) -> None:
+        self.world.log_images(image)
 
     @rule(kind=st.integers(0, 3), number=numbers)
     def write(self, kind: int, number: int) -> None:
