@@ -178,6 +178,7 @@ CASES: tuple[Case, ...] = (
     Case("mysql", 2006, "", ConnectError, "check the settings host, mysql_port and tls"),
     Case("mysql", 2013, "", ConnectError, "check the settings host, mysql_port and tls"),
     Case("mysql", 1049, "", RequestError, "VTGate does not know the keyspace"),
+    Case("mysql", 1317, "", RetriableError, "the statement was interrupted"),
     Case("mysql", 1146, "", TableGoneError, "the table is not there (any more)"),
     Case(
         "mysql", None, r"table \S+ not found", TableGoneError, "the table is not there (any more)"
@@ -185,7 +186,9 @@ CASES: tuple[Case, ...] = (
     Case(
         "mysql",
         None,
-        r"no healthy tablet|no valid tablet|node doesn't exist|not found|Code: UNAVAILABLE",
+        r"(?i)no healthy tablet|no valid tablet|node doesn't exist|not serving|NOT_SERVING"
+        r"|reparent operation in progress|being resharded|not allowed in state"
+        r"|code ?[:=] ?(unavailable|not_?found)",
         RetriableError,
         "a shard has no tablet of this type (now)",
     ),

@@ -149,8 +149,8 @@ class Inquiry:
     def _throttled(self) -> list[str]:
         try:
             throttled = self._survey.throttled()
-        except RequestError:  # an old Vitess, or a user without the right
-            return []
+        except (RequestError, RetriableError, ConnectError):
+            return []  # an old Vitess, a user without the right, or the primary is down
         return [
             f"the tablets of shard {shard} throttle {', '.join(apps)}"
             for shard, apps in sorted(throttled.items())
@@ -180,9 +180,11 @@ class Inquiry:
 
         Returns the stop position, and of shards that have not got so far, where they are.
         """
+        if self._tablet_type != "PRIMARY":
+            return stop  # a replica that lags is no reason
         try:
             now = self._survey.position()
-        except (RetriableError, ConnectError):
+        except (RetriableError, ConnectError, RequestError):
             return stop
         shards = {
             shard: gtids if now.shards.get(shard, gtids).contains(gtids) else now.shards[shard]

@@ -96,11 +96,11 @@ class Layouts:
             error.table = fields.table
             raise error
 
-    def altered(self, tables: Iterable[str], shard: str) -> frozenset[str]:
+    def altered(self, places: Iterable[_Shard]) -> frozenset[str]:
         """Take in a DDL that changes columns; name the tables whose rows may have been misread."""
         misread: set[str] = set()
-        for table in tables:
-            where = table, shard
+        for where in places:
+            table = where[0]
             if where in self._shown or where in self._before or table in self._suspect:
                 misread.add(table)
             self._suspect.pop(table, None)
@@ -140,29 +140,38 @@ class Layouts:
                 self._vouched[table] = text
         return frozenset(misread)
 
-    def stored(self, tables: Iterable[str]) -> dict[str, str]:
-        """Return what the state should know of each table."""
+    def resharded(self, shards: Iterable[str]) -> None:
+        """Take in that other shards have followed: what was known of some does not hold for all."""
+        noted = (self._shards, self._shown, self._before, self._copied, self._altered)
+        tables = {table for places in noted for table, _ in places} | self._suspect.keys()
+        for table in tables & (self._vouched.keys() | self._suspect.keys()):
+            self._altered |= {(table, shard) for shard in shards}
+
+    def stored(self, tables: Mapping[str, Iterable[str]]) -> dict[str, str]:
+        """Return what the state should know of each table; `tables` maps each to its shards."""
         found: dict[str, str] = {}
-        for table in tables:
-            if text := self._stored(table):
+        for table, shards in tables.items():
+            if text := self._stored(table, shards):
                 found[table] = text
         return found
 
-    def _stored(self, table: str) -> str | None:
-        unproved = {
-            text
-            for noted in (self._shown, self._before)
-            for where, text in noted.items()
-            if where[0] == table
-        }
-        if table in self._suspect:
-            unproved.add(self._suspect[table])
-        if unproved:
-            return UNVOUCHED + (unproved.pop() if len(unproved) == 1 else "")
-        texts = {text for where, text in self._shards.items() if where[0] == table}
-        if any(where[0] == table for where in self._altered):
+    def _stored(self, table: str, shards: Iterable[str]) -> str | None:
+        """Return one text for the table, which each of its shards must bear out."""
+        texts = {self._text((table, shard)) for shard in shards}
+        one = texts.pop() if len(texts) == 1 else None
+        given = any(where[0] == table for noted in (self._shown, self._before) for where in noted)
+        if given or table in self._suspect:
+            return UNVOUCHED + (one or "")
+        return one
+
+    def _text(self, where: _Shard) -> str | None:
+        """Return how a shard's table is believed to look; None where nothing is known."""
+        for noted in (self._shown, self._before, self._shards):
+            if where in noted:
+                return noted[where]
+        if where in self._altered:
             return None
-        return texts.pop() if len(texts) == 1 else None if texts else self._vouched.get(table)
+        return self._vouched.get(where[0]) or self._suspect.get(where[0])
 
     def _known(self, where: _Shard) -> str | None:
         if any(where in noted for noted in (self._altered, self._shown, self._before)):

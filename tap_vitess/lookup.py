@@ -78,16 +78,21 @@ class Lookup:
         wanted: Sequence[query.Field],
         asked: Sequence[tuple[Parameter, ...]],
     ) -> Iterator[Row]:
-        names = [quote(field.name) for field in key]
+        names = [_escaped(field.name) for field in key]
         columns = [f"{name} as k{i}" for i, name in enumerate(names)]
-        columns += [f"{quote(field.name)} as c{i}" for i, field in enumerate(wanted)]
+        columns += [f"{_escaped(field.name)} as c{i}" for i, field in enumerate(wanted)]
         one = ", ".join(["%s"] * len(key))
         one, left = (one, names[0]) if len(key) == 1 else (f"({one})", f"({', '.join(names)})")
         statement = (
-            f"select {', '.join(columns)} from {quote(self._keyspace)}.{quote(table)} "  # noqa: S608
+            f"select {', '.join(columns)} from {_escaped(self._keyspace)}.{_escaped(table)} "  # noqa: S608
             f"where {left} in ({', '.join([one] * len(asked))})"
         )
+        # PyMySQL formats: a percent sign in a name would be taken for a placeholder.
         yield from sql.query(statement, *(value for values in asked for value in values))
+
+
+def _escaped(name: str) -> str:
+    return quote(name).replace("%", "%%")
 
 
 def _parameter(table: str, field: query.Field, raw: bytes, charset: str | None = None) -> Parameter:

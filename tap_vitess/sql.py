@@ -51,7 +51,7 @@ class Sql:
         """
         try:
             with self._connection.cursor() as cursor:
-                cursor.execute(sql, arguments)
+                cursor.execute(sql, arguments or None)
                 return list(cursor.fetchall())
         except pymysql.MySQLError as error:
             # The cause may quote the statement, values of rows included.

@@ -56,12 +56,14 @@ class Tablet:
         return f"{self.alias} ({self.tablet_type}, {self.state})"
 
 
-# SHOW and not @@global: MySQL 5.7 lacks some of them, and would refuse the whole statement.
+# SHOW and not @@global: MySQL 5.7 lacks some of them, and would refuse the whole statement. But not
+# for GTID sets: SHOW cuts a value at 1024 characters.
 _VARIABLES = """
-show global variables where variable_name in ('gtid_executed', 'gtid_purged', 'binlog_row_image',
-'binlog_row_value_options', 'binlog_format', 'binlog_expire_logs_seconds', 'expire_logs_days',
+show global variables where variable_name in ('binlog_row_image', 'binlog_row_value_options',
+'binlog_format', 'binlog_expire_logs_seconds', 'expire_logs_days',
 'version')
 """
+_GTIDS = "select @@global.gtid_executed as executed, @@global.gtid_purged as purged"
 _DAY = 86400
 
 
@@ -106,12 +108,15 @@ def shard_facts(sql: Sql, keyspace: str, shard: str, tablet_type: str) -> ShardF
     sql.use(f"{keyspace}:{shard}@{tablet_type.lower()}")
     rows = (tuple(row.values()) for row in sql.query(_VARIABLES))
     values = {_text(name): _text(value) for name, value in rows}
+    gtids = sql.query("select @@global.gtid_executed as executed, @@global.gtid_purged as purged")[
+        0
+    ]
     clock = next(iter(sql.query("select unix_timestamp(now(6))")[0].values()))
     days = int(values.get("expire_logs_days") or 0)
     return ShardFacts(
         shard=shard,
-        executed=GtidSet.parse(values.get("gtid_executed", "")),
-        purged=GtidSet.parse(values.get("gtid_purged", "")),
+        executed=GtidSet.parse(_text(gtids["executed"])),
+        purged=GtidSet.parse(_text(gtids["purged"])),
         row_image=values.get("binlog_row_image", "FULL").upper(),
         row_value_options=values.get("binlog_row_value_options", "").upper(),
         binlog_format=values.get("binlog_format", "ROW").upper(),
@@ -265,7 +270,7 @@ def _planned(sql: Sql, keyspace: str, tables: Iterable[str]) -> set[str]:
     """Name the keyspaces that a query over tables would go to; none when it has no plan."""
     selects = (f"select 1 from {quote(keyspace)}.{quote(table)}" for table in tables)  # noqa: S608
     try:
-        rows = sql.query("vexplain plan " + " union all ".join(selects).replace("%", "%%"))
+        rows = sql.query("vexplain plan " + " union all ".join(selects))
     except RequestError:
         return set()
     return set(_keyspaces(json.loads(_text(next(iter(rows[0].values()))))))

@@ -53,6 +53,8 @@ from tap_vitess.vstream.vgtid import Vgtid
 
 logger = logging.getLogger(__name__)
 
+_ASK_AGAIN_SECONDS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
@@ -191,7 +193,14 @@ class KeyspaceSync:
     def stored(self) -> KeyspaceState:
         """What a STATE message tells: `state`, and how the tables looked there."""
         layouts = {t: text for t, text in self.state.layouts.items() if t not in self._log_based}
-        layouts |= self._layouts.stored(self._log_based)
+        layouts |= self._layouts.stored(
+            {
+                table: group.position.shards
+                for group in self.state.groups
+                for table in group.tables
+                if table in self._log_based
+            }
+        )
         return replace(self.state, layouts=layouts)
 
     def whole_rows(self, shard: str) -> bool:
@@ -305,6 +314,7 @@ class KeyspaceSync:
 
     def _read(self, feed: ChangeStream, tables: frozenset[str]) -> Events:
         shards = feed.shards
+        ask = 0.0
         look = functools.partial(self._look, feed)
         for items in read(self._client, feed, self._options.retry, look):
             for item in items:
@@ -318,7 +328,11 @@ class KeyspaceSync:
             if feed.shards != shards:
                 shards = feed.shards
                 logger.info("%s: resharded to %s", self.keyspace, ", ".join(sorted(shards)))
+                self._layouts.resharded(shards)
+            if feed.unknown_shards and time.monotonic() >= ask:
+                # For a while after the journal SQL still names the old shards.
                 feed.stop_at(self._inquiry.position())
+                ask = time.monotonic() + _ASK_AGAIN_SECONDS
             if not feed.finished and self._stop_here():
                 return
 
@@ -337,7 +351,7 @@ class KeyspaceSync:
             yield item
             return
         self._moved = tables - self._out, item
-        misread = self._layouts.altered(item.altered - self._out, item.shard)
+        misread = self._layouts.altered(at for at in item.altered if at[0] not in self._out)
         self._copy_again((item.replaced | misread) - self._out)
 
     def _look(self, feed: ChangeStream, error: RetriableError) -> VitessError:
@@ -400,6 +414,9 @@ class KeyspaceSync:
                 yield from self._copy_round(pending)
             except _TableError as fault:
                 restarts[fault.table] += 1
+                if fault.error.remedy is Remedy.POLICY and self._options.resync:
+                    self._lose(frozenset({fault.table}), fault.error)
+                    continue
                 self._state = self.state.recopied(fault.table) if fault.again else self.state
                 if not fault.again or restarts[fault.table] > self._options.copy_restarts:
                     self._uncopied |= {fault.table}
@@ -427,6 +444,7 @@ class KeyspaceSync:
 
         A copy that cannot be resumed is never paused, so it goes alone.
         """
+        self._out.clear()
         specs = [spec for spec in pending if spec.resumable] or pending[:1]
         until = time.monotonic() + self._options.refresh_seconds
         copies = {spec.name: self._plan(spec) for spec in specs}
@@ -437,7 +455,7 @@ class KeyspaceSync:
             for table, items in batches:
                 copy = copies[table]
                 yield from self._copy_items(copy, items)
-                if table in self._uncopied:
+                if table in self._uncopied | self._out:
                     return
                 if not copy.unfinished:
                     yield from self._finish(copy)
@@ -519,7 +537,7 @@ class KeyspaceSync:
         if not copy.begun:
             yield from self._begin(copy)
         for item in items:
-            if copy.spec.name in self._uncopied:
+            if copy.spec.name in self._uncopied | self._out:
                 return
             if isinstance(item, Rows):
                 self._layouts.copied(item.fields)

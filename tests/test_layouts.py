@@ -12,6 +12,8 @@ from tap_vitess.layouts import UNVOUCHED, Layouts, is_layout, layout_of
 from tap_vitess.vstream.ddl import altered_tables
 from tap_vitess.vstream.protocol import Fields
 
+SHARDS = {"t": ["-80", "80-"]}
+ONE = {"t": ["-80"]}
 BEFORE = (("id", "bigint"), ("a", "varchar(10)"), ("b", "int"), ("e", "enum('x','y')"))
 
 
@@ -73,7 +75,7 @@ def test_a_ddl_explains_another_layout() -> None:
     """On its own shard; the other one follows when its DDL comes."""
     layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
     layouts.check(shown(*BEFORE))
-    assert layouts.altered(["t"], "-80") == frozenset()
+    assert layouts.altered([("t", "-80")]) == frozenset()
     new = WRONG["a column renamed"]
     layouts.check(shown(*new))
     with pytest.raises(HistoryLostError):
@@ -84,27 +86,52 @@ def test_shards_that_differ_are_not_stored() -> None:
     """Half a rollout vouches for nothing."""
     layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
     layouts.check(shown(*BEFORE, shard="80-"))
-    layouts.altered(["t"], "-80")
-    assert layouts.stored(["t"]) == {}
+    layouts.altered([("t", "-80")])
+    assert layouts.stored(SHARDS) == {}
     new = WRONG["another type"]
     layouts.check(shown(*new))
     layouts.asked()
     layouts.reached(frozenset({"t"}))
-    assert layouts.stored(["t"]) == {}
-    layouts.altered(["t"], "80-")
+    assert layouts.stored(SHARDS) == {}
+    layouts.altered([("t", "80-")])
     layouts.check(shown(*new, shard="80-"))
     layouts.asked()
     layouts.reached(frozenset({"t"}))
-    assert layouts.stored(["t"]) == {"t": layout_of(shown(*new).fields)}
+    assert layouts.stored(SHARDS) == {"t": layout_of(shown(*new).fields)}
+
+
+def test_a_quiet_shard_vouches_for_nothing_new() -> None:
+    """One shard has been altered and the other one says nothing: it may not have been."""
+    layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
+    layouts.altered([("t", "-80")])
+    layouts.check(shown(*WRONG["another type"]))
+    assert layouts.stored(SHARDS) == {"t": UNVOUCHED}
+    later = Layouts(layouts.stored(SHARDS))
+    later.asked()
+    later.reached(frozenset({"t"}))
+    assert later.stored(SHARDS) == {}
+    later.check(shown(*BEFORE, shard="80-"))
+    layouts.asked()
+    layouts.reached(frozenset({"t"}))
+    assert layouts.stored(SHARDS) == {}
+
+
+def test_other_shards_are_not_what_some_old_ones_were() -> None:
+    """A reshard behind a DDL that only some shards had shown."""
+    layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
+    layouts.altered([("t", "-80")])
+    layouts.resharded(["-40", "40-80"])
+    layouts.check(shown(*WRONG["another type"], shard="-40"))
+    assert layouts.stored({"t": ["-40", "40-80"]}) == {"t": UNVOUCHED}
 
 
 def test_a_copy_vouches_when_the_stream_has_followed() -> None:
     """Its snapshot is later than the position, so not before."""
     layouts = Layouts({})
     layouts.copied(shown(*BEFORE))
-    assert layouts.stored(["t"]) == {}
+    assert layouts.stored(ONE) == {}
     layouts.reached(frozenset({"t"}))
-    assert layouts.stored(["t"]) == {"t": layout_of(shown(*BEFORE).fields)}
+    assert layouts.stored(ONE) == {"t": layout_of(shown(*BEFORE).fields)}
 
 
 def test_a_ddl_behind_rows_nobody_vouched_for() -> None:
@@ -112,13 +139,13 @@ def test_a_ddl_behind_rows_nobody_vouched_for() -> None:
     layouts = Layouts({})
     layouts.copied(shown(*BEFORE))
     layouts.check(shown(*BEFORE))
-    unproved = layouts.stored(["t"])
+    unproved = layouts.stored(ONE)
     assert unproved == {"t": UNVOUCHED + layout_of(shown(*BEFORE).fields)}
-    assert Layouts(layouts.stored(["t"])).altered(["t"], "80-") == {"t"}
-    assert layouts.altered(["t"], "-80") == {"t"}
+    assert Layouts(layouts.stored(ONE)).altered([("t", "80-")]) == {"t"}
+    assert layouts.altered([("t", "-80")]) == {"t"}
     layouts.copy_begins("t")
-    assert layouts.stored(["t"]) == {}
-    assert layouts.altered(["t"], "-80") == frozenset()
+    assert layouts.stored(ONE) == {}
+    assert layouts.altered([("t", "-80")]) == frozenset()
 
 
 def test_rows_that_were_read_live_are_vouched_for_at_the_stop() -> None:
@@ -126,10 +153,10 @@ def test_rows_that_were_read_live_are_vouched_for_at_the_stop() -> None:
     layouts = Layouts({})
     layouts.check(shown(*BEFORE))
     layouts.reached(frozenset({"t"}))
-    assert layouts.stored(["t"])["t"].startswith(UNVOUCHED)
+    assert layouts.stored(ONE)["t"].startswith(UNVOUCHED)
     layouts.asked()
     layouts.reached(frozenset({"t"}))
-    assert layouts.stored(["t"]) == {"t": layout_of(shown(*BEFORE).fields)}
+    assert layouts.stored(ONE) == {"t": layout_of(shown(*BEFORE).fields)}
     with pytest.raises(HistoryLostError):
         layouts.check(shown(*WRONG["unsigned"]))
 

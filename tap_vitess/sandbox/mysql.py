@@ -350,6 +350,13 @@ def _vexplain(session: VitessSession, match: re.Match[str]) -> ResultSet:
     return _result(["JSON"], [(json.dumps(plan, indent=1),)])
 
 
+def _gtids(session: VitessSession, _match: re.Match[str]) -> ResultSet:
+    """Answer for the MySQL of the shard in use."""
+    shard = session.shard()
+    purged = shard.gtid_set(shard.purged) if shard.purged else ""
+    return _result(["executed", "purged"], [(shard.gtid_set(shard.executed), purged)])
+
+
 def _clock(session: VitessSession, match: re.Match[str]) -> ResultSet:
     return _result([match[1]], [(Decimal(f"{session.cluster.now():.6f}"),)])
 
@@ -413,6 +420,7 @@ _SHOWS = (
     (_show(rf"vitess_shards{_LIKE}"), _vitess_shards),
     (_show(rf"vitess_tablets{_LIKE}"), _vitess_tablets),
     (_show(rf"global\s+gtid_executed(?:\s+(?:from|in)\s+{_NAME})?"), _gtid_executed),
+    (re.compile(r"select\s+@@global\.gtid_executed\s.*", re.IGNORECASE), _gtids),
     (re.compile(r"select\s+(unix_timestamp\(now\(6\)\))", re.IGNORECASE), _clock),
     (_show(r"vitess_throttler\s+status"), _throttler_status),
     (_show(r"vitess_throttled_apps"), _throttled_apps),

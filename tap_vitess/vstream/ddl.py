@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 # Tables of Vitess' own online schema changes and table life cycle, in today's and older names.
 INTERNAL_TABLE = re.compile(
-    r"_vt.*|_[0-9a-f]{8}_([0-9a-f]{4}_){3}[0-9a-f]{12}_[0-9]{14}_(gho|ghc|del|new|vrepl)"
+    r"_vt_[a-zA-Z]{3,5}_[0-9a-f]{32}_[0-9]{14}_?|_[0-9a-f]{8}_([0-9a-f]{4}_){3}[0-9a-f]{12}_[0-9]{14}_(gho|ghc|del|new|vrepl)"
 )
 _EXECUTED_COMMENT = re.compile(r"/\*!\d*(.*?)\*/", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?\*/|^\s*(--|#)[^\n]*", re.DOTALL | re.MULTILINE)
@@ -24,7 +24,7 @@ _REPLACES = re.compile(
 )
 _ALTERS = re.compile(
     r"\s*alter(\s+\w+)*?\s+table\b.*\b("
-    r"(add|drop|change|modify|rename)\s+(?!(unique|index|key|constraint|primary|foreign|check"
+    r"(add|drop|change|modify|rename)\b(?!\s*(unique|index|key|constraint|primary|foreign|check"
     r"|partition|fulltext|spatial|to|as)\b)|convert\s+to)"
     r"|\s*(create|drop|rename)(\s+temporary)?\s+tables?\b",
     re.IGNORECASE | re.DOTALL,

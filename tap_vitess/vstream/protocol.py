@@ -79,13 +79,13 @@ class Boundary:
     """All rows before it form whole transactions; `vgtid` is the position after them.
 
     replaced: tables whose rows a DDL has taken away or exchanged, without a row event.
-    altered: tables whose columns may be others behind a DDL.
+    altered: tables, each with the shard, whose columns may be others behind a DDL.
     """
 
     shard: str
     vgtid: binlogdata.VGtid
     replaced: frozenset[str] = frozenset()
-    altered: frozenset[str] = frozenset()
+    altered: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,11 @@ Item_co = TypeVar("Item_co", covariant=True)
 
 
 class Feed(Protocol[Item_co]):
-    """What the reader drives: asked for a request, fed events, asked whether it is finished."""
+    """What the reader drives: asked for a request, fed events, asked whether it is finished.
+
+    signs: how much has come of the shards that are waited for; steps: how often they have come
+    to a place to go on from. What other shards bring is no sign that these move.
+    """
 
     @property
     def name(self) -> str: ...
@@ -122,6 +126,10 @@ class Feed(Protocol[Item_co]):
     def finished(self) -> bool: ...
     @property
     def waits_for(self) -> str: ...
+    @property
+    def signs(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
     def request(self) -> vtgate.VStreamRequest: ...
     def feed(self, events: Iterable[StreamEvent]) -> Sequence[Item_co]: ...
 
@@ -170,6 +178,9 @@ class ChangeStream(_Decoded):
         self.stop = stop
         self._behind = set(position.behind(stop))
         self._unplaced: dict[str, int] = {}
+        self._replaced: set[str] = set()  # by a DDL since the last boundary
+        self._altered: set[tuple[str, str]] = set()
+        self.signs = self.steps = 0
         self._clock = 0  # the latest current_time seen, ns
 
     @property
@@ -224,6 +235,8 @@ class ChangeStream(_Decoded):
         self._open.clear()
         self._unplaced.clear()
         self._fields.clear()
+        self._replaced.clear()
+        self._altered.clear()
         return stream_request(self.tables, self.position, self._options)
 
     def feed(self, events: Iterable[StreamEvent]) -> list[ChangeItem]:
@@ -260,6 +273,8 @@ class ChangeStream(_Decoded):
 
     def _tick(self, event: binlogdata.VEvent) -> None:
         self._clock = max(self._clock, event.current_time)
+        waited_for = event.shard in self._behind or event.shard not in self.stop.shards
+        self.signs += waited_for and event.type != binlogdata.HEARTBEAT
         if event.shard in self._unplaced:
             self._unplaced[event.shard] = self._clock
 
@@ -280,6 +295,10 @@ class ChangeStream(_Decoded):
             self._unplaced[shard] = self._clock
             return []
         self._unplaced.pop(shard, None)
+        if event.type == binlogdata.DDL:
+            self._replaced |= replaced_tables(event.statement, self.tables)
+            altered = altered_tables(event.statement, self.tables)
+            self._altered |= {(table, shard) for table in altered}
         self._open &= {entry.shard for entry in self._pending.shard_gtids}
         if self._open:
             return []
@@ -288,14 +307,15 @@ class ChangeStream(_Decoded):
         shards = self.shards
         self._vgtid, self._pending = self._pending, None
         if self.shards == shards:
+            self.steps += shard in self._behind or shard not in self.stop.shards
             self._moved(shard)
         else:
+            self.steps += 1
             self._behind = set(self.position.behind(self.stop))
-        if event.type == binlogdata.DDL:
-            replaced = replaced_tables(event.statement, self.tables)
-            altered = altered_tables(event.statement, self.tables)
-            return [Boundary(shard, self._vgtid, replaced, altered)]
-        return [Boundary(shard, self._vgtid)]
+        boundary = Boundary(shard, self._vgtid, frozenset(self._replaced), frozenset(self._altered))
+        self._replaced.clear()
+        self._altered.clear()
+        return [boundary]
 
     def _moved(self, shard: str) -> None:
         """Look at the one shard whose GTID set has changed."""
@@ -346,6 +366,7 @@ class TableCopy(_Decoded):
         self._unfinished = dict(progress)
         self._lastpk: dict[str, query.QueryResult] = {}
         self._snapshots: dict[str, str] = {}
+        self.signs = self.steps = 0
 
     @property
     def name(self) -> str:
@@ -383,7 +404,10 @@ class TableCopy(_Decoded):
             ReshardedError: the shards are no longer those of the request.
             ProtocolError: the events contradict what VStream promises.
         """
-        return [item for event in events if (item := self._take(event))]
+        items = [item for event in events if (item := self._take(event))]
+        self.signs += len(items)
+        self.steps += sum(not isinstance(item, Rows) for item in items)
+        return items
 
     def _take(self, event: StreamEvent) -> CopyItem | None:
         shard = event.shard

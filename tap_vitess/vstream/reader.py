@@ -19,7 +19,7 @@ from backoff.types import ContextDetails
 
 from tap_vitess.errors import Remedy, RetriableError, StalledError, VitessError
 from tap_vitess.vstream.client import Client
-from tap_vitess.vstream.protocol import Feed, Rows
+from tap_vitess.vstream.protocol import Feed
 
 logger = logging.getLogger(__name__)
 
@@ -112,13 +112,11 @@ def _retry(
     for attempt in _attempts(feed.name, retry):
         yield ()
         with attempt:
-            progress = False
+            steps = feed.steps
             try:
-                for items in _call(client, feed, retry, look):
-                    progress = progress or any(not isinstance(item, Rows) for item in items)
-                    yield items
+                yield from _call(client, feed, retry, look)
             except RetriableError as error:
-                if not progress:
+                if feed.steps == steps:
                     raise
                 logger.warning("%s is opened again: %s", feed.name, error)
 
@@ -141,10 +139,12 @@ def _responses(
     """Read one call; it ends by the feed being finished, or by an error."""
     with client.stream(feed.request(), silence=retry.silence) as responses:
         last = told = time.monotonic()
+        signs = feed.signs
         for events in responses:
             items = feed.feed(events)
             now = time.monotonic()
-            if items:
+            if feed.signs != signs:
+                signs = feed.signs
                 last = told = now
             elif now - last > retry.stall:
                 raise StalledError(_stalled(feed, now - last))
@@ -161,4 +161,6 @@ def _responses(
 
 
 def _stalled(feed: Feed[Item], seconds: float) -> str:
-    return f"{feed.name} has brought nothing but heartbeats for {seconds:.0f} s; {feed.waits_for}"
+    return (
+        f"{feed.name} has brought nothing of what it waits for in {seconds:.0f} s; {feed.waits_for}"
+    )
