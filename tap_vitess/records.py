@@ -1,8 +1,7 @@
-"""Rows to RECORD lines, and a new SCHEMA before the first record that needs one.
+"""Rows to records, for both front ends; what is a record's own column is called by `own_columns`.
 
 A delete carries the whole image of the deleted row: a target that upserts would blank what is
 left out. An update of the key is a delete of the old row and an insert of the new one.
-Records are encoded here, without the SDK; only streams with maps or flattening go through it.
 
 Where the binlog does not carry a column (`vstream/images.py`), a record never says null for it:
 by the setting on_partial_image the row's present value is fetched by key, or the column is
@@ -17,30 +16,15 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
-
-import orjson
-from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.singerlib import RecordMessage
+from typing import Any, Literal, Protocol
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError, VitessError
-from tap_vitess.output import BufferedWriter
-from tap_vitess.streams import (
-    COMMIT_TIME,
-    DELETED_AT,
-    METADATA_COLUMNS,
-    OP,
-    SEQ,
-    SHARD,
-    VitessStream,
-    write_activate_version,
-    write_schema,
-)
+from tap_vitess.schema import StreamSchema
 from tap_vitess.vstream.images import completed, is_partial, nulls, unpacked
 from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.rows import RowDecoder, value_types
-from tap_vitess.vstream.values import DEFAULTS, ValueOptions, ValueType, plain
+from tap_vitess.vstream.values import DEFAULTS, ValueOptions, ValueType
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +43,28 @@ BINARY_COLLATION = 63
 UTF8MB4_COLLATION = 255
 
 
+class RecordStream(Protocol):
+    """What records are made for.
+
+    primary_keys: the key columns, in order. charsets: those that FIELD events may not tell, by
+    column. own_columns: what to add to a record, and the column's name for it: `deleted_at`
+    always, and of `op`, `shard`, `commit_time` and `seq` what the front end has.
+    """
+
+    name: str
+    keyspace: str
+
+    @property
+    def primary_keys(self) -> Sequence[str]: ...
+    @property
+    def charsets(self) -> Mapping[str, str]: ...
+    @property
+    def own_columns(self) -> Mapping[str, str]: ...
+    def stream_schema(self) -> StreamSchema: ...
+
+
 class RecordSequence:
-    """Gives out `_sdc_vitess_seq`: microseconds since 1970, and always more than the last."""
+    """Gives out numbers that rise with a keyspace's records: microseconds since 1970, or more."""
 
     def __init__(self, last: int) -> None:
         self.last = last
@@ -79,12 +83,14 @@ class RecordSequence:
 class RecordOptions:
     """What all streams of a run share.
 
-    fetch: asks for what a partial image lacks; None where nothing can be asked. whole_rows: tells
-    whether a shard's MySQL logs every column of every row, as far as is known.
+    copied_at: whether copied rows have the time at which they came as their commit time; else
+    they have none. fetch: asks for what a partial image lacks; None where nothing can be asked.
+    whole_rows: tells whether a shard's MySQL logs every column of every row, as far as is known.
     """
 
     values: ValueOptions = DEFAULTS
     metadata_columns: bool = True
+    copied_at: bool = False
     on_partial_image: OnPartialImage = "fetch"
     fetch: Fetch | None = None
     whole_rows: Callable[[str], bool] = lambda _: True
@@ -114,7 +120,7 @@ class RecordMaker:
     """Makes records of a stream's rows; each shard's decoders are those of its last FIELD event."""
 
     def __init__(
-        self, stream: VitessStream, sequence: RecordSequence, options: RecordOptions
+        self, stream: RecordStream, sequence: RecordSequence, options: RecordOptions
     ) -> None:
         """Prepare for a stream whose numbers come from `sequence`."""
         self.schema = stream.stream_schema()
@@ -122,8 +128,11 @@ class RecordMaker:
         self._sequence = sequence
         self._options = options
         self._key = frozenset(stream.primary_keys)
-        own = METADATA_COLUMNS.keys() if options.metadata_columns else frozenset[str]()
-        self._own = self.schema.wanted & own
+        self._own = {
+            word: name
+            for word, name in stream.own_columns.items()
+            if word == "deleted_at" or (options.metadata_columns and name in self.schema.wanted)
+        }
         self._read_as: dict[str, Any] = {
             "options": options.values,
             "key": self._key,
@@ -169,8 +178,10 @@ class RecordMaker:
         shard = rows.fields.shard
         decode = decoders.row.decode
         if rows.fields.copying:
+            copied_at = datetime.now(UTC).isoformat() if self._options.copied_at else None
             return [
-                self._finish(decode(change.after), "copy", shard, None) for change in rows.changes
+                self._finish(decode(change.after), "copy", shard, copied_at)
+                for change in rows.changes
             ]
         commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
         images = self._known(decoders, self._images(rows, decoders))
@@ -260,18 +271,15 @@ class RecordMaker:
         return error
 
     def _finish(self, record: Record, op: str, shard: str, commit_time: str | None) -> Record:
-        record[DELETED_AT] = commit_time if op == "delete" else None
-        seq = self._sequence.take()
-        own = self._own
-        if own:
-            if OP in own:
-                record[OP] = op
-            if SHARD in own:
-                record[SHARD] = shard
-            if COMMIT_TIME in own:
-                record[COMMIT_TIME] = commit_time
-            if SEQ in own:
-                record[SEQ] = seq
+        values = {
+            "deleted_at": commit_time if op == "delete" else None,
+            "op": op,
+            "shard": shard,
+            "commit_time": commit_time,
+            "seq": self._sequence.take(),
+        }
+        for word, name in self._own.items():
+            record[name] = values[word]
         return record
 
     def _tell_warnings(self, types: Mapping[str, ValueType]) -> None:
@@ -290,64 +298,6 @@ class RecordMaker:
                 self._stream.name,
                 ", ".join(new),
             )
-
-
-class RecordWriter:
-    """Writes a stream's rows as RECORD messages, and its SCHEMA messages."""
-
-    def __init__(self, stream: VitessStream, maker: RecordMaker, writer: BufferedWriter) -> None:
-        """Write the SCHEMA and choose the way: encoded here, or through the stream's maps."""
-        self._stream = stream
-        self._maker = maker
-        self._writer = writer
-        self._choose_way()
-
-    def write(self, rows: Rows, version: int) -> int:
-        """Write rows; return how many records came of them."""
-        if self._maker.prepare(rows.fields):
-            logger.info("%s: the table was altered; a new SCHEMA", self._stream.name)
-            self._choose_way()
-        records = self._maker.records(rows)
-        self._write(records, version)
-        return len(records)
-
-    def write_activate_version(self, version: int) -> None:
-        """Tell the target that all rows of other versions may go."""
-        write_activate_version(self._maps, self._writer, version)
-
-    def _choose_way(self) -> None:
-        self._maps = self._stream.maps_of(self._maker.schema)
-        write_schema(self._maps, self._writer)
-        first = self._maps[0]
-        direct = (
-            len(self._maps) == 1
-            and type(first) is SameRecordTransform
-            and not first.flattening_enabled
-        )
-        self._write = self._write_direct if direct else self._write_mapped
-        self._prefix = b'{"type":"RECORD","stream":%s,"record":' % orjson.dumps(first.stream_alias)
-
-    def _write_direct(self, records: list[Record], version: int) -> None:
-        prefix, dumps = self._prefix, orjson.dumps
-        now = datetime.now(UTC).isoformat().encode()
-        suffix = b',"version":%d,"time_extracted":"%s"}\n' % (version, now)
-        for record in records:
-            self._writer.write_line(prefix + dumps(record) + suffix)
-
-    def _write_mapped(self, records: list[Record], version: int) -> None:
-        for record in records:
-            values = {name: plain(value) for name, value in record.items()}
-            for stream_map in self._maps:
-                mapped = stream_map.transform(values)
-                if mapped is not None:
-                    self._writer.write_message(
-                        RecordMessage(
-                            stream=stream_map.stream_alias,
-                            record=mapped,
-                            version=version,
-                            time_extracted=datetime.now(UTC),
-                        )
-                    )
 
 
 def _in_utf8(column: query.Field) -> query.Field:
