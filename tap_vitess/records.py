@@ -51,9 +51,10 @@ class RecordStream(Protocol):
     always, and of `op`, `shard`, `commit_time` and `seq` what the front end has.
     """
 
-    name: str
-    keyspace: str
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def keyspace(self) -> str: ...
     @property
     def primary_keys(self) -> Sequence[str]: ...
     @property

@@ -201,6 +201,11 @@ class KeyspaceSync:
         """Tell whether a shard is known to log every column of every row."""
         return self._inquiry.whole_rows(shard)
 
+    @property
+    def left_behind(self) -> Sequence[VitessError]:
+        """Why tables were left behind; `events` raises the first of it."""
+        return tuple(self._errors)
+
     def brought(self, table: str) -> bool:
         """Tell whether all of a table has been given out, up to where the run has ended."""
         if not self._ended or table in self._unfollowed | self._uncopied:
