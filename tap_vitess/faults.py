@@ -130,6 +130,14 @@ CASES: tuple[Case, ...] = (
     Case(
         "grpc",
         None,
+        r"(?s)does not have valid string values.* plan for table (?P<table>\S+)",
+        HistoryLostError,
+        "the table was altered after the bookmark and its old changes can no longer be read: "
+        + _COPY,
+    ),
+    Case(
+        "grpc",
+        None,
         r"column \S+ not found in table (?P<table>[^\s:]+)",
         HistoryLostError,
         "the table was altered after the bookmark and its old changes can no longer be read: "
@@ -170,6 +178,10 @@ CASES: tuple[Case, ...] = (
     Case("mysql", 2006, "", ConnectError, "check the settings host, mysql_port and tls"),
     Case("mysql", 2013, "", ConnectError, "check the settings host, mysql_port and tls"),
     Case("mysql", 1049, "", RequestError, "VTGate does not know the keyspace"),
+    Case("mysql", 1146, "", TableGoneError, "the table is not there (any more)"),
+    Case(
+        "mysql", None, r"table \S+ not found", TableGoneError, "the table is not there (any more)"
+    ),
     Case(
         "mysql",
         None,

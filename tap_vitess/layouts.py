@@ -9,11 +9,14 @@ one wrong value is given out. Columns added at the end and other sizes of the sa
 
     "4:9f3a0c21,2:77aa01b3"    4 columns, a checksum of their names, types and charsets; then for
                                each ENUM or SET its number of labels and their checksum
-    "?"                        rows have been given out, and nothing has vouched for their layout
+    "?4:9f3a0c21,2:77aa01b3"   rows have been given out with this layout, which is not proved
+    "?"                        the same, and the layout is not known
 
-What nobody has vouched for, because the table's first copy is just made: if a DDL changes its
-columns behind rows that were given out, the table is copied once more. When the position of a
-stream is reached without such a DDL, what its events showed is what was true all along.
+Two things prove a layout. A snapshot's, when the stream has come to a stop position behind it
+without a DDL. What a stream showed, when a stop position that was asked for afterwards is reached
+without a DDL: a DDL that ran after the question is behind the stop position, and the stream shows
+its columns all the same. What is not proved: if a DDL changes the columns behind rows that were
+given out, or another layout shows without a DDL, the table is copied once more.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from tap_vitess.vstream.charsets import charset_of
 from tap_vitess.vstream.protocol import Fields
 
 UNVOUCHED = "?"
-_FORM = re.compile(r"\?|\d+:[0-9a-f]{8}(,\d+:[0-9a-f]{8})*")
+_FORM = re.compile(r"\?|\??\d+:[0-9a-f]{8}(,\d+:[0-9a-f]{8})*")
 _LABEL = re.compile(r"'(?:[^']|'')*'")
 
 _Shard = tuple[str, str]  # table, shard
@@ -57,12 +60,19 @@ class Layouts:
 
     def __init__(self, known: Mapping[str, str]) -> None:
         """Begin with what the state knows, which holds for every shard of a table."""
-        self._vouched = {table: text for table, text in known.items() if text != UNVOUCHED}
-        self._suspect = {table for table, text in known.items() if text == UNVOUCHED}
+        self._vouched = {t: text for t, text in known.items() if not text.startswith(UNVOUCHED)}
+        # Shown by an earlier run; empty where it is not known how.
+        self._suspect = {t: text[1:] for t, text in known.items() if text.startswith(UNVOUCHED)}
         self._shards: dict[_Shard, str] = {}  # vouched, and other than the table's
         self._altered: set[_Shard] = set()  # a DDL has come, and no rows since
         self._shown: dict[_Shard, str] = {}  # rows have come, and nobody has vouched
+        self._before: dict[_Shard, str] = {}  # the same, before the stop position was asked for
         self._copied: dict[_Shard, str] = {}
+
+    def asked(self) -> None:
+        """Note that a stop position was asked for: it can prove what was shown until now."""
+        self._before |= self._shown
+        self._shown.clear()
 
     def check(self, fields: Fields) -> None:
         """Compare a FIELD event of the shared stream, before its first rows are given out.
@@ -91,12 +101,11 @@ class Layouts:
         misread: set[str] = set()
         for table in tables:
             where = table, shard
-            if where in self._shown or table in self._suspect:
+            if where in self._shown or where in self._before or table in self._suspect:
                 misread.add(table)
-            self._suspect.discard(table)
-            self._shown.pop(where, None)
-            self._copied.pop(where, None)
-            self._shards.pop(where, None)
+            self._suspect.pop(table, None)
+            for noted in (self._shown, self._before, self._copied, self._shards):
+                noted.pop(where, None)
             self._altered.add(where)
         return frozenset(misread)
 
@@ -107,19 +116,29 @@ class Layouts:
     def copy_begins(self, table: str) -> None:
         """Forget a table: its rows come anew."""
         self._vouched.pop(table, None)
-        self._suspect.discard(table)
-        for noted in (self._shards, self._shown, self._copied):
+        self._suspect.pop(table, None)
+        for noted in (self._shards, self._shown, self._before, self._copied):
             for where in [where for where in noted if where[0] == table]:
                 del noted[where]
         self._altered = {where for where in self._altered if where[0] != table}
 
-    def reached(self, tables: frozenset[str]) -> None:
-        """Vouch for what was shown: the streams' stop position is reached without a DDL."""
-        for noted in (self._copied, self._shown):
+    def reached(self, tables: frozenset[str]) -> frozenset[str]:
+        """Take in that the stop position is reached; name the tables that were misread."""
+        misread: set[str] = set()
+        for where, shown in list(self._shown.items()):
+            table = where[0]
+            proofs = (self._copied.get(where), self._before.get(where), self._suspect.get(table))
+            if table in tables and any(proof not in (None, "", shown) for proof in proofs):
+                misread.add(table)
+        for noted in (self._before, self._copied):
             for where in [where for where in noted if where[0] in tables]:
                 self._shards[where] = noted.pop(where)
+                self._shown.pop(where, None)
                 self._altered.discard(where)
-        self._suspect -= tables
+        for table in tables & self._suspect.keys():
+            if text := self._suspect.pop(table):
+                self._vouched[table] = text
+        return frozenset(misread)
 
     def stored(self, tables: Iterable[str]) -> dict[str, str]:
         """Return what the state should know of each table."""
@@ -130,15 +149,23 @@ class Layouts:
         return found
 
     def _stored(self, table: str) -> str | None:
-        if table in self._suspect or any(where[0] == table for where in self._shown):
-            return UNVOUCHED
+        unproved = {
+            text
+            for noted in (self._shown, self._before)
+            for where, text in noted.items()
+            if where[0] == table
+        }
+        if table in self._suspect:
+            unproved.add(self._suspect[table])
+        if unproved:
+            return UNVOUCHED + (unproved.pop() if len(unproved) == 1 else "")
         texts = {text for where, text in self._shards.items() if where[0] == table}
         if any(where[0] == table for where in self._altered):
             return None
         return texts.pop() if len(texts) == 1 else None if texts else self._vouched.get(table)
 
     def _known(self, where: _Shard) -> str | None:
-        if where in self._altered or where in self._shown:
+        if any(where in noted for noted in (self._altered, self._shown, self._before)):
             return None
         return self._shards.get(where) or self._vouched.get(where[0])
 

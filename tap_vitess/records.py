@@ -13,18 +13,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError, VitessError
+from tap_vitess.lines import Lines
 from tap_vitess.schema import StreamSchema
 from tap_vitess.vstream.images import completed, is_partial, nulls, unpacked
 from tap_vitess.vstream.protocol import Fields, Rows
-from tap_vitess.vstream.rows import RowDecoder, value_types
-from tap_vitess.vstream.values import DEFAULTS, ValueOptions, ValueType
+from tap_vitess.vstream.rows import RowDecoder, text_of, value_types
+from tap_vitess.vstream.values import DEFAULTS, Raw, ValueOptions, ValueType
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +71,10 @@ class RecordSequence:
     def __init__(self, last: int) -> None:
         self.last = last
 
-    def take(self) -> int:
-        """Return the next number."""
-        self.last += 1
-        return self.last
+    def take(self, count: int = 1) -> int:
+        """Return the next number; the `count - 1` behind it are taken, too."""
+        self.last += count
+        return self.last - count + 1
 
     def catch_up(self) -> None:
         """Go up to the clock, unless the clock is behind."""
@@ -105,6 +106,7 @@ class _Decoders:
     version: int
     row: RowDecoder
     key: RowDecoder
+    lines: Lines
 
 
 @dataclass(slots=True)
@@ -165,8 +167,36 @@ class RecordMaker:
             self.schema.version,
             RowDecoder(fields, keyspace, self.schema.wanted, **self._read_as, as_text=texts),
             RowDecoder(fields, keyspace, self._key, **self._read_as),
+            self._lines_of(fields, types, texts),
         )
         return changed
+
+    def _lines_of(
+        self, fields: Fields, types: Mapping[str, ValueType], texts: Collection[str]
+    ) -> Lines:
+        written = {
+            name: replace(found, convert=text_of(found.convert), raw=Raw.CONVERT)
+            if name in texts
+            else found
+            for name, found in types.items()
+        }
+        keyspace = self._stream.keyspace
+        return Lines(fields, keyspace, written, self.schema.wanted, self._key, self._own)
+
+    def lines(self, rows: Rows, head: bytes, end: bytes) -> tuple[int, Iterator[bytes]] | None:
+        """Return how many records come of rows, and their lines; None: see `records`.
+
+        Raises:
+            VitessError: a value that cannot be taken as it is.
+        """
+        self._sequence.catch_up()
+        lines = self._decoders[rows.fields.shard].lines
+        whole = self._logs_whole_rows(rows.fields.shard)
+        first, copied_at = self._sequence.last + 1, self._copied_at()
+        found = lines.of(rows, first, head, end, whole=whole, copied_at=copied_at)
+        if found is not None:
+            self._sequence.take(found[0])
+        return found
 
     def records(self, rows: Rows) -> list[Record]:
         """Decode rows whose FIELD event has been taken in.
@@ -179,7 +209,7 @@ class RecordMaker:
         shard = rows.fields.shard
         decode = decoders.row.decode
         if rows.fields.copying:
-            copied_at = datetime.now(UTC).isoformat() if self._options.copied_at else None
+            copied_at = self._copied_at()
             return [
                 self._finish(decode(change.after), "copy", shard, copied_at)
                 for change in rows.changes
@@ -193,6 +223,9 @@ class RecordMaker:
                 record.pop(name, None)
             records.append(record | image.fetched)
         return records
+
+    def _copied_at(self) -> str | None:
+        return datetime.now(UTC).isoformat() if self._options.copied_at else None
 
     def _images(self, rows: Rows, decoders: _Decoders) -> list[_Image]:
         """Name the operations; an update of the key is a delete and an insert."""
@@ -220,9 +253,12 @@ class RecordMaker:
 
     def _deleted(self, before: query.Row, fields: Fields) -> _Image:
         """Nothing tells what a before image lacks, so a NULL counts only where all is logged."""
-        whole = fields.shard not in self._partial and self._options.whole_rows(fields.shard)
+        whole = self._logs_whole_rows(fields.shard)
         unsent = frozenset[str]() if whole else nulls(before, fields.fields) - self._key
         return _Image("delete", before, unsent)
+
+    def _logs_whole_rows(self, shard: str) -> bool:
+        return shard not in self._partial and self._options.whole_rows(shard)
 
     def _known(self, decoders: _Decoders, images: list[_Image]) -> list[_Image]:
         """Do about unknown columns what the setting says; those that nobody wants do not count."""

@@ -8,6 +8,7 @@ After `use` of one shard ("ks:-80@primary") statements go to that shard's MySQL 
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,6 +72,7 @@ def connect(config: Config, *, raw: bool = False) -> Iterator[Sql]:
         ConfigError: a TLS file is no such thing.
     """
     address = f"{config.host}:{config.mysql_port}"
+    context = tls.context(config.tls) if config.tls else None
     try:
         sock = socket.create_connection(
             (config.host, config.mysql_port), timeout=config.connect_timeout_seconds
@@ -84,7 +86,7 @@ def connect(config: Config, *, raw: bool = False) -> Iterator[Sql]:
         try:
             # A MySQL server speaks first; PyMySQL itself would wait as long as for a query.
             sock.recv(1, socket.MSG_PEEK)
-            connection = _connection(config, raw=raw)
+            connection = _connection(config, context, raw=raw)
             connection.connect(sock)
         except pymysql.MySQLError as error:
             raise _explain_connect(error, address, config) from error
@@ -97,8 +99,9 @@ def connect(config: Config, *, raw: bool = False) -> Iterator[Sql]:
             yield Sql(connection)
 
 
-def _connection(config: Config, *, raw: bool) -> pymysql.Connection[DictCursor]:
-    context = tls.context(config.tls) if config.tls else None
+def _connection(
+    config: Config, context: ssl.SSLContext | None, *, raw: bool
+) -> pymysql.Connection[DictCursor]:
     return pymysql.Connection(
         # The name the certificate is checked against; the socket is open already.
         host=tls.server_name(config.tls, config.host) if config.tls else config.host,

@@ -181,7 +181,7 @@ class KeyspaceState:
                 separators=(",", ":"),
             ),
             "seq": self.seq,
-            "layouts": json.dumps(dict(self.layouts), separators=(",", ":")),
+            "layouts": json.dumps(dict(self.layouts), separators=(",", ":"), sort_keys=True),
         }
 
 

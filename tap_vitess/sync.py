@@ -275,6 +275,7 @@ class KeyspaceSync:
     def _follow(self) -> Events:
         """Bring every group of this run to where the keyspace is now, and make them one."""
         self._now = self._inquiry.position()
+        self._layouts.asked()
         for tables in self._followed():
             yield from self._bring(tables, self._now)
             if self.stopped:
@@ -288,7 +289,8 @@ class KeyspaceSync:
         while tables and not self.stopped:
             self._out.clear()
             try:
-                if not checked and self.state.position_of(tables).behind(stop):
+                # Behind the stop position it may be purged, ahead of it comes from elsewhere.
+                if not checked and self.state.position_of(tables) != stop:
                     self._inquiry.check(self.state.position_of(tables))
                     checked = True
                 yield from self._stream(tables, stop)
@@ -308,7 +310,7 @@ class KeyspaceSync:
             logger.info("%s: streaming the changes of %d tables", self.keyspace, len(tables))
             yield from self._read(feed, tables)
         if feed.finished:
-            self._layouts.reached(tables - self._out)
+            self._copy_again(self._layouts.reached(tables - self._out))
         if feed.finished and feed.behind:
             logger.warning(
                 "%s: shards %s end with a transaction that has no position; they stay before it",
@@ -368,8 +370,13 @@ class KeyspaceSync:
         return found
 
     def _copy_again(self, tables: frozenset[str]) -> None:
-        """Note, with the position behind the DDL, that what was given of tables does not count."""
+        """Note, with the position behind the DDL, that what was given of tables does not count.
+
+        A DDL comes once a shard, and several may come before the copy: they ask for one copy.
+        """
         for table in tables:
+            if self.state.copies.get(table) == {}:
+                continue
             self._state = self.state.recopied(table)
             self._replaced[table] += 1
             again = self._replaced[table] <= self._options.copy_restarts

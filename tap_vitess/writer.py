@@ -1,6 +1,7 @@
 """Rows to Singer's RECORD lines, and a new SCHEMA before the first record that needs one.
 
-Records are encoded here, without the SDK; only streams with maps or flattening go through it.
+Records are encoded without the SDK, many at once where that can be (`lines.py`), else one by one
+here; only streams with maps or flattening go through it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class RecordWriter:
         if self._maker.prepare(rows.fields):
             logger.info("%s: the table was altered; a new SCHEMA", self._stream.name)
             self._choose_way()
+        if self._direct and (found := self._maker.lines(rows, *self._frame(version))):
+            count, lines = found
+            for some in lines:
+                self._writer.write_line(some)
+            return count
         records = self._maker.records(rows)
         self._write(records, version)
         return len(records)
@@ -48,20 +54,26 @@ class RecordWriter:
         self._maps = self._stream.maps_of(self._maker.schema)
         write_schema(self._maps, self._writer)
         first = self._maps[0]
-        direct = (
+        self._direct = (
             len(self._maps) == 1
             and type(first) is SameRecordTransform
             and not first.flattening_enabled
         )
-        self._write = self._write_direct if direct else self._write_mapped
-        self._prefix = b'{"type":"RECORD","stream":%s,"record":' % orjson.dumps(first.stream_alias)
+        self._write = self._write_direct if self._direct else self._write_mapped
+        self._stream_name = orjson.dumps(first.stream_alias)
+
+    def _frame(self, version: int) -> tuple[bytes, bytes]:
+        """Return what stands before and behind a record's members."""
+        now = datetime.now(UTC).isoformat().encode()
+        return (
+            b'{"type":"RECORD","stream":%b,"record":{' % self._stream_name,
+            b'},"version":%d,"time_extracted":"%b"}\n' % (version, now),
+        )
 
     def _write_direct(self, records: list[Record], version: int) -> None:
-        prefix, dumps = self._prefix, orjson.dumps
-        now = datetime.now(UTC).isoformat().encode()
-        suffix = b',"version":%d,"time_extracted":"%s"}\n' % (version, now)
+        head, end = self._frame(version)
         for record in records:
-            self._writer.write_line(prefix + dumps(record) + suffix)
+            self._writer.write_line(head + orjson.dumps(record)[1:-1] + end)
 
     def _write_mapped(self, records: list[Record], version: int) -> None:
         for record in records:

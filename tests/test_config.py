@@ -77,7 +77,8 @@ def test_table_patterns(
 
 PURE = (
     *("vstream/gtid", "vstream/vgtid", "vstream/values", "vstream/charsets", "vstream/ddl"),
-    *("vstream/rows", "vstream/protocol", "vstream/request"),
+    *("vstream/rows", "vstream/protocol", "vstream/request", "vstream/columns", "vstream/encode"),
+    "lines",
     "state",
     "config",
     "errors",

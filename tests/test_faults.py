@@ -130,6 +130,15 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
     ),
     (
         "grpc",
+        "UNKNOWN",
+        "enum or set column @4 does not have valid string values: [3]\nfailed to build table "
+        "replication plan for table t1",
+        HistoryLostError,
+        Remedy.POLICY,
+        "altered after the bookmark",
+    ),
+    (
+        "grpc",
         "FAILED_PRECONDITION",
         "column x not found in table t",
         HistoryLostError,
@@ -201,6 +210,8 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         Remedy.RETRY,
         "no tablet of this type",
     ),
+    ("mysql", 1105, "table t1 not found", TableGoneError, Remedy.STOP, "is not there"),
+    ("mysql", 1146, "Table 'vt_a.t1' doesn't exist", TableGoneError, Remedy.STOP, "not there"),
     ("mysql", 1064, "syntax error at position 3", RequestError, Remedy.STOP, "refuses the stat"),
 ]
 

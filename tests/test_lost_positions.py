@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -120,6 +121,21 @@ def test_another_cluster_is_noticed(sandbox: Sandbox) -> None:
     check(sandbox, target)
 
 
+def test_a_bookmark_ahead_of_the_cluster(sandbox: Sandbox) -> None:
+    """As after a restore: it is no run with nothing new, for what is written now would be lost."""
+    config, target = settings(sandbox), Target()
+    run(config, target)
+    bookmark = target.state["bookmarks"]["vitess:shop"]
+    group = bookmark["groups"][0]
+    ahead = re.sub(r":1-(\d+)", lambda m: f":1-{int(m[1]) + 1000}", group["vgtid"])
+    state = {"bookmarks": {"vitess:shop": {**bookmark, "groups": [{**group, "vgtid": ahead}]}}}
+    with pytest.raises(PositionLostError, match="lacks 1000 transactions of the bookmark"):
+        run(config, target, state=state)
+    write(sandbox.cluster)
+    run({**config, "on_lost_position": "resync"}, target, state=state)
+    check(sandbox, target)
+
+
 def test_a_bookmark_close_to_being_purged(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,7 +157,7 @@ def altered(cluster: Cluster, *columns: Column, statement: str = "alter table al
     cluster.ddl("shop", statement, Table("alpha", columns, primary_key=("id",)))
 
 
-ID, NAME = Column("id", "int"), Column("name", "varchar(20)")
+ID, NAME = Column("id", "bigint", nullable=False), Column("name", "varchar(20)")
 
 
 def test_a_table_altered_under_its_changes(sandbox: Sandbox) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from singer_sdk.singerlib import RecordMessage, StateMessage
+from singer_sdk.singerlib import RecordMessage, SchemaMessage, StateMessage
 
 from tap_vitess.buffer import FLUSH_BYTES
 from tap_vitess.errors import TargetClosedError
@@ -102,3 +103,11 @@ def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
             sys.stdout = stdout
     reader.join()
     assert found == [data]
+
+
+@pytest.mark.parametrize("bookmarks", [None, ["at"]])
+@pytest.mark.parametrize("key", [[], ["id"]])
+def test_a_schema_is_written_as_the_sdk_does(key: list[str], bookmarks: list[str] | None) -> None:
+    """Without its copy in depth."""
+    message = SchemaMessage("s", {"properties": {"id": {"type": ["string"]}}}, key, bookmarks)
+    assert json.loads(BufferedWriter().serialize_message(message)) == message.to_dict()

@@ -238,7 +238,10 @@ def test_copy_ends_with_each_shards_own_completion() -> None:
     """The aggregate COPY_COMPLETED is not waited for."""
     copy = table_copy()
     items = copy.feed(whole_copy(A, {A: 3, B: 0}))
-    assert kinds(items) == ["Rows", "CopyProgress", "Rows", "CopyProgress", "ShardCopied"]
+    assert kinds(items) == [
+        *("Rows", "Rows", "Rows", "CopyProgress"),
+        *("Rows", "Rows", "CopyProgress", "ShardCopied"),
+    ]
     assert numbers(items) == ["1", "2", "3", "4", "5"]
     assert not copy.finished
     items = copy.feed(whole_copy(B, {A: 3, B: 3}))

@@ -25,6 +25,7 @@ from authority import Authority
 from pipeline import Target, run, settings
 
 from tap_vitess import sql
+from tap_vitess._proto.binlogdata_pb2 import VEvent
 from tap_vitess.config import Config
 from tap_vitess.errors import AuthError, ConfigError, ConnectError, VitessError
 from tap_vitess.sandbox.cluster import Cluster
@@ -99,7 +100,8 @@ def shards_that_answer(config: Config) -> set[str]:
     request = probe_request("shop", RequestOptions())
     with client.connect(config) as opened, opened.stream(request) as responses:
         for response in responses:
-            for event in response.events:
+            for event in response:
+                assert isinstance(event, VEvent)
                 found |= {e.shard for e in event.vgtid.shard_gtids if e.gtid != "current"}
             if len(found) == 2:
                 break
@@ -231,9 +233,8 @@ def test_files_that_are_no_pem(
     junk = tmp_path / "junk.pem"
     junk.write_text("no certificate")
     files = {"tls_ca_file": ours.ca_file, **ours.client(), name: str(junk)}
-    config = {"host": "127.0.0.1", "tls": True, **files}
-    with serving(None) as sandbox:
-        assert words in refused(connect, {**given(sandbox), **config}, ConfigError)
+    with serving(ours.server("127.0.0.1")) as sandbox:
+        assert words in refused(connect, given(sandbox, tls=True, **files), ConfigError)
 
 
 @pytest.mark.parametrize(

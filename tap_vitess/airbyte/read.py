@@ -13,7 +13,7 @@ Airbyte's next attempt begins a new generation; and when the engine copies a fol
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import orjson
@@ -169,10 +169,14 @@ class Reading:
         """Tell that a stream's first record comes."""
         self._output.write(stream_status(stream.keyspace, stream.table, "RUNNING"))
 
-    def write_records(self, count: int, lines: Iterable[bytes]) -> None:
-        """Write records."""
-        self._output.write_lines(lines)
-        self._unstated += count
+    def write_records(self, lines: Iterable[bytes]) -> None:
+        """Write records, many lines in one piece; those before an error have been written."""
+        self._output.write_lines(self._counted(lines))
+
+    def _counted(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        for some in lines:
+            self._unstated += some.count(b"\n")
+            yield some
 
     def keep(self, state: KeyspaceState) -> None:
         """Write a STATE with where a keyspace is now."""
@@ -231,31 +235,36 @@ class _KeyspaceReading:
     def _write(self, rows: Rows) -> None:
         """Write rows; a table whose rows cannot be taken is given up."""
         table = rows.fields.table
+        maker = self._makers[table]
         try:
-            count, lines = self._lines(self._makers[table], rows)
+            self._check(maker, rows)
+            self._note(table, self._run.versions[table])
+            self._reading.write_records(self._lines(maker, rows))
         except (TargetClosedError, RetriableError):
             raise
         except VitessError as error:
             self._run.give_up(table, error)
-            return
-        if table not in self._running:
-            self._running.add(table)
-            self._reading.write_status_running(self._streams[table])
-        self._note(table, self._run.versions[table])
-        self._reading.write_records(count, lines)
 
-    def _lines(self, maker: RecordMaker, rows: Rows) -> tuple[int, Iterable[bytes]]:
-        stream = self._streams[rows.fields.table]
+    def _check(self, maker: RecordMaker, rows: Rows) -> None:
+        """Take in the FIELD event; nothing tells a destination of columns that have changed."""
         if maker.prepare(rows.fields):
+            stream = self._streams[rows.fields.table]
             error = CatalogError(
                 f"stream {stream.name}: the table was altered, and its columns no longer fit the "
                 "catalog: refresh the source schema"
             )
             error.table = stream.table
             raise error
+        if rows.fields.table not in self._running:
+            self._running.add(rows.fields.table)
+            self._reading.write_status_running(self._streams[rows.fields.table])
+
+    def _lines(self, maker: RecordMaker, rows: Rows) -> Iterable[bytes]:
+        stream = self._streams[rows.fields.table]
         head, end = record_frame(stream.keyspace, stream.table)
-        records = maker.records(rows)
-        return len(records), (head + orjson.dumps(record)[1:-1] + end for record in records)
+        if found := maker.lines(rows, head, end):
+            return found[1]
+        return [head + orjson.dumps(record)[1:-1] + end for record in maker.records(rows)]
 
     def _note(self, table: str, version: int) -> None:
         """Warn when a followed table is copied again: nothing takes its vanished rows away."""

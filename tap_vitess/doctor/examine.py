@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tap_vitess import discovery, survey
-from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config
 from tap_vitess.discovery import Table
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
@@ -21,6 +20,8 @@ from tap_vitess.sql import Sql, connect, quote
 from tap_vitess.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.survey import ShardFacts, Tablet
 from tap_vitess.vstream import client as vstream_client
+from tap_vitess.vstream.columns import CopiedRows
+from tap_vitess.vstream.protocol import StreamEvent
 from tap_vitess.vstream.request import RequestOptions, probe_request
 
 P = ParamSpec("P")
@@ -211,7 +212,7 @@ class _Examination:
                 client.stream(probe_request(keyspace, options), silence=seconds) as responses,
             ):
                 for response in responses:
-                    silent -= _answered(response.events)
+                    silent -= _answered(response)
                     if not silent or time.monotonic() > deadline:
                         break
         except VitessError as error:
@@ -268,6 +269,7 @@ def _refused(sql: Sql, keyspace: str, tables: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _answered(events: Iterable[binlogdata.VEvent]) -> set[str]:
-    entries = (entry for event in events for entry in event.vgtid.shard_gtids)
+def _answered(events: Iterable[StreamEvent]) -> set[str]:
+    told = (event for event in events if not isinstance(event, CopiedRows))
+    entries = (entry for event in told for entry in event.vgtid.shard_gtids)
     return {entry.shard for entry in entries if entry.gtid != "current"}

@@ -6,8 +6,7 @@ of a failed call remains. Nothing here knows gRPC, SQL or sockets.
 
 Surprising: a DDL is followed by an empty transaction, since a tablet notes the new schema in its
 own tables, and a reshard leaves such transactions on both sides of the journal. The definition
-of a table is kept with each change, so that a stream from an old position shows old columns as
-they were. A real tablet without `--track_schema_versions` would show the current ones.
+of a table is kept with each change, because a row event tells types and positions, but no names.
 """
 
 import hashlib
@@ -48,6 +47,7 @@ _DDL_TABLES = re.compile(
     r"`?(?P<name>[^\s`(;]+)`?",
     re.IGNORECASE,
 )
+_RENAMED_COLUMN = re.compile(r"\brename\s+column\s+`?(\w+)`?\s+to\s+`?(\w+)`?", re.IGNORECASE)
 
 ShardName = str
 
@@ -129,6 +129,7 @@ class Transaction:
     ddl: Ddl | None = None
     journal: Journal | None = None
     other: bool = False  # a statement that is no transaction: VGTID, OTHER
+    row_image: str = "FULL"  # MySQL's binlog_row_image when it was written
 
 
 @dataclass
@@ -258,8 +259,8 @@ class Cluster:
     def ddl(self, keyspace: str, statement: str, new_table: Table | None) -> None:
         """Puts the statement into every shard's binlog and replaces the definition when given.
 
-        Rows get NULL for new columns and lose dropped ones. TRUNCATE, DROP and RENAME are
-        understood from the statement.
+        Rows get NULL for new columns and lose dropped ones. TRUNCATE, DROP, RENAME and
+        RENAME COLUMN are understood from the statement.
         """
         with self._changed:
             space = self._keyspace(keyspace)
@@ -273,7 +274,8 @@ class Cluster:
             if verb == "rename" and name in space.tables and new_table is not None:
                 self._rename(space, name, new_table.name)
             if new_table is not None:
-                self._define(space, new_table)
+                renamed = {new: old for old, new in _RENAMED_COLUMN.findall(statement)}
+                self._define(space, new_table, renamed)
             for shard in space.serving:
                 self._log(shard, ddl=Ddl(statement, name))
                 self._log(shard)
@@ -518,7 +520,11 @@ class Cluster:
         self._tablets += 1
         return Shard(name, str(server), f"zone1-{self._tablets:010}")
 
-    def _define(self, space: _Keyspace, table: Table) -> None:
+    def _define(
+        self, space: _Keyspace, table: Table, renamed: Mapping[str, str] | None = None
+    ) -> None:
+        """Replace a definition; `renamed` gives the old name of a column for its new one."""
+        old_names = {c.name: (renamed or {}).get(c.name, c.name) for c in table.columns}
         self._table_ids += 1
         version = TableVersion(self._table_ids, table)
         space.tables[table.name] = version
@@ -526,7 +532,7 @@ class Cluster:
             old = shard.tables.get(table.name)
             new = shard.tables[table.name] = _ShardTable(version)
             for _, row in old.sorted() if old else ():
-                kept: Row = {column.name: row.get(column.name) for column in table.columns}
+                kept: Row = {name: row.get(old_name) for name, old_name in old_names.items()}
                 new.rows[new.key_of(kept)] = kept
 
     def _drop(self, space: _Keyspace, table: str) -> None:
@@ -614,7 +620,8 @@ class Cluster:
         other: bool = False,
     ) -> None:
         number = len(shard.binlog) + 1
-        entry = Transaction(number, int(self.now()), statements, ddl, journal, other)
+        image = shard.variables["binlog_row_image"]
+        entry = Transaction(number, int(self.now()), statements, ddl, journal, other, image)
         shard.binlog.append(entry)
 
     def _notify(self) -> None:

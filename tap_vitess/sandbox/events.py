@@ -75,6 +75,8 @@ class Source:
 
     def _field(self, table: Table, name: str) -> Field:
         facts = field_facts(table, name)
+        if not table.column(name).told:
+            return Field(name=name, type=facts.type, charset=facts.charset)
         return Field(
             name=name,
             type=facts.type,

@@ -12,3 +12,5 @@ class Options:
     row_event_bytes: int = 8192
     # How long VTGate looks for a tablet, in seconds, before it gives up.
     tablet_wait: float = 90.0
+    # vttablet's --track_schema_versions: old row events are read with the columns of their time.
+    track_schema_versions: bool = False

@@ -129,12 +129,16 @@ def parse_column_type(column_type: str) -> ParsedType:
 
 @dataclass(frozen=True)
 class Column:
-    """A column; the default collation is binary for all but text."""
+    """A column; the default collation is binary for all but text.
+
+    told: whether FIELD tells its column_type; not so where a tablet knows positions only.
+    """
 
     name: str
     column_type: str
     nullable: bool = True
     collation_id: int | None = None
+    told: bool = True
 
     @property
     def parsed(self) -> ParsedType:

@@ -6,17 +6,19 @@ Each step is one group of responses that nothing of another shard may come betwe
 Surprising, and kept: an empty table gives a BEGIN that no COMMIT follows. The VGTID before the
 rows of a table and the one after its last row name no TablePKs of it, although other tables may
 still wait for their copy. Changes of a table whose copy has not begun are left out of catchup and
-fastforward, but their transactions are not. FIELD is sent anew in each of these legs.
+fastforward, but their transactions are not. FIELD is sent anew in each of these legs. Row events
+older than an ALTER are read with the definition of the moment (`plans.py`), like a tablet's
+without schema tracking: a stream that has met the table before goes on with what it knows.
 """
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from tap_vitess._proto.binlogdata_pb2 import Filter, ShardGtid, VEvent, VEventType
 from tap_vitess._proto.query_pb2 import QueryResult
 from tap_vitess._proto.vtgate_pb2 import TabletType
-from tap_vitess.sandbox.cluster import Cluster, Journal, Statement, TableVersion, Transaction
+from tap_vitess.sandbox.cluster import Cluster, Journal, Statement, Transaction
 from tap_vitess.sandbox.errors import PURGED, VStreamError, from_tablet
 from tap_vitess.sandbox.events import (
     Events,
@@ -31,6 +33,7 @@ from tap_vitess.sandbox.events import (
 )
 from tap_vitess.sandbox.filters import FilterError, Selection, TableFilter
 from tap_vitess.sandbox.options import Options
+from tap_vitess.sandbox.plans import Plan, PlanError, plan_of
 from tap_vitess.sandbox.positions import (
     ForeignPositionError,
     PositionError,
@@ -41,6 +44,8 @@ from tap_vitess.sandbox.resolve import describe
 from tap_vitess.sandbox.schema import Row, SortKey, Table
 
 Group = list[Events]
+# By the id of a definition, which each row event names.
+Plans = dict[int, Plan]
 # A group to send, or None while the shard has nothing.
 Step = Group | None
 
@@ -208,27 +213,27 @@ class ShardStream:
     # The binlog
 
     def _catch_up(self, waiting: Collection[str]) -> Iterator[Step]:
-        sent: set[int] = set()
+        plans: Plans = {}
         while transaction := self._next():
-            yield self._group(transaction, sent, waiting)
+            yield self._group(transaction, plans, waiting)
 
     def _fast_forward(self, until: int, waiting: Collection[str]) -> Iterator[Step]:
-        sent: set[int] = set()
+        plans: Plans = {}
         while self._position != until and (transaction := self._next()):
-            yield self._group(transaction, sent, waiting)
+            yield self._group(transaction, plans, waiting)
 
     def _replicate(self) -> Iterator[Step]:
-        sent: set[int] = set()
+        plans: Plans = {}
         while True:
             transaction = self._next()
-            yield self._group(transaction, sent, ()) if transaction else None
+            yield self._group(transaction, plans, ()) if transaction else None
             if transaction and transaction.journal:
                 return
 
     def _next(self) -> Transaction | None:
         return self._cluster.transaction_after(self._shard, self._position or 0)
 
-    def _group(self, transaction: Transaction, sent: set[int], waiting: Collection[str]) -> Group:
+    def _group(self, transaction: Transaction, plans: Plans, waiting: Collection[str]) -> Group:
         if transaction.journal is not None:
             return self._reach(transaction.journal, transaction)
         if transaction.ddl is not None or transaction.other:
@@ -236,61 +241,58 @@ class ShardStream:
         events = [self._event(VEventType.BEGIN, transaction)]
         for statement in transaction.statements:
             if statement.version.table.name not in waiting:
-                events += self._statement(transaction, statement, sent)
+                events += self._statement(transaction, statement, plans)
         self._advance(transaction.number)
         events += [self._vgtid(), self._event(VEventType.COMMIT, transaction)]
         return split(events, self._call.options.packet_bytes)
 
     def _statement(
-        self, transaction: Transaction, statement: Statement, sent: set[int]
+        self, transaction: Transaction, statement: Statement, plans: Plans
     ) -> Iterator[VEvent]:
-        table = statement.version.table
-        selection = self._streamed(transaction, table)
-        if selection is None:
+        written = statement.version.table
+        if not self._filter.matches(written.name):
             return
-        if statement.version.id not in sent:
-            sent.add(statement.version.id)
-            yield self._field(transaction, statement.version, selection)
+        plan = plans.get(statement.version.id)
+        if plan is None:
+            plan = plans[statement.version.id] = self._plan(transaction, written)
+            event = self._event(VEventType.FIELD, transaction)
+            event.field_event.CopyFrom(
+                self._source.field_event(plan.table, plan.columns, copying=False)
+            )
+            yield event
         taken = [
             change
             for change in statement.changes
-            if any(selection.takes(table, row) for row in (change.before, change.after) if row)
+            if any(
+                plan.selection.takes(written, row) for row in (change.before, change.after) if row
+            )
         ]
         if not taken:
             return
         for part, flags in binlog_events(taken, self._call.options.row_event_bytes):
             event = self._event(VEventType.ROW, transaction)
-            blobless = self._blobless(table, selection.columns)
-            changes = [changed_row(selection.columns, change, blobless) for change in part]
-            event.row_event.CopyFrom(self._source.row_event(table, changes, flags))
+            blobless = plan.blobless(transaction.row_image)
+            changes = [changed_row(plan.columns, plan.read(change), blobless) for change in part]
+            event.row_event.CopyFrom(self._source.row_event(plan.table, changes, flags))
             yield event
 
-    def _blobless(self, table: Table, columns: Sequence[str]) -> frozenset[str]:
-        """The columns that are logged only when they change, as the variables are now."""
-        if self._shard.variables["binlog_row_image"] != "NOBLOB":
-            return frozenset()
-        return frozenset(name for name in columns if table.column(name).parsed.is_blob)
-
-    def _streamed(self, transaction: Transaction, table: Table) -> Selection | None:
-        """What to send of the table; a bad rule shows itself at the first change only."""
+    def _plan(self, transaction: Transaction, written: Table) -> Plan:
+        """How to read and send the table; a bad rule shows itself at the first change only."""
+        found = self._shard.tables.get(written.name)
+        known = found.version.table if found else None
+        if self._call.options.track_schema_versions:
+            known = written
         try:
-            return self._filter.selection(table, streaming=True)
-        except FilterError as error:
+            return plan_of(written, known, self._filter)
+        except (FilterError, PlanError) as error:
             at = self._shard.gtid_set(transaction.number)
+            code = f"Code: {error.code}\n" if isinstance(error, FilterError) else ""
+            blank = "\n" if code else ""
             raise self._tablet_error(
                 "UNKNOWN",
-                f"stream (at source tablet) error @ {at}: Code: {error.code}\n{error.message}\n\n"
-                f"failed to build table replication plan for table {table.name}",
+                f"stream (at source tablet) error @ {at}: {code}{error}\n{blank}"
+                f"failed to build table replication plan for table {written.name}",
             ) from error
-
-    def _field(
-        self, transaction: Transaction, version: TableVersion, selection: Selection
-    ) -> VEvent:
-        event = self._event(VEventType.FIELD, transaction)
-        event.field_event.CopyFrom(
-            self._source.field_event(version.table, selection.columns, copying=False)
-        )
-        return event
 
     def _statement_alone(self, transaction: Transaction) -> Events:
         """VGTID and DDL; OTHER for what is no DDL or one of a table no rule matches."""

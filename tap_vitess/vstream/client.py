@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 
-from tap_vitess import tls
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.config import Config, Tls
 from tap_vitess.errors import (
@@ -24,6 +23,9 @@ from tap_vitess.errors import (
     VitessError,
 )
 from tap_vitess.faults import classify, shorten
+from tap_vitess.tls import look
+from tap_vitess.vstream.columns import decode
+from tap_vitess.vstream.protocol import StreamEvent
 
 METHOD = "/vtgateservice.Vitess/VStream"
 HEALTH = "/grpc.health.v1.Health/Check"
@@ -37,14 +39,14 @@ class Client:
         self._call = channel.unary_stream(
             METHOD,
             request_serializer=vtgate.VStreamRequest.SerializeToString,
-            response_deserializer=vtgate.VStreamResponse.FromString,
+            response_deserializer=decode,
         )
 
     @contextmanager
     def stream(
         self, request: vtgate.VStreamRequest, *, silence: float = 60.0
-    ) -> Iterator[Iterator[vtgate.VStreamResponse]]:
-        """Open a VStream; the call is cancelled when the block is left.
+    ) -> Iterator[Iterator[Sequence[StreamEvent]]]:
+        """Open a VStream and yield its responses' events; leaving the block cancels the call.
 
         Args:
             request: what to ask for, heartbeats included.
@@ -70,12 +72,12 @@ class Client:
             call.cancel()
 
 
-class _Responses(Iterator[vtgate.VStreamResponse]):
+class _Responses(Iterator[Sequence[StreamEvent]]):
     """The responses of a call, which is cancelled when none come for too long."""
 
     def __init__(
         self,
-        responses: Iterator[vtgate.VStreamResponse],
+        responses: Iterator[Sequence[StreamEvent]],
         cancel: Callable[[], object],
         silence: float,
     ) -> None:
@@ -87,7 +89,7 @@ class _Responses(Iterator[vtgate.VStreamResponse]):
         self.silent = False
         threading.Thread(target=self._watch, name="vstream-watch", daemon=True).start()
 
-    def __next__(self) -> vtgate.VStreamResponse:
+    def __next__(self) -> Sequence[StreamEvent]:
         self._since = time.monotonic()
         try:
             return next(self._responses)
@@ -121,7 +123,6 @@ def connect(config: Config) -> Iterator[Client]:
     else:
         if config.tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", config.tls.server_name))
-        tls.context(config.tls)  # gRPC takes any file, and fails in words of its own
         channel = grpc.secure_channel(address, _credentials(config.tls), options)
     with channel:
         _greet(channel, config, address)
@@ -140,7 +141,7 @@ def _greet(channel: grpc.Channel, config: Config, address: str) -> None:
         code = error.code()
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
             timeout = config.connect_timeout_seconds
-            if why := tls.look(config.host, config.grpc_port, config.tls, timeout):
+            if why := look(config.host, config.grpc_port, config.tls, timeout):
                 raise ConnectError(f"VTGate's gRPC port {address}: {why}") from error
             raise ConnectError(
                 f"VTGate's gRPC port {address} does not answer ({code.name}: "
@@ -150,11 +151,11 @@ def _greet(channel: grpc.Channel, config: Config, address: str) -> None:
             raise explain(error) from error
 
 
-def _credentials(files: Tls) -> grpc.ChannelCredentials:
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
-        root_certificates=_read(files.ca_file),
-        private_key=_read(files.key_file),
-        certificate_chain=_read(files.cert_file),
+        root_certificates=_read(tls.ca_file),
+        private_key=_read(tls.key_file),
+        certificate_chain=_read(tls.cert_file),
     )
 
 

@@ -19,7 +19,7 @@ that arrive in one response with their COMMIT get its time, and others keep thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -32,6 +32,7 @@ from tap_vitess.errors import (
     ReshardedError,
     SnapshotTooOldError,
 )
+from tap_vitess.vstream.columns import CopiedChanges, CopiedRows, RowChanges
 from tap_vitess.vstream.ddl import altered_tables, replaced_tables
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
@@ -69,7 +70,7 @@ class Rows:
     """
 
     fields: Fields
-    changes: list[binlogdata.RowChange]
+    changes: Collection[binlogdata.RowChange]
     commit_time: int
 
 
@@ -104,6 +105,7 @@ class ShardCopied:
     shard: str
 
 
+StreamEvent = binlogdata.VEvent | CopiedRows
 ChangeItem = Rows | Boundary
 CopyItem = Rows | CopyProgress | ShardCopied
 
@@ -121,7 +123,7 @@ class Feed(Protocol[Item_co]):
     @property
     def waits_for(self) -> str: ...
     def request(self) -> vtgate.VStreamRequest: ...
-    def feed(self, events: Iterable[binlogdata.VEvent]) -> Sequence[Item_co]: ...
+    def feed(self, events: Iterable[StreamEvent]) -> Sequence[Item_co]: ...
 
 
 class _Decoded:
@@ -140,12 +142,14 @@ class _Decoded:
 
     def _rows(self, event: binlogdata.VEvent) -> Rows:
         row = event.row_event
-        fields = self._fields.get((self._bare(row.table_name), row.shard))
+        fields = self._fields_of(row.table_name, row.shard)
+        return Rows(fields, RowChanges(row), event.timestamp)
+
+    def _fields_of(self, table_name: str, shard: str) -> Fields:
+        fields = self._fields.get((self._bare(table_name), shard))
         if fields is None:
-            raise ProtocolError(
-                f"{row.table_name} on shard {row.shard}: rows came before the FIELD event"
-            )
-        return Rows(fields, list(row.row_changes), event.timestamp)
+            raise ProtocolError(f"{table_name} on shard {shard}: rows came before the FIELD event")
+        return fields
 
     def _bare(self, table_name: str) -> str:
         return table_name.removeprefix(self.keyspace + ".")
@@ -222,7 +226,7 @@ class ChangeStream(_Decoded):
         self._fields.clear()
         return stream_request(self.tables, self.position, self._options)
 
-    def feed(self, events: Iterable[binlogdata.VEvent]) -> list[ChangeItem]:
+    def feed(self, events: Iterable[StreamEvent]) -> list[ChangeItem]:
         """Take the events of one response; items after the stop position are left out.
 
         Raises:
@@ -231,9 +235,9 @@ class ChangeStream(_Decoded):
         items: list[ChangeItem] = []
         uncommitted: list[Rows] = []
         for event in events:
-            self._clock = max(self._clock, event.current_time)
-            if event.shard in self._unplaced:
-                self._unplaced[event.shard] = self._clock
+            if isinstance(event, CopiedRows):
+                raise self._copied(event.table_name)
+            self._tick(event)
             match event.type:
                 case binlogdata.ROW if not event.row_event.is_internal_table:
                     uncommitted.append(self._changed(event))
@@ -254,11 +258,19 @@ class ChangeStream(_Decoded):
                     raise ProtocolError(f"{self.name}: VTGate answered with a copy")
         return items
 
+    def _tick(self, event: binlogdata.VEvent) -> None:
+        self._clock = max(self._clock, event.current_time)
+        if event.shard in self._unplaced:
+            self._unplaced[event.shard] = self._clock
+
     def _changed(self, event: binlogdata.VEvent) -> Rows:
         rows = self._rows(event)
         if not event.timestamp:
-            raise ProtocolError(f"{self.name}: VTGate sent copied rows of {rows.fields.table}")
+            raise self._copied(event.row_event.table_name)
         return rows
+
+    def _copied(self, table_name: str) -> ProtocolError:
+        return ProtocolError(f"{self.name}: VTGate sent copied rows of {table_name}")
 
     def _boundary(self, event: binlogdata.VEvent) -> list[Boundary]:
         """End a shard's transaction; there is no boundary while another shard's is open."""
@@ -362,7 +374,7 @@ class TableCopy(_Decoded):
         self._fields.clear()
         return copy_request(self.keyspace, self.table, self._unfinished, self._options)
 
-    def feed(self, events: Iterable[binlogdata.VEvent]) -> list[CopyItem]:
+    def feed(self, events: Iterable[StreamEvent]) -> list[CopyItem]:
         """Take the events of one response.
 
         Raises:
@@ -371,30 +383,28 @@ class TableCopy(_Decoded):
             ReshardedError: the shards are no longer those of the request.
             ProtocolError: the events contradict what VStream promises.
         """
-        items: list[CopyItem] = []
-        merged: Rows | None = None
-        for event in events:
-            if event.shard not in self._unfinished:
-                self._check_shard(event)
-                continue
-            if event.type == binlogdata.ROW:
-                if not event.timestamp:
-                    merged = self._copied(event, merged, items)
-                continue
-            match event.type:
-                case binlogdata.FIELD if not event.timestamp:
-                    self._leg(event)
-                case binlogdata.VGTID:
-                    self._snapshot(event)
-                case binlogdata.COMMIT:
-                    merged = None
-                    if progress := self._progress(event.shard):
-                        items.append(progress)
-                case binlogdata.COPY_COMPLETED:
-                    merged = None
-                    del self._unfinished[event.shard]
-                    items.append(ShardCopied(self.table, event.shard))
-        return items
+        return [item for event in events if (item := self._take(event))]
+
+    def _take(self, event: StreamEvent) -> CopyItem | None:
+        shard = event.shard
+        if isinstance(event, CopiedRows):
+            return self._copied(event) if shard in self._unfinished else None
+        if shard not in self._unfinished:
+            self._check_shard(event)
+            return None
+        match event.type:
+            case binlogdata.ROW if not event.timestamp:
+                return self._copied(event.row_event)
+            case binlogdata.FIELD if not event.timestamp:
+                self._leg(event)
+            case binlogdata.VGTID:
+                self._snapshot(event)
+            case binlogdata.COMMIT:
+                return self._progress(shard)
+            case binlogdata.COPY_COMPLETED:
+                del self._unfinished[shard]
+                return ShardCopied(self.table, shard)
+        return None
 
     def _leg(self, event: binlogdata.VEvent) -> None:
         """Begin a leg of the copy: a second one on a shard means that VTGate has resumed."""
@@ -413,16 +423,15 @@ class TableCopy(_Decoded):
         if self._given and (self._keyless or not self._resumable):
             raise self._cut("it cannot be resumed")
 
-    def _copied(self, event: binlogdata.VEvent, merged: Rows | None, items: list[CopyItem]) -> Rows:
-        """Add a row to the rows before it: VTGate sends a ROW event for each copied row."""
+    def _copied(self, rows: binlogdata.RowEvent | CopiedRows) -> Rows:
         self._given = True
-        if merged is not None and merged.fields.shard == event.shard:
-            merged.changes.extend(event.row_event.row_changes)
-            return merged
-        if event.shard not in self._snapshots:
-            raise ProtocolError(f"{self.name} on {event.shard}: rows without a snapshot's VGTID")
-        items.append(rows := self._rows(event))
-        return rows
+        if rows.shard not in self._snapshots:
+            raise ProtocolError(f"{self.name} on {rows.shard}: rows without a snapshot's VGTID")
+        fields = self._fields_of(rows.table_name, rows.shard)
+        if isinstance(rows, CopiedRows):
+            where = f"{self.name} on {rows.shard}"
+            return Rows(fields, CopiedChanges(rows.images, len(fields.fields), where), 0)
+        return Rows(fields, RowChanges(rows), 0)
 
     def _snapshot(self, event: binlogdata.VEvent) -> None:
         """Check the snapshot against the floor and note the shard's lastpk."""

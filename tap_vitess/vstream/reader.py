@@ -141,8 +141,8 @@ def _responses(
     """Read one call; it ends by the feed being finished, or by an error."""
     with client.stream(feed.request(), silence=retry.silence) as responses:
         last = told = time.monotonic()
-        for response in responses:
-            items = feed.feed(response.events)
+        for events in responses:
+            items = feed.feed(events)
             now = time.monotonic()
             if items:
                 last = told = now

@@ -94,7 +94,7 @@ class RowDecoder:
         for name in names:
             convert = types[name].convert
             if name in as_text:
-                convert = _text_of(convert)
+                convert = text_of(convert)
             self._columns.append((name, convert if name in wanted else None))
 
     def decode(self, row: query.Row) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class RowDecoder:
         return record
 
 
-def _text_of(convert: Convert) -> Convert:
+def text_of(convert: Convert) -> Convert:
     """Let a value that is no text become its JSON text."""
 
     def text(raw: bytes) -> str | None:

@@ -70,11 +70,20 @@ class Raw(enum.Enum):
 
     NUMBER: the bytes are the JSON text of the value. TEXT: the bytes are UTF-8 and the value is
     the string they spell; bytes that are not UTF-8 must go through `convert`, which refuses or
-    replaces them. CONVERT: the value is what `convert` makes of the bytes.
+    replaces them, and looks at nothing else. CONVERT: the value is what `convert` makes of the
+    bytes. The others are so where the bytes look as they should, and need `convert` where they do
+    not. DECIMAL: the value is the string they spell, when that is a decimal without needless
+    zeros. FLOAT: the value is the number they spell. MOMENT: the value is
+    `2024-02-29T23:59:59+00:00`, the bytes are the same without T and offset. DOCUMENT: the bytes
+    are the JSON text, but for newlines.
     """
 
     NUMBER = "number"
     TEXT = "text"
+    DECIMAL = "decimal"
+    FLOAT = "float"
+    MOMENT = "moment"
+    DOCUMENT = "document"
     CONVERT = "convert"
 
 
@@ -180,8 +189,7 @@ def _bigint(column: _Column) -> ValueType:
         return _integer(column)
     if column.options.unsigned_bigint_as == "decimal":
         return _decimal(column, arguments="20,0")
-    raw = Raw.CONVERT if column.padded else Raw.TEXT
-    return ValueType({"type": "string"}, _integer_text, raw)
+    return ValueType({"type": "string"}, _integer_text)
 
 
 def _year(_: _Column) -> ValueType:
@@ -208,7 +216,7 @@ def _decimal(column: _Column, arguments: str | None = None) -> ValueType:
             DATATYPE_PROPERTIES: {"precision": int(precision or 10), "scale": int(scale or 0)},
         },
         _decimal_text,
-        Raw.TEXT if canonical else Raw.CONVERT,
+        Raw.DECIMAL,
     )
 
 
@@ -225,7 +233,7 @@ def _rounded(column: _Column, select: Callable[[float, str], float], form: str |
     _, _, scale = column.arguments.partition(",")
     shown = f"%.{int(scale)}f" if scale else form
     if column.copying or column.options.float_as == "stored" or shown is None:
-        return ValueType({"type": "number"}, _finite)
+        return ValueType({"type": "number"}, _finite, Raw.FLOAT)
     return ValueType({"type": "number"}, lambda raw: select(_finite(raw), shown))
 
 
@@ -270,20 +278,22 @@ def _finite(raw: bytes) -> float:
 
 def _date(column: _Column) -> ValueType:
     if column.options.zero_dates == "string":
-        return ValueType({"type": "string"}, _date_text, Raw.TEXT)
+        return ValueType({"type": "string"}, _date_text)
     return ValueType({"type": "string", "format": "date"}, _dated(column, _date_text, str))
 
 
 def _datetime(column: _Column) -> ValueType:
     if column.options.zero_dates == "string":
-        return ValueType({"type": "string"}, _datetime_text)
+        return ValueType({"type": "string"}, _datetime_text, Raw.MOMENT)
     return ValueType(
-        {"type": "string", "format": "date-time"}, _dated(column, _datetime_text, _iso)
+        {"type": "string", "format": "date-time"},
+        _dated(column, _datetime_text, _iso),
+        Raw.MOMENT,
     )
 
 
 def _time(_: _Column) -> ValueType:
-    return ValueType({"type": "string"}, _ascii, Raw.TEXT)
+    return ValueType({"type": "string"}, _ascii)
 
 
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d")
@@ -453,12 +463,12 @@ def _json(column: _Column) -> ValueType:
             ) from None
 
     if column.options.json_as == "string":
-        raw = Raw.TEXT if column.copying else Raw.CONVERT
-        return ValueType({"type": "string"}, lambda raw: document(raw).decode(), raw)
+        return ValueType({"type": "string"}, lambda raw: document(raw).decode())
     return ValueType(
         {"type": ["object", "array", "string", "number", "boolean", "null"]},
         # As it is written, so that no number changes.
         lambda raw: orjson.Fragment(document(raw).replace(b"\n", b" ")),
+        Raw.DOCUMENT if column.copying else Raw.CONVERT,
     )
 
 

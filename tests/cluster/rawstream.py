@@ -12,6 +12,7 @@ from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.config import Config
 from tap_vitess.survey import Survey
 from tap_vitess.vstream.client import connect
+from tap_vitess.vstream.columns import CopiedRows
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -62,7 +63,12 @@ class RawSource:
         fields: dict[str, tuple[list[query.Field], bool]] = {}
         with connect(self._config) as client, client.stream(request) as responses:
             for response in responses:
-                for event in response.events:
+                for event in response:
+                    if isinstance(event, CopiedRows):
+                        shown_fields, labelled = fields[event.shard]
+                        rows = event.images.rows(len(shown_fields), event.table_name)
+                        found += [(shown_fields, labelled, row) for row in rows]
+                        continue
                     if event.type == binlogdata.FIELD:
                         shown = event.field_event
                         fields[event.shard] = list(shown.fields), shown.enum_set_string_values

@@ -21,7 +21,7 @@ from cluster.source import Source
 
 TAP = Path(sys.executable).with_name("tap-vitess")
 TARGET = Path(__file__).with_name("target.py")
-LONGEST_RUN = 240.0
+LONGEST_RUN = 120.0
 FIRST_LINES = 60.0
 
 

@@ -97,6 +97,10 @@ class Source:
             )
         return table
 
+    def forget(self, table: str) -> None:
+        """Leave a table alone at the end: it is no longer here."""
+        self._made.remove(("table", table))
+
     def insert(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Insert many rows."""
         names = ", ".join(map(quote, columns))

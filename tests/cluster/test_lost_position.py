@@ -63,13 +63,13 @@ def test_lost_position_fails(
     pipe.complete()
     _change(source, tables)
     lose(own_cluster, pipe)
-    state = pipe.meta("state")
+    state = pipe.state()["groups"]
     outcome = pipe.run()
     print(outcome.log)
     assert outcome.tap == 1
     assert outcome.seconds < SOON
     _check_message(outcome, source)
-    assert pipe.meta("state") == state
+    assert pipe.state()["groups"] == state
     assert int(pipe.meta("records")) == 0
 
 

@@ -1,0 +1,115 @@
+"""The figures of docs/performance.md: tables and plots between its markers, all else left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plot import Points, svg
+
+Json = dict[str, Any]
+BEGIN, END = "<!-- figures: {} -->", "<!-- end -->"
+
+_RUNS = {
+    "copy": "copy, {rows:,} rows",
+    "stream": "backlog of {rows:,} changes, 500 a transaction",
+    "stream_single": "backlog of {rows:,} changes, 1 a transaction",
+    "transaction": "one transaction of {rows:,} rows",
+}
+
+
+def write(page: Path, results: Json, place: str) -> None:
+    """Put results into the part of a page that is about one place, sandbox or cluster."""
+    text = page.read_text()
+    begin = BEGIN.format(place)
+    head, found, rest = text.partition(begin)
+    if not found:
+        raise ValueError(f"{page} has no line {begin}")
+    _, _, tail = rest.partition(END)
+    tables = "\n".join(_tables(results))
+    page.write_text(f"{head}{begin}\n{tables}{END}{tail}")
+    if place == "sandbox" and "growth" in results:
+        for name, drawing in _plots(results["growth"]):
+            (page.parent / f"performance-{name}.svg").write_text(drawing)
+
+
+def _tables(results: Json) -> Iterator[str]:
+    about = results["about"]
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    yield (
+        f"Measured {about['when'][:10]} against {about['against']} on {about['cores']} cores of "
+        f"{about['cpu']}; Python {about['python']}, {versions}; load of the machine when it began "
+        f"{about['load']:.1f}.\n"
+    )
+    runs = {name: results[name] for name in _RUNS if name in results}
+    yield (
+        "| | of the raw receive | rows/s | raw receive, rows/s | CPU s a million rows "
+        "| the same without the start | peak memory, MB |"
+    )
+    yield "|---|---|---|---|---|---|---|"
+    for name, figures in runs.items():
+        label = _RUNS[name].format(rows=int(figures["rows"]))
+        yield (
+            f"| {label} | {figures['ratio']:.2f} | {figures['rows_per_second']:,.0f} "
+            f"| {figures['raw_rows_per_second']:,.0f} | {figures['cpu_per_million']:.1f} "
+            f"| {_without_start(figures, results)} | {figures['rss_mb']:.0f} |"
+        )
+    yield ""
+    if "nothing" in results:
+        yield from _nothing(results["nothing"])
+    if "growth" in results:
+        yield from _growth(results["growth"])
+
+
+def _without_start(figures: Json, results: Json) -> str:
+    if "nothing" not in results:
+        return ""
+    own = figures["cpu"] - results["nothing"]["one"]["cpu"]
+    return f"{own / figures['rows'] * 1e6:.1f}"
+
+
+def _nothing(results: Json) -> Iterator[str]:
+    yield "| nothing to do | wall s | CPU s | peak memory, MB |"
+    yield "|---|---|---|---|"
+    for label, name in (("1 table", "one"), (f"{results['tables']} tables", "many")):
+        cost = results[name]
+        yield f"| {label} | {cost['wall']:.2f} | {cost['cpu']:.2f} | {cost['rss_mb']:.0f} |"
+    yield ""
+
+
+def _growth(growth: Json) -> Iterator[str]:
+    for name in ("rows", "columns"):
+        yield f"| {name} | CPU s | CPU s a million rows | peak memory, MB |"
+        yield "|---|---|---|---|"
+        for size, figures in growth[name].items():
+            yield (
+                f"| {int(size):,} | {figures['cpu']:.2f} | {figures['cpu_per_million']:.1f} "
+                f"| {figures['rss_mb']:.0f} |"
+            )
+        yield f"\n![CPU time against {name}](performance-{name}.svg)\n"
+    for name in ("tables", "shards"):
+        yield f"| {name} | copy, CPU s | nothing new | a change in each | peak memory, MB |"
+        yield "|---|---|---|---|---|"
+        for size, runs in growth[name].items():
+            most = max(run["rss_mb"] for run in runs.values())
+            yield (
+                f"| {int(size):,} | {runs['copy']['cpu']:.2f} | {runs['nothing']['cpu']:.2f} "
+                f"| {runs['changes']['cpu']:.2f} | {most:.0f} |"
+            )
+        yield f"\n![CPU time against {name}](performance-{name}.svg)\n"
+
+
+def _plots(growth: Json) -> Iterator[tuple[str, str]]:
+    for name in ("rows", "columns"):
+        points = [(int(size), figures["cpu"]) for size, figures in growth[name].items()]
+        yield name, svg(f"CPU s of a copy against {name}", name, {"copy": points})
+    for name in ("tables", "shards"):
+        yield name, svg(f"CPU s of a run against {name}", name, _runs(growth[name]))
+
+
+def _runs(sizes: Mapping[str, Json]) -> dict[str, Points]:
+    kinds = ("copy", "nothing", "changes")
+    return {
+        kind: [(int(size), runs[kind]["cpu"]) for size, runs in sizes.items()] for kind in kinds
+    }

@@ -1,0 +1,176 @@
+"""What is measured. Each function gives figures by name; `Scale` says how much of everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import Json, Sample, Tap, medians
+from benchmarks.places import Place
+from benchmarks.process import Run
+from benchmarks.table import COLUMNS
+
+TABLE = "rows_of_ten"
+TEN = len(COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much: of the tests of CI a little, of a benchmark what the page tells.
+
+    rows: of the table of reference. transaction: rows of the one large transaction.
+    """
+
+    rows: int = 400_000
+    backlog: int = 200_000
+    transaction: int = 1_000_000
+    repeats: int = 5
+    many_tables: int = 500
+    growth_rows: tuple[int, ...] = (50_000, 100_000, 200_000, 400_000)
+    growth_columns: tuple[int, ...] = (2, 5, 10, 20, 40, 80)
+    growth_tables: tuple[int, ...] = (1, 100, 500, 1000, 2000)
+    growth_shards: tuple[int, ...] = (1, 4, 16, 64, 256)
+    growth_cells: int = 1_000_000  # rows times columns of a run of growth_columns
+
+
+SMALL = Scale(300, 100, 500, 1, 5, (50, 300), (2, 12), (1, 3), (1, 2), 500)
+
+
+class Bench:
+    """The scenarios over one place."""
+
+    def __init__(self, place: Place, scale: Scale, directory: Path) -> None:
+        """Use a directory for configs, catalogs and states."""
+        self._place = place
+        self._scale = scale
+        self._directory = directory
+
+    def _tap(self, keyspace: str) -> Tap:
+        return Tap(self._place, keyspace, self._directory)
+
+    # Copy
+
+    def copy(self) -> Json:
+        """Copy the table of reference."""
+        return self._copy(self._scale.rows, TEN, 2, self._scale.repeats, parse=True)
+
+    def _copy(
+        self, rows: int, columns: int, shards: int, repeats: int, *, parse: bool = False
+    ) -> Json:
+        keyspace = self._place.keyspace([(TABLE, columns)], shards)
+        self._place.insert(keyspace, TABLE, columns, 1, rows, 5_000)
+        tap = self._tap(keyspace)
+        tap.receive_copy(TABLE)  # not measured: the server makes the responses
+        samples = []
+        for _ in range(repeats):
+            raw = tap.receive_copy(TABLE)
+            done = tap.run()
+            seconds = done.second("the copy is finished") - done.second("the copy begins")
+            samples.append(Sample(rows, seconds, done, raw).told())
+        figures = medians(samples)
+        if parse:
+            parsed = [tap.receive_copy(TABLE, parse=True) for _ in range(repeats)]
+            figures["parse_rows_per_second"] = rows / medians(parsed)["seconds"]
+            figures["parse_cpu_per_million"] = medians(parsed)["cpu"] / rows * 1e6
+        return figures
+
+    # Changes
+
+    def stream(self) -> Json:
+        """Stream a backlog, two thirds inserts and one third updates, 500 rows a transaction."""
+        return self._stream(self._scale.backlog, 500)
+
+    def stream_single(self) -> Json:
+        """Stream a backlog of transactions of one row."""
+        return self._stream(self._scale.backlog // 4, 1)
+
+    def transaction(self) -> Json:
+        """Stream one transaction of very many rows."""
+        return self._stream(self._scale.transaction, self._scale.transaction, repeats=1)
+
+    def _stream(self, rows: int, size: int, repeats: int | None = None) -> Json:
+        keyspace = self._place.keyspace([(TABLE, TEN)])
+        tap = self._tap(keyspace)
+        state = tap.state()
+        inserts = rows if size >= rows else rows * 2 // 3
+        self._place.insert(keyspace, TABLE, TEN, 1, inserts, size)
+        if inserts < rows:
+            self._place.update(keyspace, TABLE, TEN, 1, rows - inserts, size)
+        tap.receive_changes([TABLE], state)
+        samples = []
+        for _ in range(repeats or self._scale.repeats):
+            raw = tap.receive_changes([TABLE], state)
+            done = tap.run(state=state)
+            seconds = done.second("METRIC") - done.second("streaming the changes")
+            samples.append(Sample(rows, seconds, done, raw).told())
+        return medians(samples)
+
+    # Nothing to do
+
+    def nothing(self) -> Json:
+        """Run with nothing new: one table, then many."""
+        return {
+            "one": self._nothing(1),
+            "many": self._nothing(self._scale.many_tables),
+            "tables": self._scale.many_tables,
+        }
+
+    def _nothing(self, tables: int) -> Json:
+        keyspace = self._place.keyspace([(f"t{i:04}", TEN) for i in range(tables)])
+        tap = self._tap(keyspace)
+        state = tap.state()
+        runs = [tap.run(state=state) for _ in range(max(3, self._scale.repeats))]
+        return medians([_cost(done) for done in runs])
+
+    # Growth
+
+    def growth(self) -> Json:
+        """Cost against rows, columns, tables and shards."""
+        return {
+            "rows": dict(self._growth_rows()),
+            "columns": dict(self._growth_columns()),
+            "tables": dict(self._growth_tables()),
+            "shards": dict(self._growth_shards()),
+        }
+
+    def _growth_rows(self) -> Iterator[tuple[str, Json]]:
+        for rows in self._scale.growth_rows:
+            yield str(rows), self._copy(rows, TEN, 2, 1)
+
+    def _growth_columns(self) -> Iterator[tuple[str, Json]]:
+        for columns in self._scale.growth_columns:
+            yield str(columns), self._copy(self._scale.growth_cells // columns, columns, 2, 1)
+
+    def _growth_tables(self) -> Iterator[tuple[str, Json]]:
+        for tables in self._scale.growth_tables:
+            yield str(tables), self._tables(tables, 2)
+
+    def _growth_shards(self) -> Iterator[tuple[str, Json]]:
+        for shards in self._scale.growth_shards:
+            yield str(shards), self._tables(1, shards)
+
+    def _tables(self, tables: int, shards: int) -> Json:
+        """Copy small tables, then run with nothing new, then with one new row in each table."""
+        names = [f"t{i:04}" for i in range(tables)]
+        keyspace = self._place.keyspace([(name, TEN) for name in names], shards)
+        rows = max(4, 4 * shards // tables)
+        for name in names:
+            self._place.insert(keyspace, name, TEN, 1, rows, rows)
+        tap = self._tap(keyspace)
+        tap.run()  # not measured: the server makes the responses
+        copy = tap.run(keep=True)
+        state = tap.state()
+        nothing = tap.run(state=state)
+        for name in names:
+            self._place.insert(keyspace, name, TEN, rows + 1, 1, 1)
+        tap.run(state=state)
+        changes = tap.run(state=state)
+        return {"copy": _cost(copy), "nothing": _cost(nothing), "changes": _cost(changes)}
+
+
+def _cost(done: Run) -> Json:
+    return {"wall": done.wall, "cpu": done.cpu, "rss_mb": done.rss / 1e6}
+
+
+SCENARIOS = ("copy", "stream", "stream_single", "transaction", "nothing", "growth")

@@ -1,0 +1,57 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Response(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, events: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Images(_message.Message):
+    __slots__ = ("lengths", "values")
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    lengths: _containers.RepeatedScalarFieldContainer[int]
+    values: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, lengths: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Changes(_message.Message):
+    __slots__ = ("before", "after", "data_columns", "json_partial_values")
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    DATA_COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    JSON_PARTIAL_VALUES_FIELD_NUMBER: _ClassVar[int]
+    before: Images
+    after: Images
+    data_columns: _containers.RepeatedScalarFieldContainer[bytes]
+    json_partial_values: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, before: _Optional[_Union[Images, _Mapping]] = ..., after: _Optional[_Union[Images, _Mapping]] = ..., data_columns: _Optional[_Iterable[bytes]] = ..., json_partial_values: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class CopiedRowEvent(_message.Message):
+    __slots__ = ("table_name", "row_changes")
+    TABLE_NAME_FIELD_NUMBER: _ClassVar[int]
+    ROW_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    table_name: str
+    row_changes: Changes
+    def __init__(self, table_name: _Optional[str] = ..., row_changes: _Optional[_Union[Changes, _Mapping]] = ...) -> None: ...
+
+class CopiedEvent(_message.Message):
+    __slots__ = ("timestamp", "row_event", "shard")
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    ROW_EVENT_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    timestamp: _containers.RepeatedScalarFieldContainer[int]
+    row_event: CopiedRowEvent
+    shard: str
+    def __init__(self, timestamp: _Optional[_Iterable[int]] = ..., row_event: _Optional[_Union[CopiedRowEvent, _Mapping]] = ..., shard: _Optional[str] = ...) -> None: ...
+
+class ChangedRowEvent(_message.Message):
+    __slots__ = ("row_changes",)
+    ROW_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    row_changes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, row_changes: _Optional[_Iterable[bytes]] = ...) -> None: ...

@@ -1,0 +1,124 @@
+"""RECORD lines of many rows at once, straight from their bytes. Pure.
+
+For rows whose records hold what the image holds: copied rows, and changes of one kind with whole
+images and unchanged keys. `Lines.of` says None to all others, and to few rows: looking at columns
+pays from some rows on. `RecordMaker` then makes their records one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import count
+
+import orjson
+
+from tap_vitess.vstream.columns import Changes, CopiedChanges, Images, RowChanges
+from tap_vitess.vstream.encode import RowEncoder, same_columns
+from tap_vitess.vstream.protocol import Fields, Rows
+from tap_vitess.vstream.values import ValueType
+
+FEW_ROWS = 4
+
+
+class Lines:
+    """Writes the rows of one FIELD event."""
+
+    def __init__(
+        self,
+        fields: Fields,
+        keyspace: str,
+        types: Mapping[str, ValueType],
+        wanted: Collection[str],
+        key: Collection[str],
+        own: Mapping[str, str],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            fields: the FIELD event.
+            keyspace: its keyspace.
+            types: its columns in order.
+            wanted: the names of those to write.
+            key: the names of the key columns.
+            own: what to write behind them: `deleted_at` always, and of `op`, `shard`,
+                `commit_time` and `seq` what is wanted, each with its column's name.
+        """
+        where = f"{keyspace}.{fields.table} on shard {fields.shard}"
+        self._encoder = RowEncoder(where, types, wanted)
+        self._width = len(types)
+        self._key = [index for index, name in enumerate(types) if name in key]
+        self._own = own
+        self._shard = fields.shard
+
+    def of(
+        self,
+        rows: Rows,
+        first_seq: int,
+        head: bytes,
+        end: bytes,
+        *,
+        whole: bool,
+        copied_at: str | None = None,
+    ) -> tuple[int, Iterator[bytes]] | None:
+        """Return how many lines there are, and the lines, many in one piece.
+
+        Args:
+            rows: what is to be written.
+            first_seq: the number of the first record.
+            head: what opens a line, up to the record's brace.
+            end: what closes it, from the record's brace on.
+            whole: whether a NULL of a deleted row is known to have been one.
+            copied_at: what copied rows have as their commit time.
+
+        Raises:
+            ValueDecodeError: a value does not fit its column's type.
+            ProtocolError: the images are no whole rows.
+        """
+        if len(rows.changes) < FEW_ROWS:
+            return None
+        if not isinstance(rows.changes, RowChanges | CopiedChanges):
+            return None
+        changes = rows.changes.by_column(self._width)
+        if changes is None:
+            return None
+        op, images = self._operation(rows, changes)
+        if images is None or (op == "delete" and not whole):
+            return None
+        commit_time = copied_at
+        if not rows.fields.copying:
+            commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
+        tail = [*self._tail(op, commit_time, first_seq), end]
+        return changes.count, self._encoder.encode(images, head, tail)
+
+    def _operation(self, rows: Rows, changes: Changes) -> tuple[str, Images | None]:
+        """Name the operation; without images when the changes are not one operation each."""
+        before, after = changes.before, changes.after
+        if rows.fields.copying:
+            return "copy", after
+        if before is None:
+            return "insert", after
+        if after is None:
+            return "delete", before
+        if self._key and not same_columns(before, after, self._width, self._key):
+            return "update", None
+        return "update", after
+
+    def _tail(
+        self, op: str, commit_time: str | None, first_seq: int
+    ) -> Iterator[bytes | Iterator[bytes]]:
+        values = {
+            "deleted_at": commit_time if op == "delete" else None,
+            "op": op,
+            "shard": self._shard,
+            "commit_time": commit_time,
+        }
+        members = [
+            orjson.dumps(self._own[name]) + b":" + orjson.dumps(value)
+            for name, value in values.items()
+            if name in self._own
+        ]
+        yield b",".join(members)
+        if "seq" in self._own:
+            yield b"," + orjson.dumps(self._own["seq"]) + b":"
+            yield map(b"%d".__mod__, count(first_seq))

@@ -1,0 +1,228 @@
+"""Rows taken apart by column, many at a time. Pure; the hot path.
+
+An object and a few calls a row are what reading protobuf costs in Python. Here a response's
+copied rows, or a ROW event's changes, are read again as other messages of the same bytes
+(`_proto/columns.proto`): all lengths in one list, all values behind each other. One pass of
+`BytesIO.read` over the lengths then cuts all values, and slices of that list are the columns.
+
+What does not look like VTGate's own shape is left to the events themselves: a run of copied rows
+that is interrupted, changes of several kinds in one event, images that lack columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+from google.protobuf.message import DecodeError
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import columns_pb2 as by_column
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess._proto import vtgate_pb2 as vtgate
+from tap_vitess.errors import ProtocolError
+
+CHUNK_ROWS = 1000  # taken apart at a time: what the objects of more would cost is memory
+
+# A VEvent of a copied row: its type, ROW, and at once its row_event. All others have a timestamp.
+_COPIED = b"\x08\x0c\x2a"
+
+Column = list[bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows. columns: the values of each; nulls: the columns that hold a NULL."""
+
+    rows: int
+    columns: list[Column]
+    nulls: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images of rows, one behind the other. lengths: of each value, -1 for NULL."""
+
+    lengths: Sequence[int]
+    values: bytes
+
+    @classmethod
+    def of(cls, message: by_column.Images) -> Images:
+        """Take what was read."""
+        return cls(message.lengths, b"".join(message.values))
+
+    def chunks(self, width: int, where: str) -> Iterator[Chunk]:
+        """Yield the rows, `width` values each.
+
+        Raises:
+            ProtocolError: the lengths are no whole rows, or not those of the values.
+        """
+        read = BytesIO(self.values)
+        total = len(self.lengths)
+        if not width or total % width:
+            raise ProtocolError(f"{where}: {total} values are no rows of {width} columns")
+        for start in range(0, total, CHUNK_ROWS * width):
+            sizes = list(self.lengths[start : start + CHUNK_ROWS * width])
+            yield _chunk(sizes, read, width, where)
+        if read.read(1):
+            raise ProtocolError(f"{where}: a row has more bytes than its values")
+
+    def rows(self, width: int, where: str) -> Iterator[query.Row]:
+        """Yield the rows as messages."""
+        for chunk in self.chunks(width, where):
+            for values in zip(*chunk.columns, strict=True):
+                yield query.Row(
+                    lengths=[-1 if value is None else len(value) for value in values],
+                    values=b"".join(value for value in values if value is not None),
+                )
+
+
+def _chunk(sizes: list[int], values: BytesIO, width: int, where: str) -> Chunk:
+    nulls = _clear_nulls(sizes)
+    if min(sizes) < 0:
+        raise ProtocolError(f"{where}: a value of less than no bytes")
+    start = values.tell()
+    cut: Column = list(map(values.read, sizes))
+    if values.tell() - start != sum(sizes):
+        raise ProtocolError(f"{where}: a row has fewer bytes than its values")
+    for index in nulls:
+        cut[index] = None
+    return Chunk(
+        len(sizes) // width,
+        [cut[i::width] for i in range(width)],
+        frozenset(index % width for index in nulls),
+    )
+
+
+def _clear_nulls(sizes: list[int]) -> list[int]:
+    """Let each NULL have no bytes; return which values they are."""
+    nulls: list[int] = []
+    index = -1
+    for _ in range(sizes.count(-1)):
+        index = sizes.index(-1, index + 1)
+        sizes[index] = 0
+        nulls.append(index)
+    return nulls
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Changes of one kind: inserts have no `before`, deletes no `after`, updates both."""
+
+    count: int
+    before: Images | None
+    after: Images | None
+
+
+class RowChanges(Collection[binlogdata.RowChange]):
+    """The changes of a ROW event, one by one or by column."""
+
+    def __init__(self, event: binlogdata.RowEvent) -> None:
+        """Read them when they are asked for."""
+        self._event = event
+
+    def __len__(self) -> int:
+        return len(self._event.row_changes)
+
+    def __iter__(self) -> Iterator[binlogdata.RowChange]:
+        return iter(self._event.row_changes)
+
+    def __contains__(self, change: object) -> bool:
+        return change in self._event.row_changes
+
+    def by_column(self, width: int) -> Changes | None:
+        """Return whole images of `width` columns; None when there are others, or several kinds."""
+        event = by_column.ChangedRowEvent.FromString(self._event.SerializeToString())
+        merged = by_column.Changes.FromString(b"".join(event.row_changes))
+        if merged.data_columns or merged.json_partial_values:
+            return None
+        before = Images.of(merged.before) if merged.HasField("before") else None
+        after = Images.of(merged.after) if merged.HasField("after") else None
+        count = len(event.row_changes)
+        if any(images and len(images.lengths) != count * width for images in (before, after)):
+            return None
+        return Changes(count, before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedRows:
+    """A run of copied rows of one table and shard in a response."""
+
+    table_name: str
+    shard: str
+    images: Images
+
+
+class CopiedChanges(Collection[binlogdata.RowChange]):
+    """Copied rows as changes: each has an after image alone."""
+
+    def __init__(self, images: Images, width: int, where: str) -> None:
+        """Cut them when they are asked for.
+
+        Args:
+            images: the rows.
+            width: how many columns they have.
+            where: keyspace, table and shard, for errors.
+
+        Raises:
+            ProtocolError: there are no whole rows.
+        """
+        if not width or len(images.lengths) % width:
+            raise ProtocolError(
+                f"{where}: {len(images.lengths)} values are no rows of {width} columns"
+            )
+        self._images = images
+        self._width = width
+        self._where = where
+
+    def __len__(self) -> int:
+        return len(self._images.lengths) // self._width
+
+    def __iter__(self) -> Iterator[binlogdata.RowChange]:
+        for row in self._images.rows(self._width, self._where):
+            yield binlogdata.RowChange(after=row)
+
+    def __contains__(self, change: object) -> bool:
+        return any(change == own for own in self)
+
+    def by_column(self, width: int) -> Changes | None:
+        """Return the images as they are."""
+        return Changes(len(self), None, self._images) if width == self._width else None
+
+
+def decode(response: bytes) -> Sequence[binlogdata.VEvent | CopiedRows]:
+    """Return the events of a serialized VStreamResponse, a run of copied rows as one.
+
+    A table's FIELD event stands between its rows and another table's, so a run has one table.
+
+    Raises:
+        google.protobuf.message.DecodeError: the bytes are no VStreamResponse.
+    """
+    if _COPIED in response:
+        events = list(by_column.Response.FromString(response).events)  # made at each look
+        copied = [event.startswith(_COPIED) for event in events]
+        start, count = copied.index(True) if any(copied) else 0, sum(copied)
+        run = events[start : start + count]
+        if run and all(copied[start : start + count]) and (found := _copied_rows(run)):
+            read = binlogdata.VEvent.FromString
+            return [*map(read, events[:start]), found, *map(read, events[start + count :])]
+    return vtgate.VStreamResponse.FromString(response).events
+
+
+def _copied_rows(events: Sequence[bytes]) -> CopiedRows | None:
+    """Read events as one; None when they are not copied rows of one shard."""
+    try:
+        merged = by_column.CopiedEvent.FromString(b"".join(events))
+    except DecodeError:
+        return None
+    shard = merged.shard.encode()
+    if merged.timestamp or not 0 < len(shard) < 128:
+        return None
+    end = b"\xba\x01%c%b" % (len(shard), shard)  # field 23
+    if not all(event.endswith(end) for event in events):
+        return None
+    changes = merged.row_event.row_changes
+    if changes.HasField("before") or changes.data_columns or changes.json_partial_values:
+        return None
+    return CopiedRows(merged.row_event.table_name, merged.shard, Images.of(changes.after))

@@ -1,0 +1,223 @@
+"""Columns of row bytes -> JSON. Pure; the hot path.
+
+A converter and an encoder call a value is what the way over dicts costs. Most values are JSON
+already, or are but for their quotes: here a column is looked at as a whole, and taken as it is
+when all of it may be. Any other goes value by value through the type's own converter, so that
+both ways write the same. Then a chunk's rows are joined at once, values and what is between them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import chain, repeat
+from typing import cast
+
+import orjson
+
+from tap_vitess.vstream.columns import Chunk, Column, Images
+from tap_vitess.vstream.rows import unfit
+from tap_vitess.vstream.values import Convert, Raw, ValueType
+
+Values = list[bytes]
+# What a column's values are as they stand: what opens each, their text, what closes each.
+Plain = tuple[bytes, Values, bytes]
+
+
+# Without leading zeros; a decimal of nothing has no sign.
+_INTEGER = rb"(?:0|-?[1-9][0-9]*)"
+_DECIMAL = rb"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.0*[1-9][0-9]*)"
+_INTEGERS, _DECIMALS = (re.compile(rb"%b(?:,%b)*" % (n, n)) for n in (_INTEGER, _DECIMAL))
+
+
+def _are(numbers: re.Pattern[bytes], values: Values) -> bool:
+    joined = b",".join(values)
+    return joined.count(b",") == len(values) - 1 and numbers.fullmatch(joined) is not None
+
+
+def _integer(values: Values) -> Plain | None:
+    return (b"", values, b"") if _are(_INTEGERS, values) else None
+
+
+def _number(values: Values) -> Plain | None:
+    return (b"", values, b"") if _are(_DECIMALS, values) else None
+
+
+def _text(values: Values) -> Plain | None:
+    """Take UTF-8 without quote, backslash and what does not print; not all of that must not be."""
+    try:
+        # A blank between two, so that broken bytes of one and the next do not make a letter.
+        text = b" ".join(values).decode()
+    except UnicodeDecodeError:
+        return None
+    if not text.isprintable() or '"' in text or "\\" in text:
+        return None
+    return b'"', values, b'"'
+
+
+def _decimal(values: Values) -> Plain | None:
+    return (b'"', values, b'"') if _are(_DECIMALS, values) else None
+
+
+def _float(values: Values) -> Plain | None:
+    try:
+        numbers = list(map(float, values))
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, numbers)):
+        return None
+    return b"", orjson.dumps(numbers)[1:-1].split(b","), b""
+
+
+def _moment(values: Values) -> Plain | None:
+    """Take moments of the calendar, which Python reads as MySQL writes them."""
+    joined = b"\n".join(values)
+    shapes = joined.translate(_DIGITS).split(b"\n")
+    if len(shapes) != len(values) or not _SHAPES.issuperset(shapes):
+        return None
+    try:
+        deque(map(datetime.fromisoformat, joined.decode().split("\n")), maxlen=0)
+    except ValueError:
+        return None
+    return b'"', joined.replace(b" ", b"T").split(b"\n"), b'+00:00"'
+
+
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_SECOND = b"0000-00-00 00:00:00"
+_SHAPES = frozenset([_SECOND, *(_SECOND + b"." + b"0" * digits for digits in range(1, 7))])
+
+
+def _document(values: Values) -> Plain | None:
+    try:
+        deque(map(orjson.loads, values), maxlen=0)
+    except orjson.JSONDecodeError:
+        return None
+    return b"", [value.replace(b"\n", b" ") for value in values], b""
+
+
+def _no_way(_: Values) -> None:
+    return None
+
+
+_WAYS: dict[Raw, Callable[[Values], Plain | None]] = {
+    Raw.NUMBER: _number,
+    Raw.TEXT: _text,
+    Raw.DECIMAL: _decimal,
+    Raw.FLOAT: _float,
+    Raw.MOMENT: _moment,
+    Raw.DOCUMENT: _document,
+    Raw.CONVERT: _no_way,
+}
+
+
+class _Member:
+    """A column as a member of the JSON object."""
+
+    def __init__(self, index: int, name: str, type_: ValueType) -> None:
+        self.index = index
+        self.name = name
+        self.key = orjson.dumps(name) + b":"
+        whole = type_.raw is Raw.NUMBER and type_.schema["type"] == "integer"
+        self._plain = _integer if whole else _WAYS[type_.raw]
+        self._convert: Convert = type_.convert
+
+    def write(self, column: Column, *, nulls: bool) -> Plain:
+        """Return the column's JSON text.
+
+        Raises:
+            ValueError: a value does not fit the type; the error may quote it.
+        """
+        if not nulls:
+            return self._write(cast(Values, column))
+        opening, texts, closing = self._write([value for value in column if value is not None])
+        text = iter(texts)
+        return (
+            b"",
+            [b"null" if value is None else opening + next(text) + closing for value in column],
+            b"",
+        )
+
+    def _write(self, values: Values) -> Plain:
+        return self._plain(values) or (b"", self._converted(values), b"")
+
+    def _converted(self, values: Values) -> Values:
+        convert, dumps = self._convert, orjson.dumps
+        texts = {value: dumps(convert(value)) for value in set(values)}
+        return [texts[value] for value in values]
+
+
+class RowEncoder:
+    """Writes the rows of one FIELD event as JSON lines, wanted columns only."""
+
+    def __init__(self, where: str, types: Mapping[str, ValueType], wanted: Iterable[str]) -> None:
+        """Prepare.
+
+        Args:
+            where: keyspace, table and shard, for errors.
+            types: the FIELD event's columns in order.
+            wanted: the names of those to write.
+        """
+        self._where = where
+        self._width = len(types)
+        chosen = frozenset(wanted)
+        self._members = [
+            _Member(index, name, type_)
+            for index, (name, type_) in enumerate(types.items())
+            if name in chosen
+        ]
+
+    def encode(
+        self, images: Images, head: bytes, tail: Sequence[bytes | Iterator[bytes]]
+    ) -> Iterator[bytes]:
+        """Yield the rows' text, some rows at a time.
+
+        Args:
+            images: the rows.
+            head: what stands before each row's members, each of which ends with a comma.
+            tail: what stands behind them: text, or a text for each row. An iterator is not asked
+                for more than there are rows.
+
+        Raises:
+            ValueDecodeError: a value does not fit its column's type.
+            ProtocolError: the images are no whole rows.
+        """
+        for chunk in images.chunks(self._width, self._where):
+            yield _join(chunk.rows, [*self._pieces(chunk, head), *tail])
+
+    def _pieces(self, chunk: Chunk, head: bytes) -> Iterator[bytes | Values]:
+        yield head
+        for member in self._members:
+            try:
+                opening, texts, closing = member.write(
+                    chunk.columns[member.index], nulls=member.index in chunk.nulls
+                )
+            except ValueError as error:
+                # The cause would quote the value.
+                raise unfit(f"{self._where}, column {member.name}", error) from None
+            yield member.key + opening
+            yield texts
+            yield closing + b","
+
+
+def same_columns(one: Images, other: Images, width: int, indexes: Collection[int]) -> bool:
+    """Tell whether two images of each row have the same bytes in some columns."""
+    pairs = zip(one.chunks(width, ""), other.chunks(width, ""), strict=True)
+    return all(a.columns[index] == b.columns[index] for a, b in pairs for index in indexes)
+
+
+def _join(rows: int, pieces: Sequence[bytes | Values | Iterator[bytes]]) -> bytes:
+    """Join the pieces of each row, and the rows; constant neighbours become one piece."""
+    columns: list[Iterable[bytes]] = []
+    constant = b""
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            constant += piece
+            continue
+        # A constant first: it ends the zip before it asks others for a row too many.
+        columns += [repeat(constant, rows), piece]
+        constant = b""
+    columns.append(repeat(constant, rows))
+    return b"".join(chain.from_iterable(zip(*columns, strict=False)))

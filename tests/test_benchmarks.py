@@ -1,0 +1,54 @@
+"""The benchmarks run, and tell what they should; how fast is not tested."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run a little of it, twice."""
+    directory = tmp_path_factory.mktemp("results")
+    command = [sys.executable, "-m", "benchmarks", "copy", "--small", "--results", str(directory)]
+    first, again = (
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        for _ in range(2)
+    )
+    assert "(last" not in first.stdout
+    assert "(last" in again.stdout, "it compares with the last time"
+    return directory
+
+
+def test_a_copy_is_measured(results: Path) -> None:
+    """All rows have gone both ways."""
+    figures = json.loads((results / "small.json").read_text())["copy"]
+    assert figures["rows"] == 300
+    assert figures["responses"] >= 2
+    assert min(figures["ratio"], figures["cpu"], figures["rss_mb"]) > 0
+
+
+def test_the_page_takes_figures(results: Path, tmp_path: Path) -> None:
+    """Between its markers; the rest of it stays."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        from benchmarks import page
+    finally:
+        sys.path.remove(str(ROOT))
+    text = (ROOT / "docs" / "performance.md").read_text()
+    written = tmp_path / "performance.md"
+    written.write_text(text)
+    figures = json.loads((results / "small.json").read_text())
+    page.write(written, figures, "sandbox")
+    begin = page.BEGIN.format("sandbox")
+    before, _, rest = text.partition(begin)
+    new_before, _, new_rest = written.read_text().partition(begin)
+    assert new_before == before
+    assert new_rest.partition(page.END)[2] == rest.partition(page.END)[2]
+    assert "copy, 300 rows" in new_rest

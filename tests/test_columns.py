@@ -1,0 +1,235 @@
+"""Rows by column: the same as one by one, whatever the bytes."""
+
+from __future__ import annotations
+
+import captures
+import pytest
+from events import begin, commit, copy_completed, fields, row, rows, vgtid
+from events import field as column
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess._proto import vtgate_pb2 as vtgate
+from tap_vitess.errors import ProtocolError
+from tap_vitess.vstream.columns import (
+    CHUNK_ROWS,
+    CopiedChanges,
+    CopiedRows,
+    Images,
+    RowChanges,
+    decode,
+)
+from tap_vitess.vstream.encode import same_columns
+
+A = "-80"
+Values = list[bytes | None]
+
+
+def packed(values: Values) -> query.Row:
+    lengths = [-1 if value is None else len(value) for value in values]
+    return query.Row(lengths=lengths, values=b"".join(value or b"" for value in values))
+
+
+def copied(*images: query.Row, shard: str = A, at: int = 0) -> list[binlogdata.VEvent]:
+    """Write a ROW event for each, as VTGate does."""
+    return [
+        binlogdata.VEvent(
+            type=binlogdata.ROW,
+            timestamp=at,
+            keyspace="shop",
+            shard=shard,
+            row_event=binlogdata.RowEvent(
+                table_name="shop.t",
+                keyspace="shop",
+                shard=shard,
+                row_changes=[binlogdata.RowChange(after=image)],
+            ),
+        )
+        for image in images
+    ]
+
+
+def response(*events: binlogdata.VEvent) -> bytes:
+    return vtgate.VStreamResponse(events=events).SerializeToString()
+
+
+tables = st.integers(1, 6).flatmap(
+    lambda width: st.tuples(
+        st.just(width),
+        st.lists(
+            st.lists(st.none() | st.binary(max_size=200), min_size=width, max_size=width),
+            min_size=1,
+            max_size=20,
+        ),
+    )
+)
+
+
+@settings(deadline=None)
+@given(tables)
+def test_copied_rows_are_read_as_one(table: tuple[int, list[Values]]) -> None:
+    """A run of copied rows has the values of its events; the others stay events."""
+    width, values = table
+    tail = [vgtid(A, {A: 1}), commit(A)]
+    head, run, *behind = decode(response(begin(A), *copied(*map(packed, values)), *tail))
+    assert isinstance(run, CopiedRows)
+    assert [head, *behind] == [begin(A), *tail]
+    assert (run.table_name, run.shard) == ("shop.t", A)
+    changes = CopiedChanges(run.images, width, "here")
+    assert len(changes) == len(values)
+    assert [change.after for change in changes] == [packed(row) for row in values]
+    (chunk,) = run.images.chunks(width, "here")
+    assert [list(row) for row in zip(*chunk.columns, strict=True)] == values
+    assert chunk.nulls == {i for row in values for i, value in enumerate(row) if value is None}
+
+
+@pytest.mark.parametrize("name", captures.names())
+def test_recorded_responses_have_the_same_rows(name: str) -> None:
+    """What a real VTGate sent: nothing is lost and nothing is taken for another thing."""
+    runs = 0
+    for recorded in captures.load(name).responses:
+        found: list[binlogdata.VEvent] = []
+        for event in decode(recorded.SerializeToString()):
+            if isinstance(event, CopiedRows):
+                runs += 1
+                count = len(recorded.events) - len(decode(recorded.SerializeToString())) + 1
+                width = len(event.images.lengths) // count
+                changes = CopiedChanges(event.images, width, "here")
+                found += (
+                    binlogdata.VEvent(
+                        type=binlogdata.ROW,
+                        keyspace=recorded.events[0].keyspace,
+                        shard=event.shard,
+                        row_event=binlogdata.RowEvent(
+                            table_name=event.table_name,
+                            keyspace=recorded.events[0].keyspace,
+                            shard=event.shard,
+                            row_changes=[change],
+                        ),
+                    )
+                    for change in changes
+                )
+            else:
+                found.append(event)
+        assert found == list(recorded.events)
+    assert runs == sum(
+        any(event.type == binlogdata.ROW and not event.timestamp for event in recorded.events)
+        for recorded in captures.load(name).responses
+    )
+
+
+ONE, TWO = row("1", "a"), row("2", None)
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [*copied(ONE), begin(A), *copied(TWO)],
+        [*copied(ONE), *copied(TWO, shard="80-")],
+        copied(ONE, at=5),
+        [*copied(ONE), rows(A, "t", (("1", "a"), ("2", "b")))],
+        copied(ONE, shard="x" * 128),
+        copied(ONE, shard=""),
+        [begin(A), copy_completed(A)],
+        [fields(A, "t", column("\x08\x0c\x2a"))],
+    ],
+    ids=["interrupted", "two shards", "change", "kinds", "long", "none", "other", "field"],
+)
+def test_what_is_no_run_of_copied_rows_stays_events(events: list[binlogdata.VEvent]) -> None:
+    """Interrupted runs, several shards, changes between them."""
+    assert list(decode(response(*events))) == events
+
+
+def test_copied_rows_that_lack_columns_stay_events() -> None:
+    """Their images cannot be cut without a look at each."""
+    (event,) = copied(ONE)
+    event.row_event.row_changes[0].data_columns.count = 2
+    assert list(decode(response(event))) == [event]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        Images([1, 1, 1], b"abc"),
+        Images([1, 2], b"ab"),
+        Images([1, 1], b"abc"),
+        Images([1, -2], b"a"),
+        Images([-2, 5], b"abc"),
+        Images([2, 0, 0, 1], b"ab"),
+    ],
+    ids=["no rows", "other rows", "more", "negative", "hidden", "fewer"],
+)
+def test_images_that_contradict_themselves_are_refused(images: Images) -> None:
+    """Lengths that are no whole rows, or not those of the values."""
+    with pytest.raises(ProtocolError, match="here"):
+        list(images.chunks(2, "here"))
+
+
+def test_rows_without_columns_are_refused() -> None:
+    """Nothing could be told of them."""
+    with pytest.raises(ProtocolError, match="here"):
+        CopiedChanges(Images([], b""), 0, "here")
+
+
+def test_many_rows_come_in_chunks() -> None:
+    """The objects of one chunk at a time: memory does not grow with a response's rows."""
+    count = 2 * CHUNK_ROWS + 1
+    images = Images([1, -1] * count, b"x" * count)
+    assert [chunk.rows for chunk in images.chunks(2, "here")] == [CHUNK_ROWS, CHUNK_ROWS, 1]
+
+
+def change(before: Values | None, after: Values | None) -> binlogdata.RowChange:
+    return binlogdata.RowChange(
+        before=None if before is None else packed(before),
+        after=None if after is None else packed(after),
+    )
+
+
+@settings(deadline=None)
+@given(tables, st.sampled_from(["insert", "update", "delete"]))
+def test_changes_of_one_kind_are_read_by_column(table: tuple[int, list[Values]], kind: str) -> None:
+    """Both images of each change, in their order."""
+    width, values = table
+    told = [
+        change(None if kind == "insert" else row, None if kind == "delete" else row[::-1])
+        for row in values
+    ]
+    changes = RowChanges(binlogdata.RowEvent(row_changes=told))
+    found = changes.by_column(width)
+    assert found is not None
+    assert found.count == len(changes) == len(values)
+    if found.before is None:
+        assert kind == "insert"
+    else:
+        assert list(found.before.rows(width, "here")) == list(map(packed, values))
+    if found.after is None:
+        assert kind == "delete"
+    else:
+        assert list(found.after.rows(width, "here")) == [packed(row[::-1]) for row in values]
+    assert list(changes) == told
+    assert changes.by_column(width + 1) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [change(None, [b"1"]), change([b"1"], None)],
+        [change(None, [b"1"]), change([b"1"], [b"2"])],
+        [change([b"1"], [b"2"]), change([b"1"], None)],
+        [binlogdata.RowChange(after=packed([b"1"]), data_columns={"count": 1})],
+        [binlogdata.RowChange(after=packed([b"1"]), json_partial_values={"count": 1})],
+    ],
+    ids=["insert+delete", "insert+update", "update+delete", "partial", "partial JSON"],
+)
+def test_changes_of_several_kinds_are_not(told: list[binlogdata.RowChange]) -> None:
+    """Each of them is to be looked at."""
+    assert RowChanges(binlogdata.RowEvent(row_changes=told)).by_column(1) is None
+
+
+def test_the_columns_of_two_images_are_compared() -> None:
+    """All rows, and only the columns asked for."""
+    one, other = (Images([1, 1, 1, 1], values) for values in (b"1a2b", b"1a2c"))
+    assert same_columns(one, other, 2, [0])
+    assert not same_columns(one, other, 2, [0, 1])
