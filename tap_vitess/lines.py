@@ -52,7 +52,14 @@ class Lines:
         self._shard = fields.shard
 
     def of(
-        self, rows: Rows, first_seq: int, head: bytes, end: bytes, *, whole: bool
+        self,
+        rows: Rows,
+        first_seq: int,
+        head: bytes,
+        end: bytes,
+        *,
+        whole: bool,
+        copied_at: str | None = None,
     ) -> tuple[int, Iterator[bytes]] | None:
         """Return how many lines there are, and the lines, many in one piece.
 
@@ -62,6 +69,7 @@ class Lines:
             head: what opens a line, up to the record's brace.
             end: what closes it, from the record's brace on.
             whole: whether a NULL of a deleted row is known to have been one.
+            copied_at: what copied rows have as their commit time.
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
@@ -77,7 +85,7 @@ class Lines:
         op, images = self._operation(rows, changes)
         if images is None or (op == "delete" and not whole):
             return None
-        commit_time = None
+        commit_time = copied_at
         if not rows.fields.copying:
             commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
         tail = [*self._tail(op, commit_time, first_seq), end]

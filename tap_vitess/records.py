@@ -1,9 +1,7 @@
-"""Rows to RECORD lines, and a new SCHEMA before the first record that needs one.
+"""Rows to records, for both front ends; what is a record's own column is called by `own_columns`.
 
 A delete carries the whole image of the deleted row: a target that upserts would blank what is
 left out. An update of the key is a delete of the old row and an insert of the new one.
-Records are encoded without the SDK, many at once where that can be (`lines.py`), else one by one
-here; only streams with maps or flattening go through it.
 
 Where the binlog does not carry a column (`vstream/images.py`), a record never says null for it:
 by the setting on_partial_image the row's present value is fetched by key, or the column is
@@ -18,42 +16,18 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
-
-import orjson
-from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.singerlib import RecordMessage
+from typing import Any, Literal, Protocol
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError, VitessError
 from tap_vitess.lines import Lines
-from tap_vitess.output import BufferedWriter
-from tap_vitess.streams import (
-    COMMIT_TIME,
-    DELETED_AT,
-    METADATA_COLUMNS,
-    OP,
-    SEQ,
-    SHARD,
-    VitessStream,
-    write_activate_version,
-    write_schema,
-)
+from tap_vitess.schema import StreamSchema
 from tap_vitess.vstream.images import completed, is_partial, nulls, unpacked
 from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.rows import RowDecoder, text_of, value_types
-from tap_vitess.vstream.values import DEFAULTS, Raw, ValueOptions, ValueType, plain
+from tap_vitess.vstream.values import DEFAULTS, Raw, ValueOptions, ValueType
 
 logger = logging.getLogger(__name__)
-
-# What a record's own columns are called in `lines.py`.
-_OWN = {
-    "deleted_at": DELETED_AT,
-    "op": OP,
-    "shard": SHARD,
-    "commit_time": COMMIT_TIME,
-    "seq": SEQ,
-}
 
 Record = dict[str, Any]
 OnPartialImage = Literal["fetch", "omit", "fail"]
@@ -70,8 +44,29 @@ BINARY_COLLATION = 63
 UTF8MB4_COLLATION = 255
 
 
+class RecordStream(Protocol):
+    """What records are made for.
+
+    primary_keys: the key columns, in order. charsets: those that FIELD events may not tell, by
+    column. own_columns: what to add to a record, and the column's name for it: `deleted_at`
+    always, and of `op`, `shard`, `commit_time` and `seq` what the front end has.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def keyspace(self) -> str: ...
+    @property
+    def primary_keys(self) -> Sequence[str]: ...
+    @property
+    def charsets(self) -> Mapping[str, str]: ...
+    @property
+    def own_columns(self) -> Mapping[str, str]: ...
+    def stream_schema(self) -> StreamSchema: ...
+
+
 class RecordSequence:
-    """Gives out `_sdc_vitess_seq`: microseconds since 1970, and always more than the last."""
+    """Gives out numbers that rise with a keyspace's records: microseconds since 1970, or more."""
 
     def __init__(self, last: int) -> None:
         self.last = last
@@ -90,12 +85,14 @@ class RecordSequence:
 class RecordOptions:
     """What all streams of a run share.
 
-    fetch: asks for what a partial image lacks; None where nothing can be asked. whole_rows: tells
-    whether a shard's MySQL logs every column of every row, as far as is known.
+    copied_at: whether copied rows have the time at which they came as their commit time; else
+    they have none. fetch: asks for what a partial image lacks; None where nothing can be asked.
+    whole_rows: tells whether a shard's MySQL logs every column of every row, as far as is known.
     """
 
     values: ValueOptions = DEFAULTS
     metadata_columns: bool = True
+    copied_at: bool = False
     on_partial_image: OnPartialImage = "fetch"
     fetch: Fetch | None = None
     whole_rows: Callable[[str], bool] = lambda _: True
@@ -126,7 +123,7 @@ class RecordMaker:
     """Makes records of a stream's rows; each shard's decoders are those of its last FIELD event."""
 
     def __init__(
-        self, stream: VitessStream, sequence: RecordSequence, options: RecordOptions
+        self, stream: RecordStream, sequence: RecordSequence, options: RecordOptions
     ) -> None:
         """Prepare for a stream whose numbers come from `sequence`."""
         self.schema = stream.stream_schema()
@@ -134,8 +131,11 @@ class RecordMaker:
         self._sequence = sequence
         self._options = options
         self._key = frozenset(stream.primary_keys)
-        own = METADATA_COLUMNS.keys() if options.metadata_columns else frozenset[str]()
-        self._own = self.schema.wanted & own
+        self._own = {
+            word: name
+            for word, name in stream.own_columns.items()
+            if word == "deleted_at" or (options.metadata_columns and name in self.schema.wanted)
+        }
         self._read_as: dict[str, Any] = {
             "options": options.values,
             "key": self._key,
@@ -180,9 +180,8 @@ class RecordMaker:
             else found
             for name, found in types.items()
         }
-        own = {word: name for word, name in _OWN.items() if name in {*self._own, DELETED_AT}}
         keyspace = self._stream.keyspace
-        return Lines(fields, keyspace, written, self.schema.wanted, self._key, own)
+        return Lines(fields, keyspace, written, self.schema.wanted, self._key, self._own)
 
     def lines(self, rows: Rows, head: bytes, end: bytes) -> tuple[int, Iterator[bytes]] | None:
         """Return how many records come of rows, and their lines; None: see `records`.
@@ -193,7 +192,8 @@ class RecordMaker:
         self._sequence.catch_up()
         lines = self._decoders[rows.fields.shard].lines
         whole = self._logs_whole_rows(rows.fields.shard)
-        found = lines.of(rows, self._sequence.last + 1, head, end, whole=whole)
+        first, copied_at = self._sequence.last + 1, self._copied_at()
+        found = lines.of(rows, first, head, end, whole=whole, copied_at=copied_at)
         if found is not None:
             self._sequence.take(found[0])
         return found
@@ -209,8 +209,10 @@ class RecordMaker:
         shard = rows.fields.shard
         decode = decoders.row.decode
         if rows.fields.copying:
+            copied_at = self._copied_at()
             return [
-                self._finish(decode(change.after), "copy", shard, None) for change in rows.changes
+                self._finish(decode(change.after), "copy", shard, copied_at)
+                for change in rows.changes
             ]
         commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
         images = self._known(decoders, self._images(rows, decoders))
@@ -221,6 +223,9 @@ class RecordMaker:
                 record.pop(name, None)
             records.append(record | image.fetched)
         return records
+
+    def _copied_at(self) -> str | None:
+        return datetime.now(UTC).isoformat() if self._options.copied_at else None
 
     def _images(self, rows: Rows, decoders: _Decoders) -> list[_Image]:
         """Name the operations; an update of the key is a delete and an insert."""
@@ -303,18 +308,15 @@ class RecordMaker:
         return error
 
     def _finish(self, record: Record, op: str, shard: str, commit_time: str | None) -> Record:
-        record[DELETED_AT] = commit_time if op == "delete" else None
-        seq = self._sequence.take()
-        own = self._own
-        if own:
-            if OP in own:
-                record[OP] = op
-            if SHARD in own:
-                record[SHARD] = shard
-            if COMMIT_TIME in own:
-                record[COMMIT_TIME] = commit_time
-            if SEQ in own:
-                record[SEQ] = seq
+        values = {
+            "deleted_at": commit_time if op == "delete" else None,
+            "op": op,
+            "shard": shard,
+            "commit_time": commit_time,
+            "seq": self._sequence.take(),
+        }
+        for word, name in self._own.items():
+            record[name] = values[word]
         return record
 
     def _tell_warnings(self, types: Mapping[str, ValueType]) -> None:
@@ -333,75 +335,6 @@ class RecordMaker:
                 self._stream.name,
                 ", ".join(new),
             )
-
-
-class RecordWriter:
-    """Writes a stream's rows as RECORD messages, and its SCHEMA messages."""
-
-    def __init__(self, stream: VitessStream, maker: RecordMaker, writer: BufferedWriter) -> None:
-        """Write the SCHEMA and choose the way: encoded here, or through the stream's maps."""
-        self._stream = stream
-        self._maker = maker
-        self._writer = writer
-        self._choose_way()
-
-    def write(self, rows: Rows, version: int) -> int:
-        """Write rows; return how many records came of them."""
-        if self._maker.prepare(rows.fields):
-            logger.info("%s: the table was altered; a new SCHEMA", self._stream.name)
-            self._choose_way()
-        if self._direct and (found := self._maker.lines(rows, *self._frame(version))):
-            count, lines = found
-            for some in lines:
-                self._writer.write_line(some)
-            return count
-        records = self._maker.records(rows)
-        self._write(records, version)
-        return len(records)
-
-    def write_activate_version(self, version: int) -> None:
-        """Tell the target that all rows of other versions may go."""
-        write_activate_version(self._maps, self._writer, version)
-
-    def _choose_way(self) -> None:
-        self._maps = self._stream.maps_of(self._maker.schema)
-        write_schema(self._maps, self._writer)
-        first = self._maps[0]
-        self._direct = (
-            len(self._maps) == 1
-            and type(first) is SameRecordTransform
-            and not first.flattening_enabled
-        )
-        self._write = self._write_direct if self._direct else self._write_mapped
-        self._stream_name = orjson.dumps(first.stream_alias)
-
-    def _frame(self, version: int) -> tuple[bytes, bytes]:
-        """Return what stands before and behind a record's members."""
-        now = datetime.now(UTC).isoformat().encode()
-        return (
-            b'{"type":"RECORD","stream":%b,"record":{' % self._stream_name,
-            b'},"version":%d,"time_extracted":"%b"}\n' % (version, now),
-        )
-
-    def _write_direct(self, records: list[Record], version: int) -> None:
-        head, end = self._frame(version)
-        for record in records:
-            self._writer.write_line(head + orjson.dumps(record)[1:-1] + end)
-
-    def _write_mapped(self, records: list[Record], version: int) -> None:
-        for record in records:
-            values = {name: plain(value) for name, value in record.items()}
-            for stream_map in self._maps:
-                mapped = stream_map.transform(values)
-                if mapped is not None:
-                    self._writer.write_message(
-                        RecordMessage(
-                            stream=stream_map.stream_alias,
-                            record=mapped,
-                            version=version,
-                            time_extracted=datetime.now(UTC),
-                        )
-                    )
 
 
 def _in_utf8(column: query.Field) -> query.Field:

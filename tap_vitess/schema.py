@@ -42,6 +42,8 @@ class StreamSchema:
         key: Iterable[str],
         own: Iterable[str],
         deselected: Iterable[str],
+        *,
+        closed: bool = False,
     ) -> None:
         """Begin with a catalog.
 
@@ -51,6 +53,7 @@ class StreamSchema:
             key: the key columns.
             own: the names of the tap's own columns.
             deselected: the catalog's other properties.
+            closed: whether all other columns are left out, and nobody is told.
         """
         self.properties: dict[str, JsonSchema] = dict(properties)
         self.version = 0
@@ -58,6 +61,7 @@ class StreamSchema:
         self._key = frozenset(key)
         self._own = frozenset(own)
         self._deselected = frozenset(deselected)
+        self._closed = closed
 
     @property
     def wanted(self) -> frozenset[str]:
@@ -95,7 +99,7 @@ class StreamSchema:
                         "does not fit the catalog; discover again, and copy the table again",
                     )
                 properties[field.name] = fitted
-            elif not self._deselected:
+            elif not (self._closed or self._deselected):
                 properties[field.name] = types[field.name].nullable()
         if properties == self.properties:
             return False
@@ -105,6 +109,8 @@ class StreamSchema:
 
     def left_out(self, fields: Fields) -> frozenset[str]:
         """Name the columns that neither the catalog nor the SCHEMA knows."""
+        if self._closed:
+            return frozenset()
         names = frozenset(field.name for field in fields.fields if field.column_type)
         return names - self.properties.keys() - self._deselected
 

@@ -9,7 +9,7 @@ that targets keep them (targets strip `_sdc_sequence` and others):
     _sdc_vitess_commit_time  second of the commit; null for copied rows
     _sdc_vitess_seq          rises with every record of a keyspace, across runs too
 
-Their records are made in `records.py`.
+Their records are made in `records.py` and written in `writer.py`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,13 @@ METADATA_COLUMNS: dict[str, dict[str, Any]] = {
     SEQ: {"type": ["integer", "null"]},
 }
 AUTOMATIC = frozenset({DELETED_AT, *METADATA_COLUMNS})
+OWN_COLUMNS = {
+    "deleted_at": DELETED_AT,
+    "op": OP,
+    "shard": SHARD,
+    "commit_time": COMMIT_TIME,
+    "seq": SEQ,
+}
 
 Record = dict[str, Any]
 
@@ -79,6 +86,7 @@ def json_schema(table: Table, options: ValueOptions, *, metadata_columns: bool) 
 class VitessStream(Stream):
     """A table. Its records are written by the run (`tap.py`), not by `sync`."""
 
+    own_columns = OWN_COLUMNS
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     STATE_MSG_FREQUENCY = sys.maxsize
 

@@ -61,12 +61,14 @@ class TableSpec:
     """A table to bring.
 
     full_table: copy it afresh and follow no changes. keyed: it has a key, so that its copy can
-    be resumed and its rows can come twice.
+    be resumed and its rows can come twice. once: rows that came twice would stay twice, so a copy
+    that cannot go on where it was cut is an error.
     """
 
     name: str
     full_table: bool = False
     keyed: bool = True
+    once: bool = False
 
     @property
     def resumable(self) -> bool:
@@ -177,6 +179,7 @@ class KeyspaceSync:
         self._errors: list[VitessError] = []
         self._replaced: Counter[str] = Counter()
         self._full: set[str] = set()  # FULL_TABLE copies that are finished
+        self._ended = False
         self._last_checkpoint = time.monotonic()
 
     @property
@@ -207,6 +210,17 @@ class KeyspaceSync:
         """Tell whether a shard is known to log every column of every row."""
         return self._inquiry.whole_rows(shard)
 
+    @property
+    def left_behind(self) -> Sequence[VitessError]:
+        """Why tables were left behind; `events` raises the first of it."""
+        return tuple(self._errors)
+
+    def brought(self, table: str) -> bool:
+        """Tell whether all of a table has been given out, up to where the run has ended."""
+        if not self._ended or table in self._unfollowed | self._uncopied:
+            return False
+        return table in self._full or (table in self._log_based and self.state.is_copied(table))
+
     def events(self) -> Events:
         """Run, and yield rows, finished copies and checkpoints.
 
@@ -224,6 +238,7 @@ class KeyspaceSync:
             yield from self._follow()  # which may tell of tables to copy again
         self._state = self.state.merged()
         yield self._checkpoint()
+        self._ended = True
         if self._errors:
             raise self._errors[0]
 
@@ -418,7 +433,8 @@ class KeyspaceSync:
                     self._lose(frozenset({fault.table}), fault.error)
                     continue
                 self._state = self.state.recopied(fault.table) if fault.again else self.state
-                if not fault.again or restarts[fault.table] > self._options.copy_restarts:
+                again = fault.again and not self._specs[fault.table].once
+                if not again or restarts[fault.table] > self._options.copy_restarts:
                     self._uncopied |= {fault.table}
                     self._leave_behind(frozenset({fault.table}), fault.error)
                 else:

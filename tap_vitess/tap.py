@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import logging
 import os
 import sys
@@ -29,8 +28,7 @@ from singer_sdk.helpers.capabilities import (
 from singer_sdk.metrics import Counter
 from singer_sdk.singerlib import StateMessage
 
-from tap_vitess import discovery
-from tap_vitess._proto.query_pb2 import Row
+from tap_vitess import discovery, engine
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.errors import (
     CatalogError,
@@ -39,14 +37,12 @@ from tap_vitess.errors import (
     TargetClosedError,
     VitessError,
 )
-from tap_vitess.lookup import Lookup
 from tap_vitess.output import BufferedWriter
 from tap_vitess.records import (
     Record,
     RecordMaker,
     RecordOptions,
     RecordSequence,
-    RecordWriter,
 )
 from tap_vitess.sql import connect
 from tap_vitess.state import KeyspaceState, bookmark_key, bookmarks_of, parse
@@ -61,9 +57,9 @@ from tap_vitess.survey import Survey
 from tap_vitess.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
 from tap_vitess.vstream import client as vstream_client
 from tap_vitess.vstream.protocol import Rows
-from tap_vitess.vstream.reader import RetryOptions, retrying
-from tap_vitess.vstream.request import RequestOptions
+from tap_vitess.vstream.reader import RetryOptions
 from tap_vitess.vstream.values import plain
+from tap_vitess.writer import RecordWriter
 
 logger = logging.getLogger(__name__)
 
@@ -269,19 +265,8 @@ class TapVitess(Tap):
     def _record_options(
         self, keyspace: str, whole_rows: Callable[[str], bool] = lambda _: True
     ) -> RecordOptions:
-        lookup = Lookup(self.settings, keyspace)
-
-        def fetch(*question: Any) -> Sequence[Row | None]:
-            what = f"the present values of rows of {keyspace}"
-            ask = functools.partial(lookup.fetch, *question)
-            return retrying(what, ask, self.retry, lambda: self._signal is not None)
-
-        return RecordOptions(
-            values=self.settings.values,
-            metadata_columns=self.settings.metadata_columns,
-            on_partial_image=self.settings.on_partial_image,
-            fetch=fetch,
-            whole_rows=whole_rows,
+        return engine.record_options(
+            self.settings, keyspace, self.retry, lambda: self._signal is not None, whole_rows
         )
 
     def _write_state(self, state: KeyspaceState, sequence: RecordSequence) -> None:
@@ -315,13 +300,7 @@ class TapVitess(Tap):
         return writer
 
     def _options(self) -> SyncOptions:
-        return SyncOptions(
-            request=RequestOptions(self.settings.tablet_type, self.settings.cells),
-            retry=self.retry,
-            checkpoint_seconds=self.settings.checkpoint_seconds,
-            copy_parallelism=self.settings.copy_parallelism,
-            resync=self.settings.on_lost_position == "resync",
-        )
+        return engine.sync_options(self.settings, self.retry)
 
     def _read_table(self, stream: VitessStream) -> Iterator[Record]:
         """Copy one table by itself."""

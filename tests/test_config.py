@@ -79,6 +79,7 @@ PURE = (
     *("vstream/gtid", "vstream/vgtid", "vstream/values", "vstream/charsets", "vstream/ddl"),
     *("vstream/rows", "vstream/protocol", "vstream/request", "vstream/columns", "vstream/encode"),
     "lines",
+    *("airbyte/catalog", "airbyte/failures", "airbyte/state"),
     "state",
     "config",
     "errors",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from tap_vitess.airbyte.catalog import OWN_PROPERTIES
 from tap_vitess.config import SETTINGS
 from tap_vitess.state import bookmark_key
 from tap_vitess.streams import AUTOMATIC
@@ -53,3 +56,21 @@ def test_the_readme_tells_of_every_own_column(readme: str) -> None:
 
 def test_the_readme_names_the_bookmark(readme: str) -> None:
     assert f"`{bookmark_key('shop')}`" in readme
+
+
+def test_airbyte_image_metadata_and_package_agree() -> None:
+    yaml = pytest.importorskip("yaml")
+    metadata = yaml.safe_load((ROOT / "metadata.yaml").read_text())["data"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    labels = dict(re.findall(r'io\.airbyte\.(\w+)="([^"]+)"', dockerfile))
+    assert metadata["dockerImageTag"] == labels["version"] == project["version"]
+    assert metadata["dockerRepository"] == labels["name"]
+    [entry] = re.findall(r'ENTRYPOINT \["(.+)"\]', dockerfile)
+    assert f'AIRBYTE_ENTRYPOINT="{entry}"' in dockerfile
+    assert {entry, "tap-vitess"} <= project["scripts"].keys()
+
+
+def test_the_airbyte_page_tells_of_every_own_column() -> None:
+    page = (ROOT / "docs" / "airbyte.md").read_text(encoding="utf-8")
+    assert [name for name in OWN_PROPERTIES if f"`{name}`" not in page] == []

@@ -13,8 +13,9 @@ from contextlib import contextmanager
 import pytest
 from singer_sdk.singerlib import RecordMessage, SchemaMessage, StateMessage
 
+from tap_vitess.buffer import FLUSH_BYTES
 from tap_vitess.errors import TargetClosedError
-from tap_vitess.output import FLUSH_BYTES, BufferedWriter
+from tap_vitess.output import BufferedWriter
 
 
 class RawPipe:

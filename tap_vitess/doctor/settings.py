@@ -27,18 +27,40 @@ def read_config(sources: Sequence[str], environment: Mapping[str, str]) -> Confi
     Raises:
         ConfigError: a file cannot be read, or a setting is wrong. Secrets are not quoted.
     """
+    return checked(_settings(sources, environment))
+
+
+def checked(settings: Mapping[str, Any]) -> Config:
+    """Make the Config of settings that may be wrong.
+
+    Raises:
+        ConfigError: a setting is wrong. Secrets are not quoted.
+    """
+    if problem := next(_problems(settings), None):
+        raise ConfigError(problem)
+    return Config.from_settings(settings)
+
+
+def _settings(sources: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for source in sources:
         if source == ENVIRONMENT:
             settings.update(_of_environment(environment))
         else:
-            found = _read(source, ConfigError)
-            if not isinstance(found, dict):
-                raise ConfigError(f"{source}: an object of settings is expected")
-            settings.update(found)
-    if problem := next(_problems(settings), None):
-        raise ConfigError(problem)
-    return Config.from_settings(settings)
+            settings.update(read_settings(source))
+    return settings
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """Read a file of settings, as they are.
+
+    Raises:
+        ConfigError: it cannot be read, or is no object.
+    """
+    found = read_json(path, ConfigError)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: an object of settings is expected")
+    return found
 
 
 def read_catalog(path: str) -> dict[str, set[str]]:
@@ -47,7 +69,7 @@ def read_catalog(path: str) -> dict[str, set[str]]:
     Raises:
         CatalogError: it cannot be read, or is no catalog of this tap.
     """
-    found = _read(path, CatalogError)
+    found = read_json(path, CatalogError)
     tables: dict[str, set[str]] = {}
     try:
         for stream in found["streams"]:
@@ -67,10 +89,11 @@ def read_state(path: str) -> dict[str, Any]:
     Raises:
         StateError: it cannot be read, or is no Singer state.
     """
-    return bookmarks_of(_read(path, StateError))
+    return bookmarks_of(read_json(path, StateError))
 
 
-def _read(path: str, error: type[VitessError]) -> Any:
+def read_json(path: str, error: type[VitessError]) -> Any:
+    """Read a JSON file; what is wrong with it is an `error`."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as cause:

@@ -1,0 +1,167 @@
+"""Tables as Airbyte streams, and the streams a sync is configured with. Pure.
+
+A stream is called like its table, its namespace is the keyspace. Tables with a key can be
+followed (`incremental`); without one, changes could not be matched in the destination, and there
+is `full_refresh` only. `is_resumable` is false: it is about full refreshes, which start again.
+
+A sync has the columns of its catalog and no others: Airbyte looks for new ones itself before a
+sync. A column whose type no longer fits is an error, because nothing could tell the destination.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tap_vitess.discovery import Table
+from tap_vitess.errors import CatalogError
+from tap_vitess.schema import JsonSchema, StreamSchema
+from tap_vitess.vstream.values import DATATYPE_PROPERTIES, ValueOptions, value_type
+
+UPDATED_AT = "_ab_cdc_updated_at"
+DELETED_AT = "_ab_cdc_deleted_at"
+CURSOR = "_ab_cdc_cursor"
+
+_MOMENT = {
+    "type": ["string", "null"],
+    "format": "date-time",
+    "airbyte_type": "timestamp_with_timezone",
+}
+OWN_PROPERTIES: dict[str, JsonSchema] = {
+    UPDATED_AT: _MOMENT,
+    DELETED_AT: _MOMENT,
+    CURSOR: {"type": ["integer", "null"]},
+}
+
+
+def stream_of(table: Table, options: ValueOptions) -> dict[str, Any]:
+    """Describe a table as an Airbyte stream.
+
+    Raises:
+        CatalogError: a column has the name of one of our own.
+    """
+    if taken := sorted(OWN_PROPERTIES.keys() & {column.name for column in table.columns}):
+        raise CatalogError(
+            f"{table.keyspace}.{table.name} has a column {', '.join(taken)}, which is the name of "
+            "a column of the connector's own: leave the table out by the setting exclude_tables"
+        )
+    properties = {}
+    for column in table.columns:
+        key = column.name in table.key
+        found = value_type(column.column_type, column.charset, options=options, key=key)
+        properties[column.name] = _property(found.schema if key else found.nullable())
+    return {
+        "name": table.name,
+        "namespace": table.keyspace,
+        "json_schema": {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "type": "object",
+            "properties": properties | OWN_PROPERTIES,
+        },
+        "supported_sync_modes": ["full_refresh", "incremental"] if table.key else ["full_refresh"],
+        "is_resumable": False,
+        "source_defined_cursor": True,
+        "default_cursor_field": [CURSOR],
+        "source_defined_primary_key": [[name] for name in table.key],
+    }
+
+
+def _property(schema: JsonSchema) -> JsonSchema:
+    """Say a property in Airbyte's words; of what is noted of the column, keep the charset."""
+    found = {name: value for name, value in schema.items() if name != DATATYPE_PROPERTIES}
+    if found.get("format") == "x-singer.decimal":
+        del found["format"]
+    if found.get("format") == "date-time":
+        found["airbyte_type"] = "timestamp_with_timezone"
+    if charset := schema.get(DATATYPE_PROPERTIES, {}).get("charset"):
+        found[DATATYPE_PROPERTIES] = {"charset": charset}
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredStream:
+    """A stream of a sync; `key` is in the order of the catalog. Records are made for it."""
+
+    own_columns: ClassVar[Mapping[str, str]] = {
+        "deleted_at": DELETED_AT,
+        "commit_time": UPDATED_AT,
+        "seq": CURSOR,
+    }
+
+    keyspace: str
+    table: str
+    properties: Mapping[str, JsonSchema]
+    primary_keys: Sequence[str]
+    full_refresh: bool
+
+    @property
+    def name(self) -> str:
+        """What log lines and errors call it."""
+        return f"{self.keyspace}.{self.table}"
+
+    @property
+    def charsets(self) -> dict[str, str]:
+        """What discovery has noted of columns' charsets, where FIELD events may not tell."""
+        noted = {n: prop.get(DATATYPE_PROPERTIES, {}) for n, prop in self.properties.items()}
+        return {name: found["charset"] for name, found in noted.items() if "charset" in found}
+
+    def stream_schema(self) -> StreamSchema:
+        """Return the properties, to be compared with what comes."""
+        return StreamSchema(
+            self.name, self.properties, self.primary_keys, OWN_PROPERTIES, (), closed=True
+        )
+
+
+def configured_streams(document: object) -> list[ConfiguredStream]:
+    """Read a configured catalog.
+
+    Raises:
+        CatalogError: it is none, or asks for what cannot be.
+    """
+    try:
+        streams = [_configured(entry) for entry in document["streams"]]  # type: ignore[index]
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CatalogError(
+            f"the catalog is no configured catalog of Airbyte ({type(error).__name__}: {error})"
+        ) from error
+    names = [stream.name for stream in streams]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise CatalogError(f"the catalog has the stream {', '.join(twice)} twice")
+    return streams
+
+
+def _configured(entry: Mapping[str, Any]) -> ConfiguredStream:
+    stream = entry["stream"]
+    key = stream.get("source_defined_primary_key") or entry.get("primary_key") or ()
+    found = ConfiguredStream(
+        stream.get("namespace") or "",
+        stream["name"],
+        dict(stream["json_schema"]["properties"]),
+        tuple(path[0] for path in key),
+        entry["sync_mode"] == "full_refresh",
+    )
+    if not found.keyspace:
+        raise CatalogError(
+            f"stream {found.table}: the catalog does not say its namespace, which is the keyspace: "
+            "refresh the source schema"
+        )
+    if entry["sync_mode"] not in {"full_refresh", "incremental"}:
+        raise CatalogError(f"stream {found.name}: the sync mode {entry['sync_mode']} is not known")
+    if not found.full_refresh:
+        _check_incremental(found)
+    return found
+
+
+def _check_incremental(stream: ConfiguredStream) -> None:
+    if not stream.primary_keys:
+        raise CatalogError(
+            f"stream {stream.name} has no primary key, so its changes cannot be matched: choose "
+            "the sync mode full refresh"
+        )
+    needed: Iterable[str] = (*stream.primary_keys, DELETED_AT, CURSOR)
+    if missing := [name for name in needed if name not in stream.properties]:
+        raise CatalogError(
+            f"stream {stream.name}: the column {', '.join(missing)} is not selected, and without "
+            "it changes and deletes would be lost: select it"
+        )

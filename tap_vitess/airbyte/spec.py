@@ -1,0 +1,92 @@
+"""The settings in Airbyte's words, and back. Pure.
+
+The settings are the tap's. What differs: DECIMAL comes as a number and JSON as a string, which
+is what destinations make the most of; `grpc_headers` is a string of JSON, because Airbyte keeps
+no secrets in objects; `metadata_columns` is not there, the columns always are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
+from tap_vitess.doctor.settings import checked
+from tap_vitess.errors import ConfigError
+
+DEFAULTS = {"decimal_as": "number", "json_as": "string"}
+_OMITTED = {"metadata_columns"}
+_CHANGES: dict[str, dict[str, Any]] = {
+    "grpc_headers": {
+        "type": "string",
+        "description": "Further gRPC metadata for each call, such as an authorization header, as "
+        'a JSON object: {"authorization": "Basic ..."}.',
+    },
+    "on_lost_position": {
+        "description": "What to do when the changes since the last sync are gone or can no longer "
+        "be read (binlogs purged, old shards deleted, another cluster, a table altered since): "
+        "`fail` says so and keeps the position; `resync` copies what is concerned again, and rows "
+        "that vanished meanwhile stay in the destination until the stream is refreshed.",
+    },
+    "max_run_seconds": {
+        "description": "End the sync at the next boundary after so many seconds; the next one "
+        "carries on. A full refresh must fit into one sync. Default: no limit.",
+    },
+    "decimal_as": {
+        "description": "How DECIMAL is written: as a JSON number with every digit, or as a string.",
+    },
+}
+
+
+def specification() -> dict[str, Any]:
+    """Return what SPEC tells."""
+    return {
+        "protocol_version": "0.18.0",
+        "supportsIncremental": True,
+        "supported_destination_sync_modes": ["append", "overwrite", "append_dedup"],
+        "connectionSpecification": {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "title": "Vitess",
+            "type": "object",
+            "additionalProperties": True,
+            "required": SETTINGS_SCHEMA["required"],
+            "properties": {
+                name: _property(name, order)
+                for order, name in enumerate(n for n in SETTINGS if n not in _OMITTED)
+            },
+        },
+    }
+
+
+def _property(name: str, order: int) -> dict[str, Any]:
+    found = {**SETTINGS[name], "order": order, **_CHANGES.get(name, {})}
+    if found.pop("secret", False):
+        found["airbyte_secret"] = True
+    if found["type"] == "string" and not isinstance(found.get("default", ""), str):
+        del found["default"]
+    if found["type"] == "string":
+        found.pop("additionalProperties", None)
+    if name in DEFAULTS:
+        found["default"] = DEFAULTS[name]
+    return found
+
+
+def config_of(settings: Mapping[str, Any]) -> Config:
+    """Make the Config of the settings that Airbyte gives.
+
+    Raises:
+        ConfigError: a setting is wrong. Secrets are not quoted.
+    """
+    known = {n: v for n, v in settings.items() if n not in _OMITTED and v is not None}
+    if isinstance(headers := known.get("grpc_headers"), str):
+        known["grpc_headers"] = _headers(headers)
+    return checked({**DEFAULTS, **known})
+
+
+def _headers(text: str) -> Any:
+    try:
+        return json.loads(text) if text.strip() else {}
+    except ValueError:
+        # The cause would quote the value.
+        raise ConfigError("setting grpc_headers: a JSON object is expected") from None

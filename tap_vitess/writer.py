@@ -1,0 +1,91 @@
+"""Rows to Singer's RECORD lines, and a new SCHEMA before the first record that needs one.
+
+Records are encoded without the SDK, many at once where that can be (`lines.py`), else one by one
+here; only streams with maps or flattening go through it.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+import orjson
+from singer_sdk.mapper import SameRecordTransform
+from singer_sdk.singerlib import RecordMessage
+
+from tap_vitess.output import BufferedWriter
+from tap_vitess.records import Record, RecordMaker
+from tap_vitess.streams import VitessStream, write_activate_version, write_schema
+from tap_vitess.vstream.protocol import Rows
+from tap_vitess.vstream.values import plain
+
+logger = logging.getLogger(__name__)
+
+
+class RecordWriter:
+    """Writes a stream's rows as RECORD messages, and its SCHEMA messages."""
+
+    def __init__(self, stream: VitessStream, maker: RecordMaker, writer: BufferedWriter) -> None:
+        """Write the SCHEMA and choose the way: encoded here, or through the stream's maps."""
+        self._stream = stream
+        self._maker = maker
+        self._writer = writer
+        self._choose_way()
+
+    def write(self, rows: Rows, version: int) -> int:
+        """Write rows; return how many records came of them."""
+        if self._maker.prepare(rows.fields):
+            logger.info("%s: the table was altered; a new SCHEMA", self._stream.name)
+            self._choose_way()
+        if self._direct and (found := self._maker.lines(rows, *self._frame(version))):
+            count, lines = found
+            for some in lines:
+                self._writer.write_line(some)
+            return count
+        records = self._maker.records(rows)
+        self._write(records, version)
+        return len(records)
+
+    def write_activate_version(self, version: int) -> None:
+        """Tell the target that all rows of other versions may go."""
+        write_activate_version(self._maps, self._writer, version)
+
+    def _choose_way(self) -> None:
+        self._maps = self._stream.maps_of(self._maker.schema)
+        write_schema(self._maps, self._writer)
+        first = self._maps[0]
+        self._direct = (
+            len(self._maps) == 1
+            and type(first) is SameRecordTransform
+            and not first.flattening_enabled
+        )
+        self._write = self._write_direct if self._direct else self._write_mapped
+        self._stream_name = orjson.dumps(first.stream_alias)
+
+    def _frame(self, version: int) -> tuple[bytes, bytes]:
+        """Return what stands before and behind a record's members."""
+        now = datetime.now(UTC).isoformat().encode()
+        return (
+            b'{"type":"RECORD","stream":%b,"record":{' % self._stream_name,
+            b'},"version":%d,"time_extracted":"%b"}\n' % (version, now),
+        )
+
+    def _write_direct(self, records: list[Record], version: int) -> None:
+        head, end = self._frame(version)
+        for record in records:
+            self._writer.write_line(head + orjson.dumps(record)[1:-1] + end)
+
+    def _write_mapped(self, records: list[Record], version: int) -> None:
+        for record in records:
+            values = {name: plain(value) for name, value in record.items()}
+            for stream_map in self._maps:
+                mapped = stream_map.transform(values)
+                if mapped is not None:
+                    self._writer.write_message(
+                        RecordMessage(
+                            stream=stream_map.stream_alias,
+                            record=mapped,
+                            version=version,
+                            time_extracted=datetime.now(UTC),
+                        )
+                    )
