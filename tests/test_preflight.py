@@ -136,6 +136,8 @@ def test_a_stop_position_that_was_lost_is_taken_anew() -> None:
     asked = inquiry(Told({}, now=f"{A}:1-7"))
     assert asked.peek(position(f"{A}:1-9")) == position(f"{A}:1-7")
     assert asked.peek(position(f"{A}:1-5")) == position(f"{A}:1-5")
+    replica = Inquiry("shop", Told({}, now=f"{A}:1-7"), "REPLICA", RetryOptions(), lambda: False)
+    assert replica.peek(position(f"{A}:1-9")) == position(f"{A}:1-9")
 
 
 def test_partial_json_that_vitess_drops_is_refused() -> None:

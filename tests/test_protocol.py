@@ -348,3 +348,29 @@ def test_any_chunking_gives_the_same(sizes: list[int], copying: bool) -> None:  
         rest = rest[size:]
     assert feed.finished
     assert flat(items) == flat(whole.feed(events))
+
+
+def test_a_ddl_between_an_open_transaction_is_told_with_the_next_boundary() -> None:
+    """The position behind it moves only there."""
+    stream = change_stream(at(9, 9))
+    stream.request()
+    opened = [begin(A, 5), vgtid(B, {A: 1, B: 2}), ddl(B, "truncate table t")]
+    assert stream.feed(opened) == []
+    added = [vgtid(B, {A: 1, B: 3}), ddl(B, "alter table t add x int")]
+    assert stream.feed(added) == []
+    [boundary] = stream.feed([vgtid(A, {A: 2, B: 3}), commit(A, 5)])
+    assert isinstance(boundary, Boundary)
+    assert boundary.replaced == {"t"}
+    assert boundary.altered == {("t", B)}
+
+
+def test_what_other_shards_bring_is_no_sign() -> None:
+    """A shard that stands still shows itself, however busy the others are."""
+    stream = change_stream(at(1, 2))
+    stream.request()
+    stream.feed(transaction(A, 2, {B: 1}))
+    assert (stream.signs, stream.steps) == (0, 0)
+    stream.feed(transaction(B, 2, {A: 2})[:3])
+    assert (stream.signs > 0, stream.steps) == (True, 0)
+    stream.feed(transaction(B, 2, {A: 2})[3:])
+    assert stream.steps == 1
