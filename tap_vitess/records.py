@@ -5,8 +5,10 @@ left out. An update of the key is a delete of the old row and an insert of the n
 
 Where the binlog does not carry a column (`vstream/images.py`), a record never says null for it:
 by the setting on_partial_image the row's present value is fetched by key, or the column is
-absent from the record, or the table ends with an error. A row that is no longer there has been
-deleted or got another key since, which the stream tells later: its record is left out.
+absent from the record, or the table ends with an error. A row that is not there has been deleted or
+got another key since, which the stream tells later; its record is written without the column. With
+semi-synchronous replication the stream may be ahead of the commit, so for a row of this moment it
+is asked twice.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from tap_vitess.vstream.values import DEFAULTS, Raw, ValueOptions, ValueType
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
+
+_RECENT_SECONDS = 10
+_COMMIT_SECONDS = 0.3
 OnPartialImage = Literal["fetch", "omit", "fail"]
 
 # Asks for columns of rows: the table, its columns as a FIELD event tells them, the raw key values
@@ -215,7 +220,7 @@ class RecordMaker:
                 for change in rows.changes
             ]
         commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
-        images = self._known(decoders, self._images(rows, decoders))
+        images = self._known(decoders, self._images(rows, decoders), rows.commit_time)
         records: list[Record] = []
         for image in images:
             record = self._finish(decode(image.row), image.op, shard, commit_time)
@@ -260,7 +265,7 @@ class RecordMaker:
     def _logs_whole_rows(self, shard: str) -> bool:
         return shard not in self._partial and self._options.whole_rows(shard)
 
-    def _known(self, decoders: _Decoders, images: list[_Image]) -> list[_Image]:
+    def _known(self, decoders: _Decoders, images: list[_Image], commit_time: int) -> list[_Image]:
         """Do about unknown columns what the setting says; those that nobody wants do not count."""
         partial = [
             image for image in images if image.op != "delete" and image.unknown & self.schema.wanted
@@ -273,15 +278,18 @@ class RecordMaker:
             raise self._error(decoders, columns)
         keys = [self._raw_key(decoders, image.row) for image in partial]
         fields = decoders.fields
-        values = fetch(fields.table, fields.fields, keys, columns)
+        values = list(fetch(fields.table, fields.fields, keys, columns))
+        missing = [i for i, row in enumerate(values) if row is None]
+        if missing and time.time() - commit_time < _RECENT_SECONDS:
+            time.sleep(_COMMIT_SECONDS)
+            again = fetch(fields.table, fields.fields, [keys[i] for i in missing], columns)
+            for i, row in zip(missing, again, strict=True):
+                values[i] = row
         decode = self._fetched_decoder(fields, columns).decode
-        gone: set[int] = set()
         for image, row in zip(partial, values, strict=True):
-            if row is None:
-                gone.add(id(image))
-            else:
+            if row is not None:
                 image.fetched = {n: v for n, v in decode(row).items() if n in image.unknown}
-        return [image for image in images if id(image) not in gone]
+        return images
 
     def _fetched_decoder(self, fields: Fields, columns: Collection[str]) -> RowDecoder:
         """Decode what a SELECT gives: as copied rows, but all text in UTF-8."""

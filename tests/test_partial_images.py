@@ -124,6 +124,8 @@ def test_what_was_not_sent_is_fetched(sandbox: Sandbox) -> None:
     for number, row in rows.items():
         note = {3: "another", 5: None, 104: "note 4"}.get(number, f"note {number}")
         assert row == {"id": number, "n": int(number < 10 or number == 104), "note": note}
+    late = [r for r in target.records("shop-t") if r["_sdc_vitess_op"] == "update"]
+    assert {r["id"] for r in late if "note" not in r} == {4, 6, 7}  # the stream tells later
     gone = [r for r in target.records("shop-t") if r["_sdc_vitess_op"] == "delete"]
     assert len(gone) == 3
     assert not any("note" in record for record in gone)  # a delete's image lacks it, too
