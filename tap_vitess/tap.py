@@ -35,11 +35,13 @@ from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.errors import (
     CatalogError,
     ConfigError,
+    FencedError,
     RetriableError,
     TargetClosedError,
     VitessError,
 )
 from tap_vitess.lookup import Lookup
+from tap_vitess.mirroring import Mirroring
 from tap_vitess.output import BufferedWriter
 from tap_vitess.records import (
     Record,
@@ -96,6 +98,7 @@ class TapVitess(Tap):
         self._settings: Config | None = None
         self._signal: int | None = None
         self._syncing = False
+        self._state_given = kwargs.get("state") is not None
         _check_secrets(kwargs.get("config"))
         if kwargs.get("state") is not None:
             bookmarks_of(kwargs["state"])
@@ -178,6 +181,8 @@ class TapVitess(Tap):
         selected = [s for s in self.streams.values() if isinstance(s, VitessStream) and s.selected]
         for stream in selected:
             stream.check_catalog()
+        self._mirror = Mirroring(self.settings, self.retry, lambda: self._signal is not None)
+        self.load_state(dict(self._mirror.start(self.state, given=self._state_given)))
         bookmarks = self.state.get("bookmarks", {})
         keyspaces = dict.fromkeys(stream.keyspace for stream in selected)
         states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
@@ -205,6 +210,7 @@ class TapVitess(Tap):
                 errors += self._write_keyspace(run, streams, counters)
                 stopped = run.stopped
             self._write_last_state()
+            errors += self._mirror.finish(self.state)
             self._end(stopped=stopped, errors=errors)
 
     def _run(
@@ -246,7 +252,7 @@ class TapVitess(Tap):
                         if not writers:
                             options = self._record_options(run.keyspace, run.whole_rows)
                             writers = self._start(streams, sequence, options)
-        except TargetClosedError:
+        except (TargetClosedError, FencedError):
             raise
         except VitessError as error:
             logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
@@ -287,6 +293,7 @@ class TapVitess(Tap):
     def _write_state(self, state: KeyspaceState, sequence: RecordSequence) -> None:
         value = replace(state, seq=sequence.last).render()
         self.state.setdefault("bookmarks", {})[bookmark_key(state.keyspace)] = value
+        self._mirror.emit(self.state)
         self.state_writer.write_state(self.state)
         self._writer.flush()
 

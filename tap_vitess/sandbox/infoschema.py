@@ -177,6 +177,11 @@ def _statistics_rows(_cluster: Cluster, keyspace: str, table: Table) -> Iterator
 _ROWS = {"tables": _table_row, "columns": _column_rows, "statistics": _statistics_rows}
 
 
+def collation_id(name: str) -> int | None:
+    """The number of a collation; None is the default one's."""
+    return next((number for number, names in _COLLATIONS.items() if names[0] == name), None)
+
+
 def column_key(table: Table, name: str) -> str:
     primary = table.primary_key or next(iter(table.unique_not_null), ())
     if name in primary:

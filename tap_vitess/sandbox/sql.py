@@ -1,4 +1,4 @@
-"""SQL on the simulated cluster: SELECT, INSERT, UPDATE and DELETE, parsed and run by sqlglot.
+"""SQL on the simulated cluster: SELECT, INSERT, UPDATE, DELETE, CREATE TABLE, by sqlglot.
 
 Guarantees: a statement that is run changes the rows as MySQL would, in one transaction per shard;
 one that is not supported is refused with MySQL's error 1235 before anything changed.
@@ -20,7 +20,7 @@ from sqlglot.executor.table import Table as Data
 from tap_vitess.sandbox import infoschema
 from tap_vitess.sandbox.cluster import Cluster, DuplicateEntryError, NullError, UnknownColumnError
 from tap_vitess.sandbox.events import physical_name
-from tap_vitess.sandbox.schema import Row, Table
+from tap_vitess.sandbox.schema import Column, Row, Table
 from tap_vitess.sandbox.values import SqlValue, ValueRefusedError, from_bytes, to_bytes
 
 _ROW_NUMBER = "sandbox_row_number"
@@ -77,6 +77,8 @@ def _dispatch(cluster: Cluster, keyspace: str | None, statement: exp.Expression)
         _update(cluster, keyspace, statement)
     elif isinstance(statement, exp.Delete):
         _delete(cluster, keyspace, statement)
+    elif isinstance(statement, exp.Create):
+        _create(cluster, keyspace, statement)
     else:
         raise SqlError(1235, f"the sandbox does not support {statement.key.upper()}")
     return None
@@ -125,6 +127,43 @@ def _delete(cluster: Cluster, keyspace: str | None, statement: exp.Delete) -> No
     space, table = _user_table(cluster, keyspace, statement.this)
     rows, found = _chosen(cluster, space, table, statement, [])
     cluster.delete_many(space, table.name, [_identity(table, rows[item[0]]) for item in found])
+
+
+def _create(cluster: Cluster, keyspace: str | None, statement: exp.Create) -> None:
+    """Creates a table of columns and a primary key."""
+    target = statement.this
+    if statement.kind != "TABLE" or not isinstance(target, exp.Schema):
+        raise SqlError(1235, "the sandbox supports CREATE TABLE with columns only")
+    space = target.this.db or keyspace
+    if space not in cluster.keyspaces():
+        raise SqlError(1049, f"VT05003: unknown database '{space}' in vschema")
+    if target.this.name in cluster.tables(space):
+        raise SqlError(1050, f"Table '{target.this.name}' already exists")
+    columns: list[Column] = []
+    key: tuple[str, ...] = ()
+    for part in target.expressions:
+        if isinstance(part, exp.ColumnDef):
+            columns.append(_column(part))
+        elif isinstance(part, exp.PrimaryKey):
+            key = tuple(column.name for column in part.expressions)
+        else:
+            raise SqlError(1235, f"the sandbox does not support {part.key.upper()} in a table")
+    table = Table(target.this.name, tuple(columns), primary_key=key)
+    cluster.ddl(space, statement.sql(dialect="mysql"), table)
+
+
+def _column(definition: exp.ColumnDef) -> Column:
+    nullable, collation_id = True, None
+    for constraint in definition.constraints:
+        kind = constraint.kind
+        if isinstance(kind, exp.NotNullColumnConstraint):
+            nullable = False
+        elif isinstance(kind, exp.CollateColumnConstraint):
+            collation_id = infoschema.collation_id(kind.this.name)
+        elif not isinstance(kind, exp.CharacterSetColumnConstraint):
+            raise SqlError(1235, f"the sandbox does not support {kind.key} of a column")
+    column_type = definition.args["kind"].sql(dialect="mysql").lower()
+    return Column(definition.name, column_type, nullable, collation_id)
 
 
 def _chosen(
