@@ -26,6 +26,7 @@ from singer_sdk.singerlib import RecordMessage
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError, VitessError
 from tap_vitess.output import BufferedWriter
+from tap_vitess.progress import Tally
 from tap_vitess.streams import (
     COMMIT_TIME,
     DELETED_AT,
@@ -118,6 +119,7 @@ class RecordMaker:
     ) -> None:
         """Prepare for a stream whose numbers come from `sequence`."""
         self.schema = stream.stream_schema()
+        self.tally = Tally()
         self._stream = stream
         self._sequence = sequence
         self._options = options
@@ -169,11 +171,13 @@ class RecordMaker:
         shard = rows.fields.shard
         decode = decoders.row.decode
         if rows.fields.copying:
+            self.tally.add({"copy": len(rows.changes)}, time.monotonic())
             return [
                 self._finish(decode(change.after), "copy", shard, None) for change in rows.changes
             ]
         commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
         images = self._known(decoders, self._images(rows, decoders))
+        self.tally.add([image.op for image in images], time.monotonic())
         records: list[Record] = []
         for image in images:
             record = self._finish(decode(image.row), image.op, shard, commit_time)
@@ -310,6 +314,11 @@ class RecordWriter:
         records = self._maker.records(rows)
         self._write(records, version)
         return len(records)
+
+    @property
+    def tally(self) -> Tally:
+        """The records so far."""
+        return self._maker.tally
 
     def write_activate_version(self, version: int) -> None:
         """Tell the target that all rows of other versions may go."""

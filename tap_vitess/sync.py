@@ -34,6 +34,7 @@ from tap_vitess.errors import (
 from tap_vitess.inquiry import Inquiry, KeyspaceSurvey
 from tap_vitess.interleave import interleave
 from tap_vitess.layouts import Layouts
+from tap_vitess.progress import Phase
 from tap_vitess.state import COPIED, KeyspaceState, ShardProgress
 from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.protocol import (
@@ -104,6 +105,20 @@ class Checkpoint:
     """The moment to store `state`, before anything that follows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a run is at, for other threads to look at: it does not change."""
+
+    phase: Phase = "asking"
+    table: str | None = None
+    feed: ChangeStream | None = None
+
+    @property
+    def behind(self) -> dict[str, int]:
+        """How many transactions each shard still is before the stop position."""
+        return self.feed.distance if self.feed is not None else {}
+
+
 Event = Rows | CopyFinished | Checkpoint
 Events = Generator[Event, None, None]
 
@@ -160,6 +175,8 @@ class KeyspaceSync:
         self._options = options
         self._stopping = stopping
         self.stopped = False
+        self.activity = Activity()
+        self.left_behind: dict[str, VitessError] = {}
         for spec in self._specs.values():
             if spec.full_table:
                 state = state.without(spec.name)
@@ -193,6 +210,14 @@ class KeyspaceSync:
         layouts = {t: text for t, text in self.state.layouts.items() if t not in self._log_based}
         layouts |= self._layouts.stored(self._log_based)
         return replace(self.state, layouts=layouts)
+
+    def is_full_table(self, table: str) -> bool:
+        """Tell whether a table is copied afresh and not followed."""
+        return self._specs[table].full_table
+
+    def is_copied(self, table: str) -> bool:
+        """Tell whether a table's copy is finished."""
+        return table in self._full or self._state.is_copied(table)
 
     def whole_rows(self, shard: str) -> bool:
         """Tell whether a shard is known to log every column of every row."""
@@ -249,6 +274,7 @@ class KeyspaceSync:
         """Go on without some tables; the run ends with the error all the same."""
         logger.error("%s: %s left behind: %s", self.keyspace, ", ".join(sorted(tables)), error)
         self._errors.append(error)
+        self.left_behind.update(dict.fromkeys(tables, error))
 
     # The shared stream
 
@@ -259,6 +285,7 @@ class KeyspaceSync:
 
     def _follow(self) -> Events:
         """Bring every group of this run to where the keyspace is now, and make them one."""
+        self.activity = Activity()
         self._now = self._inquiry.position()
         for tables in self._followed():
             yield from self._bring(tables, self._now)
@@ -302,6 +329,7 @@ class KeyspaceSync:
             )
 
     def _read(self, feed: ChangeStream, tables: frozenset[str]) -> Events:
+        self.activity = Activity("streaming", feed=feed)
         shards = feed.shards
         look = functools.partial(self._look, feed)
         for items in read(self._client, feed, self._options.retry, look):
@@ -420,6 +448,7 @@ class KeyspaceSync:
 
         A copy that cannot be resumed is never paused, so it goes alone.
         """
+        self.activity = Activity("copying")
         specs = [spec for spec in pending if spec.resumable] or pending[:1]
         until = time.monotonic() + self._options.refresh_seconds
         copies = {spec.name: self._plan(spec) for spec in specs}
@@ -509,6 +538,7 @@ class KeyspaceSync:
         yield self._checkpoint()
 
     def _copy_items(self, copy: _Copy, items: Sequence[CopyItem]) -> Events:
+        self.activity = Activity("copying", copy.spec.name)
         if not copy.begun:
             yield from self._begin(copy)
         for item in items:

@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any, ClassVar
@@ -66,6 +66,7 @@ from tap_vitess.vstream.protocol import Rows
 from tap_vitess.vstream.reader import RetryOptions, retrying
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.values import plain
+from tap_vitess.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +201,9 @@ class TapVitess(Tap):
                 stack.enter_context(stream.get_sync_timer())
             counters = {s.name: stack.enter_context(s.get_record_counter()) for s in selected}
             client = stack.enter_context(vstream_client.connect(self.settings))
+            self._watch = stack.enter_context(
+                Watch(self.settings.progress_seconds, self._estimate_rows)
+            )
             errors: list[VitessError] = []
             stopped = False
             for keyspace, state in states.items():
@@ -207,7 +211,10 @@ class TapVitess(Tap):
                     break
                 streams = [stream for stream in selected if stream.keyspace == keyspace]
                 run = self._run(client, streams, state, stopping)
-                errors += self._write_keyspace(run, streams, counters)
+                self._watch.begin(run, state)
+                failed = self._write_keyspace(run, streams, counters)
+                self._watch.end({stream.table: stream.name for stream in streams}, failed)
+                errors += failed
                 stopped = run.stopped
             self._write_last_state()
             errors += self._mirror.finish(self.state)
@@ -252,6 +259,7 @@ class TapVitess(Tap):
                         if not writers:
                             options = self._record_options(run.keyspace, run.whole_rows)
                             writers = self._start(streams, sequence, options)
+                            self._watch.count({t: w.tally for t, w in writers.items()})
         except (TargetClosedError, FencedError):
             raise
         except VitessError as error:
@@ -289,6 +297,9 @@ class TapVitess(Tap):
             fetch=fetch,
             whole_rows=whole_rows,
         )
+
+    def _estimate_rows(self, keyspace: str, tables: Iterable[str]) -> Mapping[str, int]:
+        return Survey(self.settings, keyspace).row_counts(tables)
 
     def _write_state(self, state: KeyspaceState, sequence: RecordSequence) -> None:
         value = replace(state, seq=sequence.last).render()

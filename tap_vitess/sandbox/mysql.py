@@ -128,9 +128,9 @@ class VitessSession(Session):
         mine = isinstance(statement, _OWN_STATEMENTS)
         if not mine or (isinstance(statement, exp.Select) and not statement.find(exp.Table)):
             return await query.next()
-        keyspace = (self.database or "").partition("@")[0].partition(":")[0] or None
+        target = (self.database or "").partition("@")[0] or None
         try:
-            result = sql.run(self._cluster, keyspace, statement)
+            result = sql.run(self._cluster, target, statement)
         except sql.SqlError as error:
             raise _error(error.code, error.message) from error
         return None if result is None else _result(result.names, result.rows)
