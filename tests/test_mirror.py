@@ -256,7 +256,9 @@ class Meddling(Target):
             time.sleep(1.05)
 
 
-def test_the_older_of_two_runs_ends(sandbox: Sandbox, config: Config) -> None:
+def test_the_older_of_two_runs_ends(
+    sandbox: Sandbox, config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
     """At its next checkpoint, with an error, and without another STATE."""
     target = Meddling(meddle=lambda: claim(config, PLACE)[0].emit("the newer one's"))
     with pytest.raises(FencedError, match="has taken over from this one"):
@@ -264,6 +266,7 @@ def test_the_older_of_two_runs_ends(sandbox: Sandbox, config: Config) -> None:
     assert row(sandbox)["emitted"] == "the newer one's"
     kinds = [message["type"] for message in target.messages]
     assert "ACTIVATE_VERSION" not in kinds
+    assert "has taken over" not in caplog.text, "it is the keyspace's error as well"
     behind = kinds[kinds.index("RECORD") + ROWS // 2 :]
     assert behind.count("STATE") <= 1, "the one that was under way"
 

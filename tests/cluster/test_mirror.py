@@ -282,7 +282,7 @@ def test_rights(own_cluster: Cluster, source: Source, config: Config, prefix: st
     app = "'vt_app'@'localhost'"
     own_cluster.mysql(tablet, f"revoke {rights} from {app}")
     try:
-        own_cluster.set_globals(tablet)  # with its side effect: new connections
+        own_cluster.set_globals(tablet, binlog_row_image="FULL")  # which makes new connections
         with pytest.raises(pymysql.MySQLError, match="denied"):
             source.execute(f"delete from {table}")
         older, _ = claim(config, place)
@@ -293,5 +293,5 @@ def test_rights(own_cluster: Cluster, source: Source, config: Config, prefix: st
             older.emit("{}")
     finally:
         own_cluster.mysql(tablet, f"grant {rights} to {app}")
-        own_cluster.set_globals(tablet)
+        own_cluster.set_globals(tablet, binlog_row_image="FULL")
     source.execute(f"drop table {table}")
