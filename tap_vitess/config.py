@@ -195,6 +195,43 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "title": "Connect timeout",
         "description": "How long to wait for each of VTGate's ports to answer.",
     },
+    "mirror_keyspace": {
+        "type": "string",
+        "minLength": 1,
+        "title": "Mirror keyspace",
+        "description": "Keep a copy of the state in a table of this keyspace, best one that is not "
+        "sharded and that is not read by the tap. `tap-vitess-mirror ddl` prints the table. "
+        "Default: no mirror.",
+    },
+    "mirror_table": {
+        "type": "string",
+        "minLength": 1,
+        "default": "tap_vitess_mirror",
+        "title": "Mirror table",
+        "description": "The mirror's table; many jobs can share it. It is never read as a stream.",
+    },
+    "mirror_name": {
+        "type": "string",
+        "pattern": "^[0-9A-Za-z_.:/-]{1,255}$",
+        "title": "Mirror name",
+        "description": "The job's row in the mirror: of two runs with one name the older one ends "
+        "with an error. Required with mirror_keyspace.",
+    },
+    "start_from_mirror": {
+        "type": "boolean",
+        "default": False,
+        "title": "Start from the mirror",
+        "description": "When no state is given, start from the one that the mirror holds as "
+        "confirmed. Without it such a run copies all anew, and forgets what was confirmed.",
+    },
+    "progress_seconds": {
+        "type": "number",
+        "minimum": 0,
+        "default": 10,
+        "title": "Progress interval",
+        "description": "Seconds between two lines in the log that tell how far the run is; "
+        "0 = none.",
+    },
     **_value_option(
         "unsigned_bigint_as",
         "BIGINT UNSIGNED as",
@@ -284,6 +321,11 @@ class Config:
     copy_parallelism: int
     max_message_bytes: int | None
     connect_timeout_seconds: float
+    mirror_keyspace: str | None
+    mirror_table: str
+    mirror_name: str | None
+    start_from_mirror: bool
+    progress_seconds: float
     values: ValueOptions
 
     @classmethod
@@ -302,13 +344,16 @@ class Config:
         if (values["password"] is None) != (values["user"] is None):
             raise ConfigError("settings user and password go together: one of them is missing")
         _check_metadata(values)
+        _check_mirror(values)
         for name, schema in SETTINGS.items():
             if schema["type"] == "array" and values[name] is not None:
                 values[name] = tuple(values[name])
         return cls(**values)
 
     def wants(self, keyspace: str, table: str) -> bool:
-        """Tell whether the settings `tables` and `exclude_tables` let a table in."""
+        """Tell whether the settings let a table in; the mirror never is."""
+        if (keyspace, table) == (self.mirror_keyspace, self.mirror_table):
+            return False
         name = f"{keyspace}.{table}"
         wanted = self.tables is None or self.matches(name, self.tables)
         return wanted and not self.matches(name, self.exclude_tables)
@@ -334,6 +379,13 @@ def _check_metadata(values: Mapping[str, Any]) -> None:
                 f"setting grpc_headers: the header {header!r} is none that gRPC carries: a name of "
                 "letters, digits, '-', '_' and '.', and a value of printable ASCII characters"
             )
+
+
+def _check_mirror(values: Mapping[str, Any]) -> None:
+    if (values["mirror_keyspace"] is None) != (values["mirror_name"] is None):
+        raise ConfigError("settings mirror_keyspace and mirror_name go together: one is missing")
+    if values["start_from_mirror"] and values["mirror_keyspace"] is None:
+        raise ConfigError("setting start_from_mirror: there is no mirror without mirror_keyspace")
 
 
 def _tls(*, enabled: bool, files: dict[str, str | None]) -> Tls | None:

@@ -21,6 +21,7 @@
         ReshardedError       the shards are no longer those the copy was begun on
       ValueDecodeError       a value does not fit its column's type
       TargetClosedError      nobody reads the tap's output any more
+      FencedError            a newer run of the same name has taken the mirror over: this one ends
 
 What is done about a kind is its `remedy`: STOP with the message's advice; RETRY, by opening the
 call again at the last boundary; LOOK, which is RETRY with a look at the cluster by SQL first, so
@@ -141,6 +142,10 @@ class ReshardedError(CopyCutError):
 
 class TargetClosedError(VitessError):
     """The other end of the pipe is gone."""
+
+
+class FencedError(VitessError):
+    """The row of the mirror belongs to another run."""
 
 
 class ValueDecodeError(VitessError):

@@ -177,12 +177,11 @@ CASES: tuple[Case, ...] = (
     Case("mysql", 2003, "", ConnectError, "check the settings host, mysql_port and tls"),
     Case("mysql", 2006, "", ConnectError, "check the settings host, mysql_port and tls"),
     Case("mysql", 2013, "", ConnectError, "check the settings host, mysql_port and tls"),
+    Case("mysql", 1054, "", RequestError, "a column is not there"),
+    Case("mysql", 1146, "", TableGoneError, "a table is not there (any more)"),
+    Case("mysql", None, r"table \S+ not found", TableGoneError, "a table is not there (any more)"),
     Case("mysql", 1049, "", RequestError, "VTGate does not know the keyspace"),
     Case("mysql", 1317, "", RetriableError, "the statement was interrupted"),
-    Case("mysql", 1146, "", TableGoneError, "the table is not there (any more)"),
-    Case(
-        "mysql", None, r"table \S+ not found", TableGoneError, "the table is not there (any more)"
-    ),
     Case(
         "mysql",
         None,
@@ -211,6 +210,8 @@ def classify(origin: Origin, code: str | int, text: str) -> VitessError:
 
 # VTGate quotes the request (with a lastpk: a key's values), the query, and what MySQL stumbled on.
 _VALUES = (
+    (re.compile(r" \(CallerID: .*"), ""),
+    (re.compile(r"(Incorrect \w+ value: |Duplicate entry )'.*' for"), r"\1'…' for"),
     (
         re.compile(r"^error starting stream from shard GTID .*?(?=(persistent )?error in vstream)"),
         "",

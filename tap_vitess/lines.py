@@ -60,8 +60,8 @@ class Lines:
         *,
         whole: bool,
         copied_at: str | None = None,
-    ) -> tuple[int, Iterator[bytes]] | None:
-        """Return how many lines there are, and the lines, many in one piece.
+    ) -> tuple[int, str, Iterator[bytes]] | None:
+        """Return how many lines there are, their operation, and the lines, many in one piece.
 
         Args:
             rows: what is to be written.
@@ -89,7 +89,7 @@ class Lines:
         if not rows.fields.copying:
             commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
         tail = [*self._tail(op, commit_time, first_seq), end]
-        return changes.count, self._encoder.encode(images, head, tail)
+        return changes.count, op, self._encoder.encode(images, head, tail)
 
     def _operation(self, rows: Rows, changes: Changes) -> tuple[str, Images | None]:
         """Name the operation; without images when the changes are not one operation each."""

@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError, VitessError
 from tap_vitess.lines import Lines
+from tap_vitess.progress import Tally
 from tap_vitess.schema import StreamSchema
 from tap_vitess.vstream.images import completed, is_partial, nulls, unpacked
 from tap_vitess.vstream.protocol import Fields, Rows
@@ -132,6 +133,7 @@ class RecordMaker:
     ) -> None:
         """Prepare for a stream whose numbers come from `sequence`."""
         self.schema = stream.stream_schema()
+        self.tally = Tally()
         self._stream = stream
         self._sequence = sequence
         self._options = options
@@ -199,9 +201,12 @@ class RecordMaker:
         whole = self._logs_whole_rows(rows.fields.shard)
         first, copied_at = self._sequence.last + 1, self._copied_at()
         found = lines.of(rows, first, head, end, whole=whole, copied_at=copied_at)
-        if found is not None:
-            self._sequence.take(found[0])
-        return found
+        if found is None:
+            return None
+        count, op, written = found
+        self._sequence.take(count)
+        self.tally.add({op: count}, time.monotonic())
+        return count, written
 
     def records(self, rows: Rows) -> list[Record]:
         """Decode rows whose FIELD event has been taken in.
@@ -215,12 +220,14 @@ class RecordMaker:
         decode = decoders.row.decode
         if rows.fields.copying:
             copied_at = self._copied_at()
+            self.tally.add({"copy": len(rows.changes)}, time.monotonic())
             return [
                 self._finish(decode(change.after), "copy", shard, copied_at)
                 for change in rows.changes
             ]
         commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
         images = self._known(decoders, self._images(rows, decoders), rows.commit_time)
+        self.tally.add([image.op for image in images], time.monotonic())
         records: list[Record] = []
         for image in images:
             record = self._finish(decode(image.row), image.op, shard, commit_time)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,11 @@ show global variables where variable_name in ('binlog_row_image', 'binlog_row_va
 'version')
 """
 _GTIDS = "select @@global.gtid_executed as executed, @@global.gtid_purged as purged"
+# The keyspace's own database only: a shard's MySQL has Vitess' and its own beside it.
+_ROW_COUNTS = """
+select table_name as table_name, table_rows as row_count from information_schema.tables
+where table_schema = database()
+"""
 _DAY = 86400
 
 
@@ -135,6 +141,20 @@ def tablets(sql: Sql, keyspace: str) -> list[Tablet]:
     ]
 
 
+def row_counts(sql: Sql, keyspace: str, tables: Collection[str]) -> dict[str, int]:
+    """Add up what each shard's InnoDB takes for the number of a table's rows.
+
+    Asked of the keyspace as a whole, VTGate would answer for one of its shards.
+    """
+    found: Counter[str] = Counter()
+    for shard in shards(sql, keyspace):
+        sql.use(f"{keyspace}:{shard}@primary")
+        for row in sql.query(_ROW_COUNTS):
+            if (name := _text(row["table_name"])) in tables:
+                found[name] += int(row["row_count"] or 0)
+    return dict(found)
+
+
 def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
@@ -202,6 +222,11 @@ class Survey:
         """Guess the rows of each table; see `row_estimates`."""
         with connect(self._config) as sql:
             return row_estimates(sql, self.keyspace)
+
+    def row_counts(self, tables: Iterable[str]) -> dict[str, int]:
+        """Estimate how many rows tables have; see `row_counts`."""
+        with connect(self._config) as sql:
+            return row_counts(sql, self.keyspace, frozenset(tables))
 
     def tablets(self) -> list[Tablet]:
         """List the keyspace's tablets."""

@@ -34,6 +34,7 @@ from tap_vitess.errors import (
 from tap_vitess.inquiry import Inquiry, KeyspaceSurvey
 from tap_vitess.interleave import interleave
 from tap_vitess.layouts import Layouts
+from tap_vitess.progress import Phase
 from tap_vitess.state import COPIED, KeyspaceState, ShardProgress
 from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.protocol import (
@@ -108,6 +109,20 @@ class Checkpoint:
     """The moment to store `state`, before anything that follows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a run is at, for other threads to look at: it does not change."""
+
+    phase: Phase = "asking"
+    table: str | None = None
+    feed: ChangeStream | None = None
+
+    @property
+    def behind(self) -> dict[str, int]:
+        """How many transactions each shard still is before the stop position."""
+        return self.feed.distance if self.feed is not None else {}
+
+
 Event = Rows | CopyFinished | Checkpoint
 Events = Generator[Event, None, None]
 
@@ -164,6 +179,8 @@ class KeyspaceSync:
         self._options = options
         self._stopping = stopping
         self.stopped = False
+        self.activity = Activity()
+        self.left_behind: dict[str, VitessError] = {}
         for spec in self._specs.values():
             if spec.full_table:
                 state = state.without(spec.name)
@@ -206,14 +223,17 @@ class KeyspaceSync:
         )
         return replace(self.state, layouts=layouts)
 
+    def is_full_table(self, table: str) -> bool:
+        """Tell whether a table is copied afresh and not followed."""
+        return self._specs[table].full_table
+
+    def is_copied(self, table: str) -> bool:
+        """Tell whether a table's copy is finished."""
+        return table in self._full or self._state.is_copied(table)
+
     def whole_rows(self, shard: str) -> bool:
         """Tell whether a shard is known to log every column of every row."""
         return self._inquiry.whole_rows(shard)
-
-    @property
-    def left_behind(self) -> Sequence[VitessError]:
-        """Why tables were left behind; `events` raises the first of it."""
-        return tuple(self._errors)
 
     def brought(self, table: str) -> bool:
         """Tell whether all of a table has been given out, up to where the run has ended."""
@@ -273,6 +293,7 @@ class KeyspaceSync:
         """Go on without some tables; the run ends with the error all the same."""
         logger.error("%s: %s left behind: %s", self.keyspace, ", ".join(sorted(tables)), error)
         self._errors.append(error)
+        self.left_behind.update(dict.fromkeys(tables, error))
 
     # The shared stream
 
@@ -283,6 +304,7 @@ class KeyspaceSync:
 
     def _follow(self) -> Events:
         """Bring every group of this run to where the keyspace is now, and make them one."""
+        self.activity = Activity()
         self._now = self._inquiry.position()
         self._layouts.asked()
         for tables in self._followed():
@@ -328,6 +350,7 @@ class KeyspaceSync:
             )
 
     def _read(self, feed: ChangeStream, tables: frozenset[str]) -> Events:
+        self.activity = Activity("streaming", feed=feed)
         shards = feed.shards
         ask = 0.0
         look = functools.partial(self._look, feed)
@@ -460,6 +483,7 @@ class KeyspaceSync:
 
         A copy that cannot be resumed is never paused, so it goes alone.
         """
+        self.activity = Activity("copying")
         self._out.clear()
         specs = [spec for spec in pending if spec.resumable] or pending[:1]
         until = time.monotonic() + self._options.refresh_seconds
@@ -550,6 +574,7 @@ class KeyspaceSync:
         yield self._checkpoint()
 
     def _copy_items(self, copy: _Copy, items: Sequence[CopyItem]) -> Events:
+        self.activity = Activity("copying", copy.spec.name)
         if not copy.begun:
             yield from self._begin(copy)
         for item in items:

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType
 from typing import Any, ClassVar
@@ -33,10 +33,12 @@ from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.errors import (
     CatalogError,
     ConfigError,
+    FencedError,
     RetriableError,
     TargetClosedError,
     VitessError,
 )
+from tap_vitess.mirroring import Mirroring
 from tap_vitess.output import BufferedWriter
 from tap_vitess.records import (
     Record,
@@ -59,6 +61,7 @@ from tap_vitess.vstream import client as vstream_client
 from tap_vitess.vstream.protocol import Rows
 from tap_vitess.vstream.reader import RetryOptions
 from tap_vitess.vstream.values import plain
+from tap_vitess.watch import Watch
 from tap_vitess.writer import RecordWriter
 
 logger = logging.getLogger(__name__)
@@ -92,6 +95,7 @@ class TapVitess(Tap):
         self._settings: Config | None = None
         self._signal: int | None = None
         self._syncing = False
+        self._state_given = kwargs.get("state") is not None
         _check_secrets(kwargs.get("config"))
         if kwargs.get("state") is not None:
             bookmarks_of(kwargs["state"])
@@ -174,6 +178,8 @@ class TapVitess(Tap):
         selected = [s for s in self.streams.values() if isinstance(s, VitessStream) and s.selected]
         for stream in selected:
             stream.check_catalog()
+        self._mirror = Mirroring(self.settings, self.retry, lambda: self._signal is not None)
+        self.load_state(dict(self._mirror.start(self.state, given=self._state_given)))
         bookmarks = self.state.get("bookmarks", {})
         keyspaces = dict.fromkeys(stream.keyspace for stream in selected)
         states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
@@ -191,6 +197,9 @@ class TapVitess(Tap):
                 stack.enter_context(stream.get_sync_timer())
             counters = {s.name: stack.enter_context(s.get_record_counter()) for s in selected}
             client = stack.enter_context(vstream_client.connect(self.settings))
+            self._watch = stack.enter_context(
+                Watch(self.settings.progress_seconds, self._estimate_rows)
+            )
             errors: list[VitessError] = []
             stopped = False
             for keyspace, state in states.items():
@@ -198,9 +207,13 @@ class TapVitess(Tap):
                     break
                 streams = [stream for stream in selected if stream.keyspace == keyspace]
                 run = self._run(client, streams, state, stopping)
-                errors += self._write_keyspace(run, streams, counters)
+                self._watch.begin(run, state)
+                failed = self._write_keyspace(run, streams, counters)
+                self._watch.end({stream.table: stream.name for stream in streams}, failed)
+                errors += failed
                 stopped = run.stopped
             self._write_last_state()
+            errors += self._mirror.finish(self.state)
             self._end(stopped=stopped, errors=errors)
 
     def _run(
@@ -242,7 +255,8 @@ class TapVitess(Tap):
                         if not writers:
                             options = self._record_options(run.keyspace, run.whole_rows)
                             writers = self._start(streams, sequence, options)
-        except TargetClosedError:
+                            self._watch.count({t: w.tally for t, w in writers.items()})
+        except (TargetClosedError, FencedError):
             raise
         except VitessError as error:
             logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
@@ -269,9 +283,13 @@ class TapVitess(Tap):
             self.settings, keyspace, self.retry, lambda: self._signal is not None, whole_rows
         )
 
+    def _estimate_rows(self, keyspace: str, tables: Iterable[str]) -> Mapping[str, int]:
+        return Survey(self.settings, keyspace).row_counts(tables)
+
     def _write_state(self, state: KeyspaceState, sequence: RecordSequence) -> None:
         value = replace(state, seq=sequence.last).render()
         self.state.setdefault("bookmarks", {})[bookmark_key(state.keyspace)] = value
+        self._mirror.emit(self.state)
         self.state_writer.write_state(self.state)
         self._writer.flush()
 

@@ -14,6 +14,7 @@ from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
 from tap_vitess.output import BufferedWriter
+from tap_vitess.progress import Tally
 from tap_vitess.records import Record, RecordMaker
 from tap_vitess.streams import VitessStream, write_activate_version, write_schema
 from tap_vitess.vstream.protocol import Rows
@@ -45,6 +46,11 @@ class RecordWriter:
         records = self._maker.records(rows)
         self._write(records, version)
         return len(records)
+
+    @property
+    def tally(self) -> Tally:
+        """The records so far."""
+        return self._maker.tally
 
     def write_activate_version(self, version: int) -> None:
         """Tell the target that all rows of other versions may go."""

@@ -46,6 +46,9 @@ def test_secrets_are_in_no_repr() -> None:
     [
         ({"user": "u"}, "user and password"),
         ({"password": "p"}, "user and password"),
+        ({"mirror_keyspace": "k"}, "mirror_keyspace and mirror_name"),
+        ({"mirror_name": "k"}, "mirror_keyspace and mirror_name"),
+        ({"start_from_mirror": True}, "start_from_mirror: there is no mirror"),
         ({"tls_ca_file": "x"}, "tls_ca_file.*tls is not true"),
         ({"tls": True, "tls_ca_file": "/no/such"}, "tls_ca_file: there is no file"),
         ({"tls": True, "tls_cert_file": "x"}, "go together"),
@@ -83,6 +86,7 @@ PURE = (
     "state",
     "config",
     "errors",
+    "progress",
 )
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any
@@ -1371,7 +1372,11 @@ def test_writing_by_sql(shop: Shop, mysql: Mysql) -> None:
         ("select * from nosuch", 1146),
         ("select nosuch from item", 1054),
         ("select * from nosuch.item", 1049),
-        ("create table t (id int)", 1235),
+        ("create table t (id int, key (id))", 1235),
+        ("create table t (id int auto_increment, primary key (id))", 1235),
+        ("create table item (id int)", 1050),
+        ("create table nosuch.t (id int)", 1049),
+        ("alter table t add x int", 1235),
         ("insert into item (id) values (1) on duplicate key update name = 'x'", 1235),
     ],
 )
@@ -1381,6 +1386,20 @@ def test_sql_errors(shop: Shop, mysql: Mysql, sql: str, number: int) -> None:
         mysql.rows(sql)
     assert caught.value.args[0] == number
     assert shop.cluster.rows("shop", "item") == []
+
+
+def test_sql_creates_tables(shop: Shop, mysql: Mysql) -> None:
+    """With collations and a key, and a DDL in the binlog."""
+    before = shop.cluster.shard("shop", "-80").executed
+    mysql.rows(
+        "create table `shop`.`t` (name varchar(9) character set ascii collate ascii_bin not null, "
+        "n decimal(5,2), primary key (name))"
+    )
+    table = shop.cluster.tables("shop")["t"]
+    assert (table.primary_key, [c.nullable for c in table.columns]) == (("name",), [False, True])
+    mysql.rows("insert into t (name, n) values ('a', 1), ('A', 2.5)")
+    assert mysql.rows("select n from t where name = 'A'") == [(Decimal("2.50"),)]
+    assert shop.cluster.shard("shop", "-80").executed > before
 
 
 def test_mysql_password(shop: Shop) -> None:

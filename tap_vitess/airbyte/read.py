@@ -226,7 +226,7 @@ class _KeyspaceReading:
         except VitessError as error:
             raised = error
             self._keep()
-        errors = self._run.left_behind
+        errors = list(dict.fromkeys(self._run.left_behind.values()))
         return errors if raised is None or raised in errors else [*errors, raised]
 
     def _keep(self) -> None:

@@ -467,6 +467,12 @@ class Cluster:
         with self._changed:
             return len(self._keyspace(keyspace).serving[0].tables[table].rows)
 
+    def rows_of_shard(self, keyspace: str, table: str, shard: ShardName) -> int | None:
+        """The rows of one shard; None where the keyspace has no such shard."""
+        with self._changed:
+            found = self._keyspace(keyspace).shards.get(shard)
+            return None if found is None else len(found.tables[table].rows)
+
     def gtid_executed(self, keyspace: str) -> dict[str, str]:
         with self._changed:
             serving = self._keyspace(keyspace).serving

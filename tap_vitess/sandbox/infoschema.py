@@ -102,12 +102,14 @@ _COLLATIONS = {
 _PRECISIONS = {"tinyint": 3, "smallint": 5, "mediumint": 7, "int": 10, "bigint": 19}
 
 
-def rows(cluster: Cluster, table: str) -> list[tuple[Value, ...]]:
-    """All rows of one of the tables of `COLUMNS`."""
+def rows(cluster: Cluster, table: str, shard: str | None = None) -> list[tuple[Value, ...]]:
+    """All rows of one of the tables of `COLUMNS`, as VTGate or one shard's MySQL has them."""
     found = []
     for keyspace in cluster.keyspaces():
         for definition in cluster.tables(keyspace).values():
             for row in _ROWS[table](cluster, keyspace, definition):
+                if shard is not None and "TABLE_ROWS" in row:
+                    row["TABLE_ROWS"] = cluster.rows_of_shard(keyspace, definition.name, shard)
                 full: dict[str, Value] = {
                     "TABLE_CATALOG": "def",
                     "TABLE_SCHEMA": physical_name(keyspace),
@@ -175,6 +177,11 @@ def _statistics_rows(_cluster: Cluster, keyspace: str, table: Table) -> Iterator
 
 
 _ROWS = {"tables": _table_row, "columns": _column_rows, "statistics": _statistics_rows}
+
+
+def collation_id(name: str) -> int | None:
+    """The number of a collation; None is the default one's."""
+    return next((number for number, names in _COLLATIONS.items() if names[0] == name), None)
 
 
 def column_key(table: Table, name: str) -> str:

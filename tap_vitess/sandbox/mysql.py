@@ -64,7 +64,7 @@ _TYPES: dict[type, ColumnType] = {
     Decimal: ColumnType.NEWDECIMAL,
     bytes: ColumnType.BLOB,
 }
-_OWN_STATEMENTS = (exp.Select, exp.Insert, exp.Update, exp.Delete)
+_OWN_STATEMENTS = (exp.Select, exp.Insert, exp.Update, exp.Delete, exp.Create)
 
 _Rows = list[tuple[Any, ...]]
 
@@ -128,9 +128,9 @@ class VitessSession(Session):
         mine = isinstance(statement, _OWN_STATEMENTS)
         if not mine or (isinstance(statement, exp.Select) and not statement.find(exp.Table)):
             return await query.next()
-        keyspace = (self.database or "").partition("@")[0].partition(":")[0] or None
+        target = (self.database or "").partition("@")[0] or None
         try:
-            result = sql.run(self._cluster, keyspace, statement)
+            result = sql.run(self._cluster, target, statement)
         except sql.SqlError as error:
             raise _error(error.code, error.message) from error
         return None if result is None else _result(result.names, result.rows)
@@ -357,6 +357,31 @@ def _gtids(session: VitessSession, _match: re.Match[str]) -> ResultSet:
     return _result(["executed", "purged"], [(shard.gtid_set(shard.executed), purged)])
 
 
+def _vexplain_update(session: VitessSession, match: re.Match[str]) -> ResultSet:
+    """Plan an update of the rows with one value of a column; tables are sharded by their key."""
+    keyspace = session.keyspace(None)
+    table = session.cluster.tables(keyspace).get(match[1])
+    if table is None:
+        raise _error(1146, f"Table '{keyspace}.{match[1]}' doesn't exist")
+    sharded = len(session.cluster.shards(keyspace)) > 1
+    by_key = table.copy_key[0] == match[2]
+    plan = {
+        "OperatorType": "Update",
+        "Variant": ("EqualUnique" if by_key else "Scatter") if sharded else "Unsharded",
+        "Keyspace": {"Name": keyspace, "Sharded": sharded},
+        "Table": match[1],
+    }
+    return _result(["JSON"], [(json.dumps(plan, indent=1),)])
+
+
+def _alter_vschema(session: VitessSession, match: re.Match[str]) -> None:
+    """Accept a vindex on the column that rows are sharded by here anyway."""
+    keyspace = session.keyspace(match[1])
+    table = session.cluster.tables(keyspace).get(match[2])
+    if table is None or table.copy_key[0] != match[3]:
+        raise _error(1235, "the sandbox shards a table by the first column of its key")
+
+
 def _clock(session: VitessSession, match: re.Match[str]) -> ResultSet:
     return _result([match[1]], [(Decimal(f"{session.cluster.now():.6f}"),)])
 
@@ -424,6 +449,20 @@ _SHOWS = (
     (re.compile(r"select\s+(unix_timestamp\(now\(6\)\))", re.IGNORECASE), _clock),
     (_show(r"vitess_throttler\s+status"), _throttler_status),
     (_show(r"vitess_throttled_apps"), _throttled_apps),
+    (
+        re.compile(
+            r"vexplain\s+plan\s+update\s+`([^`]+)`\s.*\swhere\s+(\w+)\s*=.*",
+            re.IGNORECASE | re.DOTALL,
+        ),
+        _vexplain_update,
+    ),
+    (
+        re.compile(
+            r"alter\s+vschema\s+on\s+`([^`]+)`\.`([^`]+)`\s+add\s+vindex\s+\w+\((\w+)\).*",
+            re.IGNORECASE,
+        ),
+        _alter_vschema,
+    ),
     (re.compile(r"vexplain\s+plan\s+(.*)", re.IGNORECASE | re.DOTALL), _vexplain),
     (_show(r"global\s+variables\b.*"), _global_variables),
     (_show(r"vschema\s+keyspaces"), _vschema_keyspaces),

@@ -1,4 +1,4 @@
-"""SQL on the simulated cluster: SELECT, INSERT, UPDATE and DELETE, parsed and run by sqlglot.
+"""SQL on the simulated cluster: SELECT, INSERT, UPDATE, DELETE, CREATE TABLE, by sqlglot.
 
 Guarantees: a statement that is run changes the rows as MySQL would, in one transaction per shard;
 one that is not supported is refused with MySQL's error 1235 before anything changed.
@@ -9,6 +9,7 @@ its values from the row as it was. `table_schema = 'keyspace'` is rewritten to t
 like VTGate does it; `in (...)` is not, and so finds nothing.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from sqlglot.executor.table import Table as Data
 from tap_vitess.sandbox import infoschema
 from tap_vitess.sandbox.cluster import Cluster, DuplicateEntryError, NullError, UnknownColumnError
 from tap_vitess.sandbox.events import physical_name
-from tap_vitess.sandbox.schema import Row, Table
+from tap_vitess.sandbox.schema import Column, Row, Table
 from tap_vitess.sandbox.values import SqlValue, ValueRefusedError, from_bytes, to_bytes
 
 _ROW_NUMBER = "sandbox_row_number"
@@ -52,7 +53,10 @@ class _Relation:
 
 
 def run(cluster: Cluster, keyspace: str | None, statement: exp.Expression) -> Result | None:
-    """Runs one statement; None is the answer of those that give no rows."""
+    """Runs one statement; None is the answer of those that give no rows.
+
+    `keyspace` is the one in use, or "keyspace:shard": information_schema is that shard's then.
+    """
     try:
         return _dispatch(cluster, keyspace, statement)
     except DuplicateEntryError as error:
@@ -77,6 +81,8 @@ def _dispatch(cluster: Cluster, keyspace: str | None, statement: exp.Expression)
         _update(cluster, keyspace, statement)
     elif isinstance(statement, exp.Delete):
         _delete(cluster, keyspace, statement)
+    elif isinstance(statement, exp.Create):
+        _create(cluster, keyspace, statement)
     else:
         raise SqlError(1235, f"the sandbox does not support {statement.key.upper()}")
     return None
@@ -125,6 +131,43 @@ def _delete(cluster: Cluster, keyspace: str | None, statement: exp.Delete) -> No
     space, table = _user_table(cluster, keyspace, statement.this)
     rows, found = _chosen(cluster, space, table, statement, [])
     cluster.delete_many(space, table.name, [_identity(table, rows[item[0]]) for item in found])
+
+
+def _create(cluster: Cluster, keyspace: str | None, statement: exp.Create) -> None:
+    """Creates a table of columns and a primary key."""
+    target = statement.this
+    if statement.kind != "TABLE" or not isinstance(target, exp.Schema):
+        raise SqlError(1235, "the sandbox supports CREATE TABLE with columns only")
+    space = (target.this.db or keyspace or "").partition(":")[0]
+    if space not in cluster.keyspaces():
+        raise SqlError(1049, f"VT05003: unknown database '{space}' in vschema")
+    if target.this.name in cluster.tables(space):
+        raise SqlError(1050, f"Table '{target.this.name}' already exists")
+    columns: list[Column] = []
+    key: tuple[str, ...] = ()
+    for part in target.expressions:
+        if isinstance(part, exp.ColumnDef):
+            columns.append(_column(part))
+        elif isinstance(part, exp.PrimaryKey):
+            key = tuple(column.name for column in part.expressions)
+        else:
+            raise SqlError(1235, f"the sandbox does not support {part.key.upper()} in a table")
+    table = Table(target.this.name, tuple(columns), primary_key=key)
+    cluster.ddl(space, statement.sql(dialect="mysql"), table)
+
+
+def _column(definition: exp.ColumnDef) -> Column:
+    nullable, collation_id = True, None
+    for constraint in definition.constraints:
+        kind = constraint.kind
+        if isinstance(kind, exp.NotNullColumnConstraint):
+            nullable = False
+        elif isinstance(kind, exp.CollateColumnConstraint):
+            collation_id = infoschema.collation_id(kind.this.name)
+        elif not isinstance(kind, exp.CharacterSetColumnConstraint):
+            raise SqlError(1235, f"the sandbox does not support {kind.key} of a column")
+    column_type = definition.args["kind"].sql(dialect="mysql").lower()
+    return Column(definition.name, column_type, nullable, collation_id)
 
 
 def _chosen(
@@ -178,7 +221,7 @@ def _relation(
     cluster: Cluster, keyspace: str | None, named: exp.Table, numbered: dict[str, list[Row]]
 ) -> _Relation:
     if named.db.lower() == "information_schema":
-        return _information(cluster, named.name.lower())
+        return _information(cluster, named.name.lower(), keyspace)
     space, table = _user_table(cluster, keyspace, named)
     names = tuple(column.name.lower() for column in table.columns)
     types = tuple(_type(column.parsed.base, column.parsed.is_integer) for column in table.columns)
@@ -193,11 +236,12 @@ def _relation(
     return _Relation(names, types, data)
 
 
-def _information(cluster: Cluster, name: str) -> _Relation:
+def _information(cluster: Cluster, name: str, keyspace: str | None) -> _Relation:
     if name not in infoschema.COLUMNS:
         raise SqlError(1109, f"Unknown table '{name.upper()}' in information_schema")
+    shard = (keyspace or "").partition(":")[2] or None
     names = tuple(column.lower() for column in infoschema.COLUMNS[name])
-    return _Relation(names, ("text",) * len(names), list(infoschema.rows(cluster, name)))
+    return _Relation(names, ("text",) * len(names), list(infoschema.rows(cluster, name, shard)))
 
 
 def _type(base: str, is_integer: bool) -> str:  # noqa: FBT001 - one of two facts of a type
@@ -227,7 +271,7 @@ def _rewrite(cluster: Cluster, query: exp.Select, relations: dict[str, _Relation
             if not literal.is_string:
                 continue
             schema = isinstance(comparison, exp.EQ) and names == {"table_schema"}
-            if schema and (keyspace := literal.name.partition("@")[0]) in keyspaces:
+            if schema and (keyspace := re.split("[@:]", literal.name)[0]) in keyspaces:
                 literal.set("this", physical_name(keyspace))
             elif names and names <= numeric and _is_number(literal.name):
                 literal.replace(exp.Literal.number(literal.name))
@@ -265,7 +309,7 @@ def _output_names(
 def _user_table(cluster: Cluster, keyspace: str | None, named: exp.Expression) -> tuple[str, Table]:
     if not isinstance(named, exp.Table):
         raise SqlError(1235, f"the sandbox does not support this as a table: {named.sql()}")
-    space = named.db.partition("@")[0] or keyspace
+    space = (named.db or keyspace or "").partition("@")[0].partition(":")[0]
     if not space:
         raise SqlError(1046, "No database selected")
     if space not in cluster.keyspaces():

@@ -224,6 +224,20 @@ class ChangeStream(_Decoded):
         """Name the shards that have not reached the stop position."""
         return sorted(self._behind)
 
+    @property
+    def distance(self) -> dict[str, int]:
+        """Count the transactions of each shard up to the stop position; those at it are left out.
+
+        Another thread may ask: the position and the stop position are exchanged, never changed.
+        """
+        stop = self.stop.shards
+        found = {
+            shard: stop[shard].beyond(gtids)
+            for shard, gtids in self.position.shards.items()
+            if shard in stop
+        }
+        return {shard: count for shard, count in found.items() if count}
+
     def stop_at(self, stop: Vgtid) -> None:
         """Set another stop position, after a reshard."""
         self.stop = stop

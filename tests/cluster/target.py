@@ -32,16 +32,18 @@ Message = dict[str, Any]
 class Target:
     """One run of the target."""
 
-    def __init__(self, path: str, states: str, *, merge: bool) -> None:
+    def __init__(self, path: str, states: str, *, merge: bool, prints: bool = False) -> None:
         """Open the database; `states` is keep, behind (one STATE late) or none.
 
         merge: a column that a record leaves out keeps its value, as in targets that update.
+        prints: each state that is stored is printed, as targets do.
         """
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.executescript(TABLES)
         self._db.execute("begin")
         self._states = states
         self._merge = merge
+        self._prints = prints
         self._keys: dict[str, list[str]] = {}
         self._before: str | None = None
         self._uncommitted = 0
@@ -104,6 +106,9 @@ class Target:
             self._set("state", stored)
         self._before = text
         self._commit()
+        if self._prints and stored is not None:
+            sys.stdout.write(stored + "\n")
+            sys.stdout.flush()
 
     def _commit(self) -> None:
         self._db.execute("commit")
@@ -127,8 +132,9 @@ def main() -> None:
         "--slow", type=Path, help="from line --at on be slow while this file exists"
     )
     parser.add_argument("--merge", action="store_true", help="keep what a record leaves out")
+    parser.add_argument("--print", action="store_true", help="print each state that is stored")
     options = parser.parse_args()
-    target = Target(options.database, options.states, merge=options.merge)
+    target = Target(options.database, options.states, merge=options.merge, prints=options.print)
     last = ""
     for number, line in enumerate(sys.stdin.buffer, 1):
         if not line.endswith(b"\n"):
