@@ -458,6 +458,18 @@ def test_a_fault_in_mid_copy(sandbox: Sandbox, connector: Connector) -> None:
     check_equal(sandbox, destination, "item")
 
 
+def test_a_fault_while_changes_are_streamed(sandbox: Sandbox, connector: Connector) -> None:
+    """No stream is COMPLETE then, though all tables have been copied."""
+    catalog = connector.catalog("item")
+    first = connector.run("read", catalog=catalog)
+    write(sandbox.cluster)
+    sandbox.faults.append(Fault(error="unavailable", times=None))
+    connector.impatient = True
+    done = connector.run("read", catalog=catalog, state=first.state)
+    assert the_error(done)["failure_type"] == "transient_error"
+    assert done.statuses()["item"] == ["STARTED", "INCOMPLETE"]
+
+
 def drop_key(catalog: dict[str, Any]) -> None:
     del catalog["streams"][0]["stream"]["json_schema"]["properties"]["id"]
 
@@ -588,6 +600,11 @@ def test_states_that_are_not_ours(document: object) -> None:
     """They are not taken for those of a first sync."""
     with pytest.raises(StateError):
         states_of(document)
+
+
+def test_a_state_of_a_stream_says_what_to_do() -> None:
+    with pytest.raises(StateError, match=r"of the type STREAM.*clear the connection's data"):
+        states_of(BROKEN[4])
 
 
 def test_the_console_script() -> None:
