@@ -15,6 +15,7 @@ from tap_vitess.errors import (
     ConfigError,
     ConnectError,
     CopyCutError,
+    FencedError,
     ProtocolError,
     RequestError,
     RetriableError,
@@ -37,6 +38,7 @@ FAILURE_TYPES: dict[type[VitessError], FailureType] = {
     ConnectError: "transient_error",  # `check` has reached it before
     RetriableError: "transient_error",
     CopyCutError: "transient_error",
+    FencedError: "config_error",  # another run has taken over: one of the two is too many
     ProtocolError: "system_error",
     TargetClosedError: "system_error",
 }
