@@ -159,19 +159,6 @@ def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
 
-_TABLE_ROWS = """
-select table_name as table_name, table_rows as table_rows
-from information_schema.tables where table_schema = %s
-"""
-
-
-def row_estimates(sql: Sql, keyspace: str) -> dict[str, int]:
-    """Guess the rows of each table: what MySQL guesses on one shard, times the shards."""
-    count = len(shards(sql, keyspace))
-    rows = sql.query(_TABLE_ROWS, keyspace)
-    return {_text(row["table_name"]): int(row["table_rows"] or 0) * count for row in rows}
-
-
 _ALWAYS_THROTTLED = "always-throttled-app"  # is listed everywhere
 
 
@@ -217,11 +204,6 @@ class Survey:
         """Find the tables that VTGate routes to another keyspace; see `routed`."""
         with connect(self._config) as sql:
             return routed(sql, self.keyspace, tables)
-
-    def row_estimates(self) -> dict[str, int]:
-        """Guess the rows of each table; see `row_estimates`."""
-        with connect(self._config) as sql:
-            return row_estimates(sql, self.keyspace)
 
     def row_counts(self, tables: Iterable[str]) -> dict[str, int]:
         """Estimate how many rows tables have; see `row_counts`."""

@@ -144,7 +144,7 @@ class Reading:
         if not copies:
             return
         try:
-            rows = survey.row_estimates()
+            rows = survey.row_counts(stream.table for stream in copies)
         except VitessError as error:
             logger.warning("%s: no estimate: %s", survey.keyspace, error)
             return
