@@ -29,6 +29,7 @@ from tap_vitess.errors import (
     RetriableError,
     ShardsGoneError,
     StalledError,
+    ValueDecodeError,
     VitessError,
 )
 from tap_vitess.inquiry import Inquiry, KeyspaceSurvey
@@ -190,6 +191,7 @@ class KeyspaceSync:
         self._now: Vgtid | None = None
         self._layouts = Layouts(state.layouts)
         self._checked: dict[tuple[str, str], Fields] = {}
+        self._streaming = False
         self._out: set[str] = set()  # no longer given out by the stream that runs
         self._unfollowed: frozenset[str] = frozenset()  # their stream has failed
         self._uncopied: frozenset[str] = frozenset()  # their copy has failed
@@ -274,7 +276,9 @@ class KeyspaceSync:
     def _lose(self, tables: frozenset[str], error: VitessError) -> None:
         """Let tables go that cannot be read on, or copy them again where that is the setting."""
         restarts = max(self._replaced[table] for table in tables)
-        lost = error.remedy is Remedy.POLICY and self._options.resync
+        # A change's bytes may not fit because the column has been altered since; a copy's do.
+        history = isinstance(error, ValueDecodeError) and self._streaming
+        lost = (history or error.remedy is Remedy.POLICY) and self._options.resync
         if lost and restarts < self._options.copy_restarts:
             names = ", ".join(sorted(tables))
             logger.warning("%s: %s copied again: %s", self.keyspace, names, error)
@@ -319,6 +323,7 @@ class KeyspaceSync:
         checked = False
         while tables and not self.stopped:
             self._out.clear()
+            self._streaming = True
             try:
                 # Behind the stop position it may be purged, ahead of it comes from elsewhere.
                 if not checked and self.state.position_of(tables) != stop:
@@ -484,6 +489,7 @@ class KeyspaceSync:
         A copy that cannot be resumed is never paused, so it goes alone.
         """
         self.activity = Activity("copying")
+        self._streaming = False
         self._out.clear()
         specs = [spec for spec in pending if spec.resumable] or pending[:1]
         until = time.monotonic() + self._options.refresh_seconds

@@ -205,7 +205,6 @@ def test_a_value_that_cannot_be_read(sandbox: Sandbox) -> None:
     with pytest.raises(ValueDecodeError):
         run(config, target)
     cluster.update("shop", "alpha", {"id": b"100"}, {"name": b"mended"})
-    purge(cluster)
     run({**config, "on_lost_position": "resync"}, target)
     check(sandbox, target)
 
