@@ -85,9 +85,7 @@ class Layouts:
         if known is None:
             self._shown[where] = layout_of(fields.fields)
             self._altered.discard(where)
-        elif layout_of(fields.fields, known) == known:
-            self._shards[where] = layout_of(fields.fields)
-        else:
+        elif layout_of(fields.fields, known) != known:
             error = HistoryLostError(
                 f"{fields.table} on shard {fields.shard} was altered after the bookmark, and "
                 "Vitess reads its older changes with today's columns; let on_lost_position be "
