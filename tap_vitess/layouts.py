@@ -12,6 +12,8 @@ one wrong value is given out. Columns added at the end and other sizes of the sa
     "?4:9f3a0c21,2:77aa01b3"   rows have been given out with this layout, which is not proved
     "?"                        the same, and the layout is not known
 
+Where shards differ, as in the middle of a rollout, the state has such a text for each.
+
 Two things prove a layout. A snapshot's, when the stream has come to a stop position behind it
 without a DDL. What a stream showed, when a stop position that was asked for afterwards is reached
 without a DDL: a DDL that ran after the question is behind the stop position, and the stream shows
@@ -35,6 +37,7 @@ _FORM = re.compile(r"\?|\??\d+:[0-9a-f]{8}(,\d+:[0-9a-f]{8})*")
 _LABEL = re.compile(r"'(?:[^']|'')*'")
 
 _Shard = tuple[str, str]  # table, shard
+Stored = str | Mapping[str, str]  # of a table, or shard by shard
 
 
 def layout_of(fields: Iterable[query.Field], like: str | None = None) -> str:
@@ -50,24 +53,35 @@ def layout_of(fields: Iterable[query.Field], like: str | None = None) -> str:
     return ",".join(f"{len(part)}:{_checksum(part)}" for part in map(list, parts))
 
 
-def is_layout(text: object) -> bool:
-    """Tell whether a state's text is a layout."""
-    return isinstance(text, str) and _FORM.fullmatch(text) is not None
+def is_layout(value: object) -> bool:
+    """Tell whether a state's value is a layout, or one for each shard."""
+    if isinstance(value, dict):
+        return all(is_layout(text) for text in value.values())
+    return isinstance(value, str) and _FORM.fullmatch(value) is not None
 
 
 class Layouts:
     """The layouts of a keyspace's tables at their positions, shard by shard."""
 
-    def __init__(self, known: Mapping[str, str]) -> None:
-        """Begin with what the state knows, which holds for every shard of a table."""
-        self._vouched = {t: text for t, text in known.items() if not text.startswith(UNVOUCHED)}
+    def __init__(self, known: Mapping[str, Stored]) -> None:
+        """Begin with what the state knows: a text holds for every shard of its table."""
+        whole = {table: text for table, text in known.items() if isinstance(text, str)}
+        self._vouched = {t: text for t, text in whole.items() if not text.startswith(UNVOUCHED)}
         # Shown by an earlier run; empty where it is not known how.
-        self._suspect = {t: text[1:] for t, text in known.items() if text.startswith(UNVOUCHED)}
+        self._suspect = {t: text[1:] for t, text in whole.items() if text.startswith(UNVOUCHED)}
         self._shards: dict[_Shard, str] = {}  # vouched, and other than the table's
         self._altered: set[_Shard] = set()  # a DDL has come, and no rows since
         self._shown: dict[_Shard, str] = {}  # rows have come, and nobody has vouched
         self._before: dict[_Shard, str] = {}  # the same, before the stop position was asked for
         self._copied: dict[_Shard, str] = {}
+        for table, texts in known.items():
+            if not isinstance(texts, str):
+                self._begin_by_shard(table, texts)
+
+    def _begin_by_shard(self, table: str, texts: Mapping[str, str]) -> None:
+        for shard, text in texts.items():
+            noted = self._before if text.startswith(UNVOUCHED) else self._shards
+            noted[table, shard] = text.removeprefix(UNVOUCHED)
 
     def asked(self) -> None:
         """Note that a stop position was asked for: it can prove what was shown until now."""
@@ -145,22 +159,24 @@ class Layouts:
         for table in tables & (self._vouched.keys() | self._suspect.keys()):
             self._altered |= {(table, shard) for shard in shards}
 
-    def stored(self, tables: Mapping[str, Iterable[str]]) -> dict[str, str]:
+    def stored(self, tables: Mapping[str, Iterable[str]]) -> dict[str, Stored]:
         """Return what the state should know of each table; `tables` maps each to its shards."""
-        found: dict[str, str] = {}
+        found: dict[str, Stored] = {}
         for table, shards in tables.items():
             if text := self._stored(table, shards):
                 found[table] = text
         return found
 
-    def _stored(self, table: str, shards: Iterable[str]) -> str | None:
-        """Return one text for the table, which each of its shards must bear out."""
-        texts = {self._text((table, shard)) for shard in shards}
-        one = texts.pop() if len(texts) == 1 else None
-        given = any(where[0] == table for noted in (self._shown, self._before) for where in noted)
-        if given or table in self._suspect:
-            return UNVOUCHED + (one or "")
-        return one
+    def _stored(self, table: str, shards: Iterable[str]) -> Stored | None:
+        """Return one text for the table, or where its shards differ one for each."""
+        texts = {shard: self._stored_of((table, shard)) for shard in shards}
+        if len(set(texts.values())) == 1:
+            return next(iter(texts.values())) or None
+        return {shard: text for shard, text in texts.items() if text}
+
+    def _stored_of(self, where: _Shard) -> str:
+        given = where in self._shown or where in self._before or where[0] in self._suspect
+        return (UNVOUCHED if given else "") + (self._text(where) or "")
 
     def _text(self, where: _Shard) -> str | None:
         """Return how a shard's table is believed to look; None where nothing is known."""

@@ -29,7 +29,7 @@ from google.protobuf.message import DecodeError
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError, StateError
-from tap_vitess.layouts import is_layout
+from tap_vitess.layouts import Stored, is_layout
 from tap_vitess.vstream.vgtid import Vgtid
 
 FORMAT = 1
@@ -58,7 +58,7 @@ class KeyspaceState:
     groups: tuple[Group, ...] = ()
     copies: Mapping[str, Mapping[str, ShardProgress]] = field(default_factory=dict)
     seq: int = 0
-    layouts: Mapping[str, str] = field(default_factory=dict)
+    layouts: Mapping[str, Stored] = field(default_factory=dict)
 
     def group_of(self, table: str) -> Group | None:
         """Return the group that follows a table."""
