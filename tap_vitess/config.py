@@ -160,7 +160,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "description": "What to do when the binlog does not carry every column of a changed row "
         "(binlog_row_image=NOBLOB, PARTIAL_JSON): `fetch` asks for the row's present value by its "
         "key; `omit` leaves the column out of the record, which many targets take for null; `fail` "
-        "ends the table's run. A record never says null for what was not sent.",
+        "ends the table's run. An insert or update never says null for what was not sent.",
     },
     "checkpoint_seconds": {
         "type": "number",

@@ -122,23 +122,8 @@ CASES: tuple[Case, ...] = (
     Case(
         "grpc",
         None,
-        r"cannot determine table columns for (?P<table>[^\s:]+)",
-        HistoryLostError,
-        "the table was altered after the bookmark and its old changes can no longer be read: "
-        + _COPY,
-    ),
-    Case(
-        "grpc",
-        None,
-        r"(?s)does not have valid string values.* plan for table (?P<table>\S+)",
-        HistoryLostError,
-        "the table was altered after the bookmark and its old changes can no longer be read: "
-        + _COPY,
-    ),
-    Case(
-        "grpc",
-        None,
-        r"column \S+ not found in table (?P<table>[^\s:]+)",
+        r"(?s)(cannot determine table columns for|does not have valid string values.* for table"
+        r"|column \S+ not found in table) (?P<table>[^\s:]+)",
         HistoryLostError,
         "the table was altered after the bookmark and its old changes can no longer be read: "
         + _COPY,
