@@ -13,7 +13,7 @@ from itertools import count
 
 import orjson
 
-from tap_vitess.vstream.columns import Changes, CopiedChanges, Images, RowChanges
+from tap_vitess.vstream.columns import Changes, CopiedChanges, EncodedChanges, Images, RowChanges
 from tap_vitess.vstream.encode import RowEncoder, same_columns
 from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.values import ValueType
@@ -44,8 +44,8 @@ class Lines:
             own: what to write behind them: `deleted_at` always, and of `op`, `shard`,
                 `commit_time` and `seq` what is wanted, each with its column's name.
         """
-        where = f"{keyspace}.{fields.table} on shard {fields.shard}"
-        self._encoder = RowEncoder(where, types, wanted)
+        self._where = f"{keyspace}.{fields.table} on shard {fields.shard}"
+        self._encoder = RowEncoder(self._where, types, wanted)
         self._width = len(types)
         self._key = [index for index, name in enumerate(types) if name in key]
         self._own = own
@@ -77,7 +77,7 @@ class Lines:
         """
         if len(rows.changes) < FEW_ROWS:
             return None
-        if not isinstance(rows.changes, RowChanges | CopiedChanges):
+        if not isinstance(rows.changes, RowChanges | EncodedChanges | CopiedChanges):
             return None
         changes = rows.changes.by_column(self._width)
         if changes is None:
@@ -100,7 +100,7 @@ class Lines:
             return "insert", after
         if after is None:
             return "delete", before
-        if self._key and not same_columns(before, after, self._width, self._key):
+        if not same_columns(before, after, self._width, self._key, self._where):
             return "update", None
         return "update", after
 

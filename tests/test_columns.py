@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import captures
 import pytest
 from events import begin, commit, copy_completed, fields, row, rows, vgtid
@@ -15,10 +18,12 @@ from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ProtocolError
 from tap_vitess.vstream.columns import (
     CHUNK_ROWS,
+    ChangedRows,
     CopiedChanges,
     CopiedRows,
     Images,
     RowChanges,
+    StreamEvent,
     decode,
 )
 from tap_vitess.vstream.encode import same_columns
@@ -85,39 +90,102 @@ def test_copied_rows_are_read_as_one(table: tuple[int, list[Values]]) -> None:
     assert chunk.nulls == {i for row in values for i, value in enumerate(row) if value is None}
 
 
+Told = binlogdata.VEvent | tuple[str, str, int, bool, binlogdata.RowChange]
+
+
+def taken_apart(events: Sequence[StreamEvent], width: int = 2) -> list[Told]:
+    """List each change by itself, and the events that are no rows as they are."""
+    told: list[Told] = []
+    for event in events:
+        if isinstance(event, CopiedRows):
+            changes = CopiedChanges(event.images, width, "here")
+            told += [(event.table_name, event.shard, 0, False, change) for change in changes]
+        elif isinstance(event, ChangedRows):
+            told += _one_by_one(event)
+        elif event.type == binlogdata.ROW:
+            told += _one_by_one(ChangedRows.of(event))
+        else:
+            told.append(event)
+    return told
+
+
+def _one_by_one(run: ChangedRows) -> list[Told]:
+    at, internal = run.timestamp, run.is_internal_table
+    return [(run.table_name, run.shard, at, internal, change) for change in run.changes]
+
+
 @pytest.mark.parametrize("name", captures.names())
 def test_recorded_responses_have_the_same_rows(name: str) -> None:
     """What a real VTGate sent: nothing is lost and nothing is taken for another thing."""
-    runs = 0
-    for recorded in captures.load(name).responses:
-        found: list[binlogdata.VEvent] = []
-        for event in decode(recorded.SerializeToString()):
-            if isinstance(event, CopiedRows):
-                runs += 1
-                count = len(recorded.events) - len(decode(recorded.SerializeToString())) + 1
-                width = len(event.images.lengths) // count
-                changes = CopiedChanges(event.images, width, "here")
-                found += (
-                    binlogdata.VEvent(
-                        type=binlogdata.ROW,
-                        keyspace=recorded.events[0].keyspace,
-                        shard=event.shard,
-                        row_event=binlogdata.RowEvent(
-                            table_name=event.table_name,
-                            keyspace=recorded.events[0].keyspace,
-                            shard=event.shard,
-                            row_changes=[change],
-                        ),
-                    )
-                    for change in changes
-                )
-            else:
-                found.append(event)
-        assert found == list(recorded.events)
-    assert runs == sum(
-        any(event.type == binlogdata.ROW and not event.timestamp for event in recorded.events)
-        for recorded in captures.load(name).responses
+    responses = captures.load(name).responses
+    read = [decode(recorded.SerializeToString()) for recorded in responses]
+    for found, recorded in zip(read, responses, strict=True):
+        rows_of = [event.row_event for event in recorded.events if event.type == binlogdata.ROW]
+        width = len(rows_of[0].row_changes[0].after.lengths) if rows_of else 0
+        assert taken_apart(found, width) == taken_apart(recorded.events, width)
+    events = [event for recorded in responses for event in recorded.events]
+    copied_rows = any(event.type == binlogdata.ROW and not event.timestamp for event in events)
+    assert any(isinstance(e, CopiedRows) for found in read for e in found) == copied_rows
+    if name.endswith("binlog_big_transaction"):
+        assert any(isinstance(e, ChangedRows) for found in read for e in found)
+
+
+images = st.lists(st.none() | st.binary(max_size=3), min_size=2, max_size=2)
+
+
+def change(before: Values | None, after: Values | None) -> binlogdata.RowChange:
+    return binlogdata.RowChange(
+        before=None if before is None else packed(before),
+        after=None if after is None else packed(after),
     )
+
+
+inserts = st.lists(st.builds(change, st.none(), images), max_size=3)
+deletes = st.lists(st.builds(change, images, st.none()), max_size=3)
+updates = st.lists(st.builds(change, images, images), max_size=3)
+
+
+@st.composite
+def row_events(draw: st.DrawFn) -> binlogdata.VEvent:
+    shard = draw(st.sampled_from([A, "80-"]))
+    return binlogdata.VEvent(
+        type=binlogdata.ROW,
+        timestamp=draw(st.sampled_from([5, 5, 6])),
+        current_time=draw(st.integers(1, 9)),
+        keyspace="shop",
+        shard=shard,
+        row_event=binlogdata.RowEvent(
+            table_name=draw(st.sampled_from(["shop.t", "shop.u"])),
+            row_changes=draw(inserts | deletes | updates),
+            keyspace="shop",
+            shard=shard,
+            is_internal_table=draw(st.sampled_from([False, False, True])),
+        ),
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(row_events() | st.sampled_from([begin(A, 5), vgtid(A, {A: 1}), commit(A, 6)])))
+def test_row_events_that_follow_each_other_are_read_as_one(events: list[binlogdata.VEvent]) -> None:
+    """In their order; those of another table, shard, second or kind stay apart."""
+    read = decode(response(*events))
+    assert taken_apart(read) == taken_apart(events)
+    assert max((e.current_time for e in read if not isinstance(e, CopiedRows)), default=0) == max(
+        (event.current_time for event in events), default=0
+    )
+    if sum(event.type == binlogdata.ROW for event in events) > 1:
+        assert not any(e.type == binlogdata.ROW for e in read if isinstance(e, binlogdata.VEvent))
+        runs = [places(event) for event in read]
+        assert all(len(run) <= 1 for run in runs)
+        assert all(one != other for one, other in pairwise(runs) if one)
+
+
+def places(event: StreamEvent) -> set[tuple[object, ...]]:
+    """What the changes of a run must have in common."""
+    if not isinstance(event, ChangedRows):
+        return set()
+    where = event.table_name, event.shard, event.timestamp, event.is_internal_table
+    return {(*where, told.HasField("before"), told.HasField("after")) for told in event.changes}
 
 
 ONE, TWO = row("1", "a"), row("2", None)
@@ -180,13 +248,6 @@ def test_many_rows_come_in_chunks() -> None:
     assert [chunk.rows for chunk in images.chunks(2, "here")] == [CHUNK_ROWS, CHUNK_ROWS, 1]
 
 
-def change(before: Values | None, after: Values | None) -> binlogdata.RowChange:
-    return binlogdata.RowChange(
-        before=None if before is None else packed(before),
-        after=None if after is None else packed(after),
-    )
-
-
 @settings(deadline=None)
 @given(tables, st.sampled_from(["insert", "update", "delete"]))
 def test_changes_of_one_kind_are_read_by_column(table: tuple[int, list[Values]], kind: str) -> None:
@@ -231,5 +292,5 @@ def test_changes_of_several_kinds_are_not(told: list[binlogdata.RowChange]) -> N
 def test_the_columns_of_two_images_are_compared() -> None:
     """All rows, and only the columns asked for."""
     one, other = (Images([1, 1, 1, 1], values) for values in (b"1a2b", b"1a2c"))
-    assert same_columns(one, other, 2, [0])
-    assert not same_columns(one, other, 2, [0, 1])
+    assert same_columns(one, other, 2, [0], "here")
+    assert not same_columns(one, other, 2, [0, 1], "here")

@@ -51,7 +51,23 @@ class CopiedEvent(_message.Message):
     def __init__(self, timestamp: _Optional[_Iterable[int]] = ..., row_event: _Optional[_Union[CopiedRowEvent, _Mapping]] = ..., shard: _Optional[str] = ...) -> None: ...
 
 class ChangedRowEvent(_message.Message):
-    __slots__ = ("row_changes",)
+    __slots__ = ("table_name", "row_changes", "is_internal_table")
+    TABLE_NAME_FIELD_NUMBER: _ClassVar[int]
     ROW_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    IS_INTERNAL_TABLE_FIELD_NUMBER: _ClassVar[int]
+    table_name: str
     row_changes: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, row_changes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    is_internal_table: bool
+    def __init__(self, table_name: _Optional[str] = ..., row_changes: _Optional[_Iterable[bytes]] = ..., is_internal_table: bool = ...) -> None: ...
+
+class ChangedEvent(_message.Message):
+    __slots__ = ("timestamp", "row_event", "current_time", "shard")
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    ROW_EVENT_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_TIME_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    timestamp: int
+    row_event: ChangedRowEvent
+    current_time: int
+    shard: str
+    def __init__(self, timestamp: _Optional[int] = ..., row_event: _Optional[_Union[ChangedRowEvent, _Mapping]] = ..., current_time: _Optional[int] = ..., shard: _Optional[str] = ...) -> None: ...

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tap_vitess import discovery, survey
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config
 from tap_vitess.discovery import Table
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
@@ -20,8 +21,7 @@ from tap_vitess.sql import Sql, connect, quote
 from tap_vitess.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.survey import ShardFacts, Tablet
 from tap_vitess.vstream import client as vstream_client
-from tap_vitess.vstream.columns import CopiedRows
-from tap_vitess.vstream.protocol import StreamEvent
+from tap_vitess.vstream.columns import StreamEvent
 from tap_vitess.vstream.request import RequestOptions, probe_request
 
 P = ParamSpec("P")
@@ -270,6 +270,6 @@ def _refused(sql: Sql, keyspace: str, tables: Iterable[str]) -> dict[str, str]:
 
 
 def _answered(events: Iterable[StreamEvent]) -> set[str]:
-    told = (event for event in events if not isinstance(event, CopiedRows))
+    told = (event for event in events if isinstance(event, binlogdata.VEvent))
     entries = (entry for event in told for entry in event.vgtid.shard_gtids)
     return {entry.shard for entry in entries if entry.gtid != "current"}

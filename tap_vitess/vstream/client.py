@@ -24,8 +24,7 @@ from tap_vitess.errors import (
 )
 from tap_vitess.faults import classify, shorten
 from tap_vitess.tls import look
-from tap_vitess.vstream.columns import decode
-from tap_vitess.vstream.protocol import StreamEvent
+from tap_vitess.vstream.columns import StreamEvent, decode
 
 METHOD = "/vtgateservice.Vitess/VStream"
 HEALTH = "/grpc.health.v1.Health/Check"

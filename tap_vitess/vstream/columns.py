@@ -5,15 +5,19 @@ copied rows, or a ROW event's changes, are read again as other messages of the s
 (`_proto/columns.proto`): all lengths in one list, all values behind each other. One pass of
 `BytesIO.read` over the lengths then cuts all values, and slices of that list are the columns.
 
+The same goes for changes: MySQL logs them in events of 8 kB, so a transaction of some size comes
+as many ROW events of few rows each, and those that follow each other are read as one.
+
 What does not look like VTGate's own shape is left to the events themselves: a run of copied rows
 that is interrupted, changes of several kinds in one event, images that lack columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import accumulate, groupby
 
 from google.protobuf.message import DecodeError
 
@@ -27,6 +31,7 @@ CHUNK_ROWS = 1000  # taken apart at a time: what the objects of more would cost 
 
 # A VEvent of a copied row: its type, ROW, and at once its row_event. All others have a timestamp.
 _COPIED = b"\x08\x0c\x2a"
+_CHANGED = b"\x08\x0c\x10"
 
 Column = list[bytes | None]
 
@@ -51,6 +56,24 @@ class Images:
     def of(cls, message: by_column.Images) -> Images:
         """Take what was read."""
         return cls(message.lengths, b"".join(message.values))
+
+    def column(self, index: int, width: int, where: str) -> Column:
+        """Return the values of one column of rows of `width` columns, without cutting the others.
+
+        Raises:
+            ProtocolError: the lengths are no whole rows, or not those of the values.
+        """
+        sizes = list(self.lengths)
+        _clear_nulls(sizes)
+        if len(sizes) % width or min(sizes, default=0) < 0 or sum(sizes) != len(self.values):
+            raise ProtocolError(f"{where}: the values are no rows of {width} columns")
+        ends = list(accumulate(sizes, initial=0))
+        starts, ends = ends[index::width], ends[index + 1 :: width]
+        told = self.lengths[index::width]
+        return [
+            None if size < 0 else self.values[start:end]
+            for size, start, end in zip(told, starts, ends, strict=False)
+        ]
 
     def chunks(self, width: int, where: str) -> Iterator[Chunk]:
         """Yield the rows, `width` values each.
@@ -134,15 +157,64 @@ class RowChanges(Collection[binlogdata.RowChange]):
     def by_column(self, width: int) -> Changes | None:
         """Return whole images of `width` columns; None when there are others, or several kinds."""
         event = by_column.ChangedRowEvent.FromString(self._event.SerializeToString())
-        merged = by_column.Changes.FromString(b"".join(event.row_changes))
+        return EncodedChanges(event.row_changes).by_column(width)
+
+
+class EncodedChanges(Collection[binlogdata.RowChange]):
+    """Serialized RowChanges, one by one or by column."""
+
+    def __init__(self, encoded: Sequence[bytes]) -> None:
+        """Read them when they are asked for."""
+        self._encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __iter__(self) -> Iterator[binlogdata.RowChange]:
+        return map(binlogdata.RowChange.FromString, self._encoded)
+
+    def __contains__(self, change: object) -> bool:
+        return any(change == own for own in self)
+
+    def by_column(self, width: int) -> Changes | None:
+        """Return whole images of `width` columns; None when there are others, or several kinds."""
+        merged = by_column.Changes.FromString(b"".join(self._encoded))
         if merged.data_columns or merged.json_partial_values:
             return None
         before = Images.of(merged.before) if merged.HasField("before") else None
         after = Images.of(merged.after) if merged.HasField("after") else None
-        count = len(event.row_changes)
+        count = len(self._encoded)
         if any(images and len(images.lengths) != count * width for images in (before, after)):
             return None
         return Changes(count, before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRows:
+    """Changes of one table and shard that follow each other, from one or several ROW events.
+
+    timestamp, current_time: see VEvent; the first is the same for all.
+    """
+
+    table_name: str
+    shard: str
+    timestamp: int
+    current_time: int
+    is_internal_table: bool
+    changes: Collection[binlogdata.RowChange]
+
+    @classmethod
+    def of(cls, event: binlogdata.VEvent) -> ChangedRows:
+        """Take a ROW event."""
+        row = event.row_event
+        return cls(
+            row.table_name,
+            event.shard,
+            event.timestamp,
+            event.current_time,
+            row.is_internal_table,
+            RowChanges(row),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +263,14 @@ class CopiedChanges(Collection[binlogdata.RowChange]):
         return Changes(len(self), None, self._images) if width == self._width else None
 
 
-def decode(response: bytes) -> Sequence[binlogdata.VEvent | CopiedRows]:
-    """Return the events of a serialized VStreamResponse, a run of copied rows as one.
+StreamEvent = binlogdata.VEvent | CopiedRows | ChangedRows
 
-    A table's FIELD event stands between its rows and another table's, so a run has one table.
+
+def decode(response: bytes) -> Sequence[StreamEvent]:
+    """Return the events of a serialized VStreamResponse, rows that follow each other as one.
+
+    A table's FIELD event stands between its rows and another table's, so a run of copied rows has
+    one table.
 
     Raises:
         google.protobuf.message.DecodeError: the bytes are no VStreamResponse.
@@ -207,7 +283,44 @@ def decode(response: bytes) -> Sequence[binlogdata.VEvent | CopiedRows]:
         if run and all(copied[start : start + count]) and (found := _copied_rows(run)):
             read = binlogdata.VEvent.FromString
             return [*map(read, events[:start]), found, *map(read, events[start + count :])]
+    elif response.count(_CHANGED) > 1:
+        return list(_runs(by_column.Response.FromString(response).events))
     return vtgate.VStreamResponse.FromString(response).events
+
+
+def _runs(events: Iterable[bytes]) -> Iterator[StreamEvent]:
+    for changed, run in groupby(events, _is_change):
+        if changed:
+            yield from _changed_rows(map(by_column.ChangedEvent.FromString, run))
+        else:
+            yield from map(binlogdata.VEvent.FromString, run)
+
+
+def _is_change(event: bytes) -> bool:
+    return event.startswith(_CHANGED)
+
+
+def _changed_rows(events: Iterable[by_column.ChangedEvent]) -> Iterator[ChangedRows]:
+    """Join the changes of one table, one kind and one second."""
+    for (table, shard, timestamp, internal, _), run in groupby(events, _run_key):
+        encoded: list[bytes] = []
+        now = 0
+        for event in run:
+            encoded += event.row_event.row_changes
+            now = max(now, event.current_time)
+        yield ChangedRows(table, shard, timestamp, now, internal, EncodedChanges(encoded))
+
+
+def _run_key(event: by_column.ChangedEvent) -> tuple[str, str, int, bool, str]:
+    row = event.row_event
+    kind = _kind(row.row_changes[0]) if row.row_changes else ""
+    return row.table_name, event.shard, event.timestamp, row.is_internal_table, kind
+
+
+def _kind(change: bytes) -> str:
+    """Name the images that a serialized RowChange has: MySQL logs one kind an event."""
+    merged = by_column.Changes.FromString(change)
+    return f"{merged.HasField('before')} {merged.HasField('after')}"
 
 
 def _copied_rows(events: Sequence[bytes]) -> CopiedRows | None:

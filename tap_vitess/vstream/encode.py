@@ -18,6 +18,7 @@ from typing import cast
 
 import orjson
 
+from tap_vitess.vstream import documents
 from tap_vitess.vstream.columns import Chunk, Column, Images
 from tap_vitess.vstream.rows import unfit
 from tap_vitess.vstream.values import Convert, Raw, ValueType
@@ -98,6 +99,14 @@ def _document(values: Values) -> Plain | None:
     return b"", [value.replace(b"\n", b" ") for value in values], b""
 
 
+def _streamed_document(values: Values) -> Plain | None:
+    try:
+        printed = documents.all_from_binlog(values)
+    except ValueError:
+        return None
+    return b"", [text.replace(b"\n", b" ") for text in printed], b""
+
+
 def _no_way(_: Values) -> None:
     return None
 
@@ -109,6 +118,7 @@ _WAYS: dict[Raw, Callable[[Values], Plain | None]] = {
     Raw.FLOAT: _float,
     Raw.MOMENT: _moment,
     Raw.DOCUMENT: _document,
+    Raw.STREAMED_DOCUMENT: _streamed_document,
     Raw.CONVERT: _no_way,
 }
 
@@ -202,10 +212,17 @@ class RowEncoder:
             yield closing + b","
 
 
-def same_columns(one: Images, other: Images, width: int, indexes: Collection[int]) -> bool:
-    """Tell whether two images of each row have the same bytes in some columns."""
-    pairs = zip(one.chunks(width, ""), other.chunks(width, ""), strict=True)
-    return all(a.columns[index] == b.columns[index] for a, b in pairs for index in indexes)
+def same_columns(
+    one: Images, other: Images, width: int, indexes: Collection[int], where: str
+) -> bool:
+    """Tell whether two images of each row have the same bytes in some columns.
+
+    Raises:
+        ProtocolError: the images are no whole rows.
+    """
+    return all(
+        one.column(index, width, where) == other.column(index, width, where) for index in indexes
+    )
 
 
 def _join(rows: int, pieces: Sequence[bytes | Values | Iterator[bytes]]) -> bytes:

@@ -32,7 +32,13 @@ from tap_vitess.errors import (
     ReshardedError,
     SnapshotTooOldError,
 )
-from tap_vitess.vstream.columns import CopiedChanges, CopiedRows, RowChanges
+from tap_vitess.vstream.columns import (
+    ChangedRows,
+    CopiedChanges,
+    CopiedRows,
+    RowChanges,
+    StreamEvent,
+)
 from tap_vitess.vstream.ddl import altered_tables, replaced_tables
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
@@ -105,7 +111,6 @@ class ShardCopied:
     shard: str
 
 
-StreamEvent = binlogdata.VEvent | CopiedRows
 ChangeItem = Rows | Boundary
 CopyItem = Rows | CopyProgress | ShardCopied
 
@@ -147,11 +152,6 @@ class _Decoded:
         self._fields[table, field.shard] = Fields(
             table, field.shard, tuple(field.fields), copying, field.enum_set_string_values
         )
-
-    def _rows(self, event: binlogdata.VEvent) -> Rows:
-        row = event.row_event
-        fields = self._fields_of(row.table_name, row.shard)
-        return Rows(fields, RowChanges(row), event.timestamp)
 
     def _fields_of(self, table_name: str, shard: str) -> Fields:
         fields = self._fields.get((self._bare(table_name), shard))
@@ -262,13 +262,14 @@ class ChangeStream(_Decoded):
         items: list[ChangeItem] = []
         uncommitted: list[Rows] = []
         for event in events:
-            if isinstance(event, CopiedRows):
-                raise self._copied(event.table_name)
-            self._tick(event)
+            if not isinstance(event, binlogdata.VEvent):
+                items += self._changed(event, uncommitted)
+                continue
+            if event.type == binlogdata.ROW:
+                items += self._changed(ChangedRows.of(event), uncommitted)
+                continue
+            self._tick(event, sign=event.type != binlogdata.HEARTBEAT)
             match event.type:
-                case binlogdata.ROW if not event.row_event.is_internal_table:
-                    uncommitted.append(self._changed(event))
-                    items.append(uncommitted[-1])
                 case binlogdata.FIELD:
                     self._learn(event, copying=False)
                 case binlogdata.VGTID:
@@ -285,18 +286,24 @@ class ChangeStream(_Decoded):
                     raise ProtocolError(f"{self.name}: VTGate answered with a copy")
         return items
 
-    def _tick(self, event: binlogdata.VEvent) -> None:
+    def _tick(self, event: binlogdata.VEvent | ChangedRows, *, sign: bool) -> None:
         self._clock = max(self._clock, event.current_time)
         waited_for = event.shard in self._behind or event.shard not in self.stop.shards
-        self.signs += waited_for and event.type != binlogdata.HEARTBEAT
+        self.signs += waited_for and sign
         if event.shard in self._unplaced:
             self._unplaced[event.shard] = self._clock
 
-    def _changed(self, event: binlogdata.VEvent) -> Rows:
-        rows = self._rows(event)
-        if not event.timestamp:
-            raise self._copied(event.row_event.table_name)
-        return rows
+    def _changed(self, rows: CopiedRows | ChangedRows, uncommitted: list[Rows]) -> list[Rows]:
+        if isinstance(rows, CopiedRows):
+            raise self._copied(rows.table_name)
+        self._tick(rows, sign=True)
+        if rows.is_internal_table:
+            return []
+        fields = self._fields_of(rows.table_name, rows.shard)
+        if not rows.timestamp:
+            raise self._copied(rows.table_name)
+        uncommitted.append(Rows(fields, rows.changes, rows.timestamp))
+        return uncommitted[-1:]
 
     def _copied(self, table_name: str) -> ProtocolError:
         return ProtocolError(f"{self.name}: VTGate sent copied rows of {table_name}")
@@ -425,8 +432,9 @@ class TableCopy(_Decoded):
 
     def _take(self, event: StreamEvent) -> CopyItem | None:
         shard = event.shard
-        if isinstance(event, CopiedRows):
-            return self._copied(event) if shard in self._unfinished else None
+        if not isinstance(event, binlogdata.VEvent):
+            copied = event if isinstance(event, CopiedRows) else None
+            return self._copied(copied) if copied and shard in self._unfinished else None
         if shard not in self._unfinished:
             self._check_shard(event)
             return None

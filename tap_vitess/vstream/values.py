@@ -75,7 +75,7 @@ class Raw(enum.Enum):
     not. DECIMAL: the value is the string they spell, when that is a decimal without needless
     zeros. FLOAT: the value is the number they spell. MOMENT: the value is
     `2024-02-29T23:59:59+00:00`, the bytes are the same without T and offset. DOCUMENT: the bytes
-    are the JSON text, but for newlines.
+    are the JSON text, but for newlines. STREAMED_DOCUMENT: the same, as Vitess prints it.
     """
 
     NUMBER = "number"
@@ -84,6 +84,7 @@ class Raw(enum.Enum):
     FLOAT = "float"
     MOMENT = "moment"
     DOCUMENT = "document"
+    STREAMED_DOCUMENT = "streamed document"
     CONVERT = "convert"
 
 
@@ -468,7 +469,7 @@ def _json(column: _Column) -> ValueType:
         {"type": ["object", "array", "string", "number", "boolean", "null"]},
         # As it is written, so that no number changes.
         lambda raw: orjson.Fragment(document(raw).replace(b"\n", b" ")),
-        Raw.DOCUMENT if column.copying else Raw.CONVERT,
+        Raw.DOCUMENT if column.copying else Raw.STREAMED_DOCUMENT,
     )
 
 

@@ -12,7 +12,7 @@ from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.config import Config
 from tap_vitess.survey import Survey
 from tap_vitess.vstream.client import connect
-from tap_vitess.vstream.columns import CopiedRows
+from tap_vitess.vstream.columns import ChangedRows, CopiedRows
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -68,6 +68,9 @@ class RawSource:
                         shown_fields, labelled = fields[event.shard]
                         rows = event.images.rows(len(shown_fields), event.table_name)
                         found += [(shown_fields, labelled, row) for row in rows]
+                        continue
+                    if isinstance(event, ChangedRows):
+                        found += [(*fields[event.shard], change.after) for change in event.changes]
                         continue
                     if event.type == binlogdata.FIELD:
                         shown = event.field_event
