@@ -368,6 +368,10 @@ def test_documents_with_the_same_keys() -> None:
     """Values of every kind are put in their places, with the text they have."""
     twice = b'{"aa": 1, "b": {"cc": 2, "d": [3, "%s"]}}'
     assert all_from_binlog([twice] * 2) == [b'{"b": {"d": [3, "%s"], "cc": 2}, "aa": 1}'] * 2
+    assert all_from_binlog([]) == []
+    two_lines = b'{"b": 1}\n{"b": 2}'
+    with pytest.raises(ValueError, match=r".*"):
+        all_from_binlog([b'{"b": 1}', two_lines, b"[]"])
     raw = [b'{"b": 1}', b'{"b": 01}', b'{"b": 0.50e+3}', b'{"b": "\xc3\xa9"}', b'{"b": [1, "x"]}']
     wanted = [b'{"b": 1}', b'{"b": 1}', b'{"b": 0.50e+3}', b'{"b": "\xc3\xa9"}', b'{"b": [1, "x"]}']
     assert all_from_binlog(raw) == wanted

@@ -64,8 +64,8 @@ class Images:
             ProtocolError: the lengths are no whole rows, or not those of the values.
         """
         sizes = list(self.lengths)
-        _clear_nulls(sizes)
-        if len(sizes) % width or min(sizes, default=0) < 0 or sum(sizes) != len(self.values):
+        _clear_nulls(sizes, where)
+        if len(sizes) % width or sum(sizes) != len(self.values):
             raise ProtocolError(f"{where}: the values are no rows of {width} columns")
         ends = list(accumulate(sizes, initial=0))
         starts, ends = ends[index::width], ends[index + 1 :: width]
@@ -102,9 +102,7 @@ class Images:
 
 
 def _chunk(sizes: list[int], values: BytesIO, width: int, where: str) -> Chunk:
-    nulls = _clear_nulls(sizes)
-    if min(sizes) < 0:
-        raise ProtocolError(f"{where}: a value of less than no bytes")
+    nulls = _clear_nulls(sizes, where)
     start = values.tell()
     cut: Column = list(map(values.read, sizes))
     if values.tell() - start != sum(sizes):
@@ -118,11 +116,14 @@ def _chunk(sizes: list[int], values: BytesIO, width: int, where: str) -> Chunk:
     )
 
 
-def _clear_nulls(sizes: list[int]) -> list[int]:
+def _clear_nulls(sizes: list[int], where: str) -> list[int]:
     """Let each NULL have no bytes; return which values they are."""
+    least = min(sizes, default=0)
+    if least < -1:
+        raise ProtocolError(f"{where}: a value of less than no bytes")
     nulls: list[int] = []
     index = -1
-    for _ in range(sizes.count(-1)):
+    for _ in range(sizes.count(-1) if least < 0 else 0):
         index = sizes.index(-1, index + 1)
         sizes[index] = 0
         nulls.append(index)

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -80,19 +81,29 @@ def all_from_binlog(values: Sequence[bytes]) -> list[bytes]:
     Raises:
         ValueError: one of them is no JSON.
     """
-    b" ".join(values).decode()  # patterns of bytes do not tell broken UTF-8
-    shapes: list[_Shape] = []
+    joined = b"\n".join(values)
+    joined.decode()  # patterns of bytes do not tell broken UTF-8
+    shape = _shape_of(values[0]) if values else None
+    if shape and joined.count(b"\n") == len(values) - 1:
+        found = shape.pattern.findall(joined)
+        if len(found) == len(values):
+            return [shape.template % shape.order(groups) for groups in found]
+    return _printed(values, [shape] if shape else [])
+
+
+def _printed(values: Iterable[bytes], shapes: list[_Shape]) -> list[bytes]:
+    """Print documents of which some may have one of the shapes; others are added, up to a few."""
     printed: list[bytes] = []
     for value in values:
         for shape in shapes:
-            if match := shape.match(value):
-                printed.append(shape.template % match.group(*shape.order))
+            if match := shape.pattern.fullmatch(value):
+                printed.append(shape.template % shape.order(match.groups()))
                 break
         else:
             printed.append(from_binlog(value))
-            found = _shape_of(value) if len(shapes) < _SHAPES_AT_ONCE else None
-            if found and found not in shapes:
-                shapes.append(found)
+            other = _shape_of(value) if len(shapes) < _SHAPES_AT_ONCE else None
+            if other and other not in shapes:
+                shapes.append(other)
     return printed
 
 
@@ -155,12 +166,14 @@ def _sorted(members: list[tuple[str, Any]]) -> dict[str, Any]:
 class _Shape:
     """Finds the values in documents of some keys, and puts them in MySQL's order.
 
-    template: the document with %b for each value. order: the groups of the match that they are.
+    pattern: of a line that is such a document; its groups are the values, and one more, so that
+    there are always several. template: the document with %b for each value. order: picks the
+    groups that it takes.
     """
 
-    match: Callable[[bytes], re.Match[bytes] | None]
+    pattern: re.Pattern[bytes]
     template: bytes
-    order: tuple[int, ...]
+    order: Callable[[Sequence[bytes]], Any]
 
 
 def _shape_of(raw: bytes) -> _Shape | None:
@@ -171,8 +184,7 @@ def _shape_of(raw: bytes) -> _Shape | None:
         skeleton = _skeleton(orjson.loads(raw))
     except orjson.JSONDecodeError:
         return None
-    found = _shape(skeleton) if skeleton else None
-    return found if found and found.order else None
+    return _shape(skeleton) if skeleton else None
 
 
 def _skeleton(value: Any) -> Skeleton | None:
@@ -183,11 +195,13 @@ def _skeleton(value: Any) -> Skeleton | None:
 
 
 @lru_cache(maxsize=100)
-def _shape(skeleton: Skeleton) -> _Shape:
-    members = _numbered(skeleton, count(1))
-    order = tuple(_numbers(members))
-    pattern = re.compile(_pattern(members))
-    return _Shape(pattern.fullmatch, _template(members), order)
+def _shape(skeleton: Skeleton) -> _Shape | None:
+    members = _numbered(skeleton, count())
+    places = list(_numbers(members))
+    if not places:
+        return None
+    pattern = re.compile(rb"^%b$()" % _pattern(members), re.MULTILINE)
+    return _Shape(pattern, _template(members), itemgetter(*places))
 
 
 def _numbered(skeleton: Skeleton, numbers: Iterator[int]) -> Members:
