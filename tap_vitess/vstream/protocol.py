@@ -172,11 +172,12 @@ class ChangeStream(_Decoded):
         super().__init__(position.keyspace)
         self.tables = frozenset(tables)
         self._options = options
-        self._vgtid = position.to_proto()
+        self._names: tuple[str, ...] = ()
+        self._shards = frozenset[str]()
+        self._go_to(position.to_proto())
         self._pending: binlogdata.VGtid | None = None
         self._open: set[str] = set()
-        self.stop = stop
-        self._behind = set(position.behind(stop))
+        self.stop_at(stop)
         self._unplaced: dict[str, int] = {}
         self._replaced: set[str] = set()  # by a DDL since the last boundary
         self._altered: set[tuple[str, str]] = set()
@@ -196,12 +197,12 @@ class ChangeStream(_Decoded):
     @property
     def shards(self) -> frozenset[str]:
         """The shards of the position; they change when a reshard is passed."""
-        return frozenset(entry.shard for entry in self._vgtid.shard_gtids)
+        return self._shards
 
     @property
-    def unknown_shards(self) -> list[str]:
+    def unknown_shards(self) -> frozenset[str]:
         """Shards of the position that the stop position does not name: a reshard happened."""
-        return [s.shard for s in self._vgtid.shard_gtids if s.shard not in self.stop.shards]
+        return self._unknown
 
     @property
     def waits_for(self) -> str:
@@ -215,9 +216,10 @@ class ChangeStream(_Decoded):
         A transaction that ends with a Query COMMIT (MyISAM, injected GTIDs) has no VGTID: a shard
         that sent one and is silent since has nothing more, and its position stays before it.
         """
+        if self._unknown:
+            return False
         since = self._clock - SILENT_SECONDS * 1_000_000_000
-        behind = {s for s in self._behind if self._unplaced.get(s, self._clock + 1) > since}
-        return not behind and not self.unknown_shards
+        return all(self._unplaced.get(s, self._clock + 1) <= since for s in self._behind)
 
     @property
     def behind(self) -> list[str]:
@@ -241,7 +243,20 @@ class ChangeStream(_Decoded):
     def stop_at(self, stop: Vgtid) -> None:
         """Set another stop position, after a reshard."""
         self.stop = stop
-        self._behind = set(self.position.behind(stop))
+        self._measure()
+
+    def _measure(self) -> None:
+        """Compare the whole position with the stop position."""
+        self._behind = set(self.position.behind(self.stop))
+        self._unknown = self._shards - self.stop.shards.keys()
+
+    def _go_to(self, vgtid: binlogdata.VGtid) -> None:
+        """Take a position over; its shards are looked at anew only where they are others."""
+        self._vgtid = vgtid
+        names = tuple(entry.shard for entry in vgtid.shard_gtids)
+        if names != self._names:
+            self._names = names
+            self._shards = frozenset(names)
 
     def request(self) -> vtgate.VStreamRequest:
         """Ask for what follows the last boundary; forgets what came after it."""
@@ -320,19 +335,21 @@ class ChangeStream(_Decoded):
             self._replaced |= replaced_tables(event.statement, self.tables)
             altered = altered_tables(event.statement, self.tables)
             self._altered |= {(table, shard) for table in altered}
-        self._open &= {entry.shard for entry in self._pending.shard_gtids}
+        if self._open:
+            self._open &= {entry.shard for entry in self._pending.shard_gtids}
         if self._open:
             return []
         if not self._pending.shard_gtids:
             raise ProtocolError(f"{self.name}: a VGTID without shards")
-        shards = self.shards
-        self._vgtid, self._pending = self._pending, None
-        if self.shards == shards:
-            self.steps += shard in self._behind or shard not in self.stop.shards
+        shards = self._shards
+        self._go_to(self._pending)
+        self._pending = None
+        if self._shards == shards:
+            self.steps += shard in self._behind or shard in self._unknown
             self._moved(shard)
         else:
             self.steps += 1
-            self._behind = set(self.position.behind(self.stop))
+            self._measure()
         boundary = Boundary(shard, self._vgtid, frozenset(self._replaced), frozenset(self._altered))
         self._replaced.clear()
         self._altered.clear()
@@ -342,7 +359,7 @@ class ChangeStream(_Decoded):
         """Look at the one shard whose GTID set has changed."""
         if shard not in self._behind:
             return
-        gtid = next((e.gtid for e in self._vgtid.shard_gtids if e.shard == shard), "")
+        gtid = self._vgtid.shard_gtids[self._names.index(shard)].gtid
         if GtidSet.parse(gtid).contains(self.stop.shards[shard]):
             self._behind.discard(shard)
 
