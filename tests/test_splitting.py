@@ -105,6 +105,12 @@ def _environment(**more: object) -> dict[str, str]:
 # Dagster
 
 
+def test_the_page_has_the_version_and_the_tables_that_are_run() -> None:
+    page = (EXAMPLES.parent / "docs" / "operating.md").read_text(encoding="utf-8")
+    assert f"{DAGSTER[0].removeprefix('dagster==')} is what the test runs" in page
+    assert json.dumps(JOBS) in page
+
+
 @dataclass
 class Engine:
     """Dagster, with the definitions of the example."""
