@@ -7,6 +7,7 @@ command of each pod is run here by bash, with the files of the ConfigMap and the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,35 @@ def _environment(**more: object) -> dict[str, str]:
     return {**os.environ, "PATH": path, **{name: str(value) for name, value in more.items()}}
 
 
+class Processes:
+    """What a test has started; nothing of it outlives the test, however that ends."""
+
+    def __init__(self) -> None:
+        self._started: list[subprocess.Popen[str]] = []
+
+    def begin(self, command: Sequence[object], **options: Any) -> subprocess.Popen[str]:
+        """Start a process with a group of its own."""
+        process = subprocess.Popen(
+            list(map(str, command)), text=True, start_new_session=True, **options
+        )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """Return what starts processes, and end them."""
+    made = Processes()
+    yield made
+    made.end()
+
+
 # Dagster
 
 
@@ -117,15 +147,15 @@ class Engine:
 
     home: Path
     environment: dict[str, str]
+    processes: Processes
 
     def begin(self, job: str) -> subprocess.Popen[str]:
         dagster = targets.install(DAGSTER) / "dagster"
         definitions = EXAMPLES / "dagster" / "definitions.py"
-        return subprocess.Popen(
-            [str(dagster), "job", "execute", "-f", str(definitions), "-j", job],
+        return self.processes.begin(
+            [dagster, "job", "execute", "-f", definitions, "-j", job],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             env=self.environment,
             cwd=self.home,
         )
@@ -150,7 +180,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def engine(sandbox: Sandbox, tmp_path: Path) -> Engine:
+def engine(sandbox: Sandbox, processes: Processes, tmp_path: Path) -> Engine:
     """Return Dagster with the jobs' folder and its own set up."""
     address = {"host": sandbox.host, "user": "etl", "password": "change-me"}
     ports = {"grpc_port": sandbox.grpc_port, "mysql_port": sandbox.mysql_port}
@@ -164,7 +194,8 @@ def engine(sandbox: Sandbox, tmp_path: Path) -> Engine:
     dagster_home = tmp_path / "dagster"
     dagster_home.mkdir()
     shutil.copy(EXAMPLES / "dagster" / "dagster.yaml", dagster_home)
-    return Engine(tmp_path, _environment(VITESS_JOBS=tmp_path, DAGSTER_HOME=dagster_home))
+    environment = _environment(VITESS_JOBS=tmp_path, DAGSTER_HOME=dagster_home)
+    return Engine(tmp_path, environment, processes)
 
 
 def test_dagster_runs_the_jobs_with_a_state_each(engine: Engine, sandbox: Sandbox) -> None:
@@ -219,11 +250,10 @@ def test_a_run_that_is_cancelled_keeps_what_has_come(engine: Engine, sandbox: Sa
     """The tap ends at a boundary, and the target's last state is stored."""
     sandbox.faults.append(Fault(stall_after_events=3))
     code = "import json, sys; from definitions import run; run('rest', json.loads(sys.argv[1]))"
-    process = subprocess.Popen(
+    process = engine.processes.begin(
         [targets.install(DAGSTER) / "python", "-c", code, json.dumps(JOBS)],
         env={**engine.environment, "PYTHONPATH": str(EXAMPLES / "dagster")},
         stderr=subprocess.PIPE,
-        text=True,
     )
     _wait_for_a_stream(sandbox, process)
     process.send_signal(signal.SIGINT)
@@ -250,18 +280,17 @@ CRONJOBS = EXAMPLES / "kubernetes" / "cronjobs.yaml"
 
 @dataclass
 class Pods:
-    """What the pods of the CronJobs would have: files, variables, a command a job."""
+    """What the pods of the CronJobs would have: variables, and a command a job."""
 
-    files: Path
     environment: dict[str, str]
     commands: dict[str, list[str]]
+    processes: Processes
 
     def begin(self, job: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        return self.processes.begin(
             self.commands[job],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             env=self.environment,
         )
 
@@ -272,7 +301,7 @@ class Pods:
 
 
 @pytest.fixture
-def pods(sandbox: Sandbox, tmp_path: Path) -> Pods:
+def pods(sandbox: Sandbox, processes: Processes, tmp_path: Path) -> Pods:
     """Read the YAML; paths and VTGate's address are those of this test, all else is as it says."""
     yaml = pytest.importorskip("yaml")
     documents = list(yaml.safe_load_all(CRONJOBS.read_text()))
@@ -308,7 +337,7 @@ def pods(sandbox: Sandbox, tmp_path: Path) -> Pods:
     environment = _environment(**secret["stringData"])
     [ddl] = re.findall(r"#   (tap-vitess-mirror ddl .*)", CRONJOBS.read_text())
     subprocess.run(ddl.split(), cwd=files, env=environment, check=True, stdout=subprocess.PIPE)
-    return Pods(files, environment, commands)
+    return Pods(environment, commands, processes)
 
 
 def test_the_pods_commands_copy_and_follow(pods: Pods, sandbox: Sandbox, tmp_path: Path) -> None:
