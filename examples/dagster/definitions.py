@@ -1,0 +1,117 @@
+"""The tables of a Vitess split over several jobs, each a tap, a target and a state of its own.
+
+    VITESS_JOBS/          the folder that the environment variable names
+      vitess.json         the tap's settings that all jobs share
+      target.json         the target's settings
+      jobs.json           {"orders": ["shop.orders", "shop.order_*"], "rest": ["*"]}
+      <job>/              made here: settings.json, state.json, tap.log, target.log
+
+A table belongs to the first job of jobs.json with a pattern that fits, so it is in one job only,
+and a last job with "*" takes the tables that are created later. Each job is an asset, a Dagster
+job and a schedule; `all_jobs` runs them beside each other. A job that fails holds up no other.
+
+A state is stored the moment the target prints it, which is when the target has stored everything
+before it. So what ends a run, the tap, the target or the machine, its next run goes on from there.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import dagster as dg
+
+HOME = Path(os.environ["VITESS_JOBS"]).resolve()
+TARGET = os.environ.get("VITESS_TARGET", "target-jsonl")
+EVERY = "*/15 * * * *"
+
+Patterns = Mapping[str, Sequence[str]]
+
+
+def settings_of(job: str, jobs: Patterns, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a job's tap reads: its own patterns, without those of the jobs before it."""
+    names = list(jobs)
+    taken = [pattern for name in names[: names.index(job)] for pattern in jobs[name]]
+    return {
+        "tables": list(jobs[job]),
+        "exclude_tables": [*shared.get("exclude_tables", ()), *taken],
+    }
+
+
+def run(job: str, jobs: Patterns) -> None:
+    """Run a job's pipe to its end; raise Failure when the tap or the target fails."""
+    folder = HOME / job
+    folder.mkdir(exist_ok=True)
+    shared = json.loads((HOME / "vitess.json").read_text())
+    settings, state = folder / "settings.json", folder / "state.json"
+    settings.write_text(json.dumps(settings_of(job, jobs, shared)))
+    tap = ["tap-vitess", "--config", str(HOME / "vitess.json"), "--config", str(settings)]
+    if state.exists():
+        tap += ["--state", str(state)]
+    with (folder / "tap.log").open("w") as tap_log, (folder / "target.log").open("w") as log:
+        codes = _pipe(tap, [TARGET, "--config", str(HOME / "target.json")], tap_log, log, state)
+    if any(codes):
+        ends = [f"{n}: {_last_line(folder / f'{n}.log')}" for n in ("tap", "target")]
+        raise dg.Failure(f"exit codes {codes} of tap and target; " + "; ".join(ends))
+
+
+def _pipe(
+    tap: Sequence[str], target: Sequence[str], tap_log: IO[str], log: IO[str], state: Path
+) -> tuple[int, int]:
+    with (
+        subprocess.Popen(tap, stdout=subprocess.PIPE, stderr=tap_log) as source,
+        subprocess.Popen(target, stdin=source.stdout, stdout=subprocess.PIPE, stderr=log) as sink,
+    ):
+        source.stdout.close()  # so that the tap learns of a target that has gone
+        try:
+            _store_states(sink, state)
+        except BaseException:
+            # A run that is cancelled: the tap ends at a boundary, the target stores what it has.
+            source.terminate()
+            _store_states(sink, state)
+            raise
+    return source.returncode, sink.returncode
+
+
+def _store_states(target: Any, state: Path) -> None:
+    for line in target.stdout:
+        _store(state, line)
+
+
+def _store(state: Path, line: bytes) -> None:
+    """Replace the state as a whole: half a state would be none."""
+    new = state.with_suffix(".new")
+    with new.open("wb") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(state)
+
+
+def _last_line(path: Path) -> str:
+    return (path.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
+
+
+def _asset(job: str, jobs: Patterns) -> dg.AssetsDefinition:
+    # A pool of one: two runs of a job never overlap (dagster.yaml sets the limit).
+    @dg.asset(name=job, group_name="vitess", pool=f"vitess_{job}")
+    def asset() -> None:
+        run(job, jobs)
+
+    return asset
+
+
+def _definitions() -> dg.Definitions:
+    jobs: Patterns = json.loads((HOME / "jobs.json").read_text())
+    assets = [_asset(job, jobs) for job in jobs]
+    single = [dg.define_asset_job(f"{job}_job", selection=[job]) for job in jobs]
+    return dg.Definitions(
+        assets=assets,
+        jobs=[dg.define_asset_job("all_jobs", selection=list(jobs)), *single],
+        schedules=[dg.ScheduleDefinition(job=job, cron_schedule=EVERY) for job in single],
+    )
+
+
+definitions = _definitions()

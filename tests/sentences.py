@@ -1,0 +1,123 @@
+"""The sentences that the code says, as documentation may quote them; `…` is what varies.
+
+They are read out of the source: string literals, f-strings, sums of them with constants of their
+module, and what logging fills in (`%s`).
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+VARIES = "…"
+PACKAGE = Path(__file__).parent.parent / "tap_vitess"
+# The sandbox speaks for VTGate; docs/airbyte.md tells what is Airbyte's own.
+NOT_OURS = {"sandbox", "_proto", "airbyte"}
+SPEAKS_IN_ALL_STRINGS = {"preflight.py", "tls.py"}
+LEAST = 12  # shorter texts are names and words
+
+# Errors that tell of a broken server or of a part of a value; one entry stands for all of them.
+_INNER = {"ProtocolError", "UnfitError", "AssertionError", "TypeError", "ValueError"}
+_SAYING = {"warning", "critical", "_error", "_cut", "_lost"}
+_FILLED = re.compile(r"%(\.\d+)?[sdgrf]")
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Parse all files of the package that speak to users."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if not NOT_OURS & set(path.parts):
+            yield path.name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def plain(text: str) -> str:
+    """Return a sentence without what varies at its ends, and on one line."""
+    line = re.sub(rf"{VARIES}+", VARIES, " ".join(text.split()))
+    return line.strip(f"{VARIES}:;. ")
+
+
+def said() -> set[str]:
+    """Return every text of the code."""
+    return {
+        plain(text)
+        for _, module in modules()
+        for node in ast.walk(module)
+        if isinstance(node, ast.expr) and (text := _text(node, _constants(module)))
+    }
+
+
+def told() -> set[str]:
+    """Return what a user can be told when something is wrong: errors, warnings, findings."""
+    found: set[str] = set()
+    for name, module in modules():
+        known = _constants(module)
+        nodes = _strings(module) if name in SPEAKS_IN_ALL_STRINGS else _telling(module)
+        found |= {plain(text) for node in nodes if (text := _text(node, known))}
+    return {text for text in found if len(text) >= LEAST and " " in text}
+
+
+def _telling(module: ast.Module) -> Iterator[ast.expr]:
+    """Find the arguments that are sentences, by what is called."""
+    for node in ast.walk(module):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        match node.func:
+            case ast.Name(id="Finding") if not _is_good(node.args[0]):
+                yield node.args[3]
+            case ast.Name(id="Problem"):
+                yield node.args[1]
+            case ast.Name(id=name) if name.endswith("Error") and name not in _INNER:
+                yield node.args[0]
+            case ast.Name(id=name) | ast.Attribute(attr=name) if name in _SAYING:
+                yield from node.args
+
+
+def _is_good(severity: ast.expr) -> bool:
+    return ast.unparse(severity).removeprefix("Severity.") in {"OK", "INFO"}
+
+
+def _strings(module: ast.Module) -> Iterator[ast.expr]:
+    """Find the strings that are a value by themselves: no docstrings, no parts of others."""
+    inner = {id(part) for node in ast.walk(module) for part in _parts(node)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in inner:
+            yield node
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    match node:
+        case ast.JoinedStr() | ast.Expr() | ast.FormattedValue() | ast.IfExp():
+            yield from ast.iter_child_nodes(node)
+
+
+def _constants(module: ast.Module) -> dict[str, str]:
+    """Return the module's own strings by name."""
+    found: dict[str, str] = {}
+    for statement in module.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                if (text := _text(value, found)) is not None:
+                    found[name] = text
+    return found
+
+
+def _text(node: ast.expr, known: Mapping[str, str]) -> str | None:
+    """Return the text of an expression, with `…` for what varies; None where it is none."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return _FILLED.sub(VARIES, text)
+        case ast.Name(id=name):
+            return known.get(name)
+        case ast.JoinedStr(values=parts):
+            return "".join(_part(part, known) for part in parts)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            one, other = _text(left, known), _text(right, known)
+            return None if one is None or other is None else one + other
+    return None
+
+
+def _part(part: ast.expr, known: Mapping[str, str]) -> str:
+    if isinstance(part, ast.FormattedValue):
+        return _text(part.value, known) or VARIES
+    return _text(part, known) or ""
