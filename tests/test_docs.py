@@ -1,4 +1,4 @@
-"""README.md and meltano.yml say what the code does."""
+"""README.md, meltano.yml and the Hub's definition say what the code does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tap_vitess.airbyte.catalog import OWN_PROPERTIES
 from tap_vitess.config import SETTINGS
@@ -34,15 +35,26 @@ def test_the_generated_parts_are_current() -> None:
     assert done.returncode == 0, done.stderr
 
 
+HUB = ROOT / "meltano-hub" / "extractors" / "tap-vitess" / "tap-vitess.yml"
+OF_THE_SDK = {
+    "stream_maps",
+    "stream_map_config",
+    "flattening_enabled",
+    "flattening_max_depth",
+    "flattening_max_key_length",
+    "flattening_separator",
+}
+
+
 def test_meltano_knows_the_capabilities_and_settings() -> None:
-    yaml = pytest.importorskip("yaml")
     plugin = yaml.safe_load((ROOT / "meltano.yml").read_text())["plugins"]["extractors"][0]
-    settings = {setting["name"]: setting for setting in plugin["settings"]}
-    assert plugin["capabilities"] == [c.value for c in TapVitess.capabilities]
-    assert settings.keys() == SETTINGS.keys()
-    assert {n for n, s in settings.items() if s.get("sensitive")} == {
-        n for n, s in SETTINGS.items() if s.get("secret")
-    }
+    for found in (plugin, yaml.safe_load(HUB.read_text())):
+        settings = {setting["name"]: setting for setting in found["settings"]}
+        assert found["capabilities"] == [c.value for c in TapVitess.capabilities]
+        assert settings.keys() == SETTINGS.keys() | OF_THE_SDK
+        assert {n for n, s in settings.items() if s.get("sensitive")} == {
+            n for n, s in SETTINGS.items() if s.get("secret")
+        }
     assert plugin["config"].keys() <= SETTINGS.keys()
 
 
@@ -59,7 +71,6 @@ def test_the_readme_names_the_bookmark(readme: str) -> None:
 
 
 def test_airbyte_image_metadata_and_package_agree() -> None:
-    yaml = pytest.importorskip("yaml")
     metadata = yaml.safe_load((ROOT / "metadata.yaml").read_text())["data"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     dockerfile = (ROOT / "Dockerfile").read_text()
