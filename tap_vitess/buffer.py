@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 import sys
+import time
 
 from tap_vitess.errors import TargetClosedError
 
@@ -17,13 +18,18 @@ FLUSH_BYTES = 1 << 16
 
 
 class LineBuffer:
-    """Holds lines back until there are enough of them. For one thread."""
+    """Holds lines back until there are enough of them. For one thread.
+
+    waiting_since: the moment (monotonic) from which stdout has taken nothing; None while there is
+    nothing to take. Other threads may look.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._lines: list[bytes] = []
         self._size = 0
         self.ends_with_state = False
+        self.waiting_since: float | None = None
 
     def write_line(self, line: bytes) -> None:
         """Add a line that ends with a newline."""
@@ -44,6 +50,7 @@ class LineBuffer:
         self._size = 0
         try:
             while rest:
+                self.waiting_since = time.monotonic()
                 written = sys.stdout.buffer.write(rest)
                 if written is None:  # a raw file that does not block, and is full
                     select.select([], [sys.stdout.buffer], [])
@@ -51,3 +58,5 @@ class LineBuffer:
             sys.stdout.flush()
         except BrokenPipeError as error:
             raise TargetClosedError("the target has closed the pipe: see its own log") from error
+        finally:
+            self.waiting_since = None

@@ -30,6 +30,7 @@ from singer_sdk.singerlib import StateMessage
 
 from tap_vitess import discovery, engine
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
+from tap_vitess.ending import end_when_stuck
 from tap_vitess.errors import (
     CatalogError,
     ConfigError,
@@ -342,6 +343,7 @@ class TapVitess(Tap):
         if not self._syncing or self._signal is not None:
             raise SystemExit(128 + signum)
         self._signal = signum
+        end_when_stuck(self._writer, signum, logger.warning)
 
 
 def _check_secrets(config: object) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from connector import Connector
 from pipeline import settings
 
+from tap_vitess.ending import STUCK_SECONDS
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.errors import RECORDED
 from tap_vitess.sandbox.faults import Fault
@@ -249,6 +251,33 @@ def test_signals_end_the_run_at_a_boundary(
         assert done.returncode == 0, done.stderr
         records = [json.loads(line) for line in (*lines, *done.stdout.splitlines())]
         assert {r["record"]["id"] for r in records if r["type"] == "RECORD"} == set(range(20_000))
+
+
+@pytest.mark.parametrize("module", ["tap_vitess", "tap_vitess.airbyte"])
+def test_a_signal_while_nobody_reads(tmp_path: Path, module: str) -> None:
+    """It ends by itself, says why, and does not wait for the pipe at its end."""
+    with serve(cluster(20_000)) as sandbox:
+        config = settings(sandbox)
+        arguments = ["--config", write(tmp_path / "c.json", config)]
+        if module.endswith("airbyte"):
+            catalog = Connector(tmp_path, config).catalog()
+            arguments = ["read", *arguments, "--catalog", write(tmp_path / "k.json", catalog)]
+        with subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as running:
+            assert running.stdout is not None
+            assert running.stderr is not None
+            while b'"RECORD"' not in running.stdout.readline():
+                pass
+            running.send_signal(signal.SIGTERM)
+            started = time.monotonic()
+            assert running.wait(SECONDS) == 128 + signal.SIGTERM
+            assert time.monotonic() - started > STUCK_SECONDS - 1
+            errors = running.stderr.read().decode()
+    assert "nobody has taken anything from stdout" in errors
+    assert "Traceback" not in errors
 
 
 def catches_sigterm(pid: int) -> bool:

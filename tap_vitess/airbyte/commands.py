@@ -25,6 +25,7 @@ from tap_vitess.airbyte.spec import config_of, specification
 from tap_vitess.airbyte.state import states_of
 from tap_vitess.config import Config
 from tap_vitess.doctor.settings import read_json, read_settings
+from tap_vitess.ending import end_when_stuck
 from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
 from tap_vitess.sql import connect
 from tap_vitess.vstream import client as vstream_client
@@ -136,6 +137,7 @@ class _Read:
         if self._signal is not None:
             raise SystemExit(128 + signum)
         self._signal = signum
+        end_when_stuck(self._output.buffer, signum, lambda why: sys.stderr.write(f"{why}\n"))
 
 
 def _log_to(output: Output) -> None:

@@ -25,7 +25,7 @@ class Output:
     """Writes messages to stdout; for any number of threads."""
 
     def __init__(self) -> None:
-        self._buffer = LineBuffer()
+        self.buffer = LineBuffer()
         self._lock = threading.RLock()
 
     def write(self, message: Mapping[str, Any]) -> None:
@@ -44,9 +44,9 @@ class Output:
         """
         with self._lock:
             for line in lines:
-                self._buffer.write_line(line)
+                self.buffer.write_line(line)
             if flush:
-                self._buffer.flush()
+                self.buffer.flush()
 
 
 class LogHandler(logging.Handler):
