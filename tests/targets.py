@@ -87,19 +87,27 @@ def flow(
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """Run a Postgres in a folder; give its address."""
+def postgres() -> Iterator[str]:
+    """Run a Postgres; give its address.
+
+    Its folder is none of pytest's: each pytest that starts takes away others' access to those of
+    its user, and Postgres does not run as root.
+    """
     python = str(install(POSTGRES) / "python")
-    server = subprocess.Popen(
-        [python, "-c", _SERVE, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with server:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(
+            [python, "-c", _SERVE, str(Path(folder) / "data")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as server,
+    ):
         assert server.stdout is not None
-        yield server.stdout.readline().strip()
         assert server.stdin is not None
+        address = server.stdout.readline().strip()
+        assert address, "Postgres did not start; it says why on stderr"
+        yield address
         server.stdin.close()
 
 

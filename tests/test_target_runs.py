@@ -71,9 +71,9 @@ def other_shard(cluster: Cluster, name: str, number: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """Run one Postgres for all tests: its start is dear."""
-    with targets.postgres(tmp_path_factory.mktemp("postgres") / "data") as address:
+    with targets.postgres() as address:
         yield address
 
 
@@ -289,7 +289,7 @@ def test_altered_so_that_it_fits(target: str, start: Start) -> None:
     tables = table("added", pad="varchar(400)"), dropped, wider
     with start(target, *tables, options=options) as pipeline:
         cluster = pipeline.sandbox.cluster
-        fill(cluster, "added", *range(600), pad="p{}" + "." * 300)
+        fill(cluster, "added", *range(400), pad="p{}" + "." * 300)
         fill(cluster, "dropped", *range(5), name="n{}", old="{}")
         fill(cluster, "wider", *range(5), number="{}", name="n{}")
         catalog = discover(settings(pipeline.sandbox))
