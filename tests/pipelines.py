@@ -186,20 +186,25 @@ class OpenPipe:
     tap: subprocess.Popen[bytes]
     target: subprocess.Popen[bytes]
 
-    def pass_on(self, records: int | None = None, *, torn: bool = True) -> int:
-        """Hand on lines up to so many RECORDs, or all there are; return how many RECORDs went.
-
-        torn: whether the half line that a killed tap may leave goes on too.
-        """
+    def pass_on(self, records: int | None = None) -> int:
+        """Hand on whole lines up to so many RECORDs, or all there are; return how many RECORDs."""
         assert self.tap.stdout is not None
         assert self.target.stdin is not None
         passed = 0
-        while passed != records and (line := self.tap.stdout.readline()):
-            if line.endswith(b"\n") or torn:
-                self.target.stdin.write(line)
+        while passed != records and (line := self.tap.stdout.readline()).endswith(b"\n"):
+            self.target.stdin.write(line)
             passed += line.startswith(b'{"type":"RECORD"')
         self.target.stdin.flush()
         return passed
+
+    def pass_on_torn(self) -> None:
+        """Hand on the rest of a killed tap, which ends in the middle of a line."""
+        assert self.tap.stdout is not None
+        assert self.target.stdin is not None
+        rest = self.tap.stdout.read()
+        last = rest.splitlines(keepends=True)[-1]
+        self.target.stdin.write(rest[: len(rest) - len(last) // 2])
+        self.target.stdin.flush()
 
     def close(self) -> None:
         """Let both come to their end."""

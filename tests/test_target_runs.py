@@ -200,24 +200,13 @@ def test_rows_that_vanish(target: str, start: Start) -> None:
         marked = {"marked": ["line 1", "line 2"]}.get(pipeline.target.vanished, [])
         assert lines(pipeline, deleted=False) == kept
         assert lines(pipeline, deleted=True) == marked
-        if pipeline.target.vanished == "kept":
-            return
-
         cut |= delete(cluster, "truncated", 3)
         for shard in cluster.shards("shop"):
             cluster.purge_binlogs("shop", shard)
         fill(cluster, "truncated", 12, name="behind")
-        before = pipeline.state
-        tap, _ = pipeline.try_run(catalog)
-        assert tap == 1
-        assert groups(pipeline.state) == groups(before)
         pipeline.run(catalog, on_lost_position="resync")
+        assert "have been purged" in pipeline.log("tap")
         check(pipeline, "truncated", vanished=cut)
-
-
-def groups(state: dict[str, Any] | None) -> Any:
-    assert state is not None
-    return state["bookmarks"]["vitess:shop"]["groups"]
 
 
 # Cuts
@@ -246,7 +235,7 @@ def test_killed_in_mid_copy(start: Start) -> None:
         with pipeline.open({"batch_size_rows": 100}) as pipe:
             pipe.pass_on(records=700)
             pipe.tap.kill()
-            pipe.pass_on()
+            pipe.pass_on_torn()
         assert pipe.codes[0] == -9
         assert pipe.codes[1] != 0
         assert pipeline.state is None
@@ -255,7 +244,7 @@ def test_killed_in_mid_copy(start: Start) -> None:
         with pipeline.open() as pipe:
             pipe.pass_on(records=700)
             pipe.tap.kill()
-            assert pipe.pass_on(torn=False) < 800
+            assert pipe.pass_on() < 800
         assert pipe.codes == (-9, 0)
         assert pipeline.state is not None
         gone = delete(cluster, "item", *left[40:60])
@@ -372,7 +361,7 @@ def test_altered_to_another_type_in_files(start: Start) -> None:
 
 @pytest.mark.parametrize("old", [True, False], ids=["old catalog", "no catalog"])
 def test_altered_to_another_type_in_duckdb(start: Start, *, old: bool) -> None:
-    """The old column gets a name with the time; in the new one, rows are NULL until they change."""
+    """The old column gets a name with the time; in the new one, rows are NULL until they come."""
     with with_other_types(start, "duckdb") as (pipeline, catalog):
         pipeline.run(catalog if old else None)
         check(pipeline, "digits")
@@ -386,7 +375,8 @@ def test_altered_to_another_type_in_duckdb(start: Start, *, old: bool) -> None:
             }
             [versioned] = [column for column in rows["1"] if column.startswith("x_")]
             assert str(rows["1"][versioned]) == before
-            update(pipeline.sandbox.cluster, name, 1, x="7.5")
+        update(pipeline.sandbox.cluster, "real", 1, x="7.5")  # 1 would be read back as 1.0
+        pipeline.state = None
         pipeline.run()
         for name in TYPES:
             check(pipeline, name)
