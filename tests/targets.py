@@ -35,6 +35,11 @@ with psycopg.connect(sys.argv[1]) as connection:
     for (row,) in connection.execute(f'select row_to_json(t)::text from {sys.argv[2]} t'):
         print(row)
 """
+_CHANGE_POSTGRES = """
+import sys, psycopg
+with psycopg.connect(sys.argv[1]) as connection:
+    connection.execute(sys.argv[2])
+"""
 _READ_DUCKDB = """
 import sys, json, duckdb
 found = duckdb.connect(sys.argv[1], read_only=True).execute(f'select * from {sys.argv[2]}')
@@ -61,6 +66,16 @@ def install(requirements: Sequence[str]) -> Path:
 
 def pipe(tap: Sequence[str], target: Sequence[str], folder: Path) -> dict[str, Any]:
     """Run tap | target to the end, both successfully; return the last STATE the target printed."""
+    (tap_code, target_code), states = flow(tap, target, folder)
+    logs = (folder / "tap.log").read_text() + (folder / "target.log").read_text()
+    assert (tap_code, target_code) == (0, 0), logs
+    return states[-1]
+
+
+def flow(
+    tap: Sequence[str], target: Sequence[str], folder: Path
+) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+    """Run tap | target to the end; return both exit codes and the STATEs the target printed."""
     with (folder / "tap.log").open("w") as tap_log, (folder / "target.log").open("w") as log:
         source = subprocess.Popen(tap, stdout=subprocess.PIPE, stderr=tap_log)
         sink = subprocess.Popen(target, stdin=source.stdout, stdout=subprocess.PIPE, stderr=log)
@@ -68,31 +83,44 @@ def pipe(tap: Sequence[str], target: Sequence[str], folder: Path) -> dict[str, A
         source.stdout.close()
         out, _ = sink.communicate(timeout=SECONDS)
         codes = source.wait(30), sink.returncode
-    assert codes == (0, 0), (folder / "tap.log").read_text() + (folder / "target.log").read_text()
-    state: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return state
+    return codes, [json.loads(line) for line in out.splitlines()]
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """Run a Postgres in a folder; give its address."""
+def postgres() -> Iterator[str]:
+    """Run a Postgres; give its address.
+
+    Its folder is none of pytest's: each pytest that starts takes away others' access to those of
+    its user, and Postgres does not run as root.
+    """
     python = str(install(POSTGRES) / "python")
-    server = subprocess.Popen(
-        [python, "-c", _SERVE, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with server:
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(
+            [python, "-c", _SERVE, str(Path(folder) / "data")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as server,
+    ):
         assert server.stdout is not None
-        yield server.stdout.readline().strip()
         assert server.stdin is not None
+        address = server.stdout.readline().strip()
+        assert address, "Postgres did not start; it says why on stderr"
+        yield address
         server.stdin.close()
 
 
 def read_postgres(address: str, table: str) -> list[dict[str, Any]]:
     """Read a table; its name is quoted already."""
     return _read([str(install(POSTGRES) / "python"), "-c", _READ_POSTGRES, address, table])
+
+
+def change_postgres(address: str, statement: str) -> None:
+    """Run a statement."""
+    python = str(install(POSTGRES) / "python")
+    command = [python, "-c", _CHANGE_POSTGRES, address, statement]
+    subprocess.run(command, timeout=SECONDS, check=True)
 
 
 def read_duckdb(path: Path, table: str) -> list[dict[str, Any]]:

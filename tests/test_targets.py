@@ -177,7 +177,7 @@ def test_jsonl(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_postgres(cluster: Cluster, tmp_path: Path) -> None:
     """With BIGINT UNSIGNED as decimal."""
-    with targets.postgres(tmp_path / "data") as address, serve(cluster) as sandbox:
+    with targets.postgres() as address, serve(cluster) as sandbox:
         target = _target(
             "target-postgres",
             targets.POSTGRES,

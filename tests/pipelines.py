@@ -1,0 +1,265 @@
+"""A tap and a real target over many runs: the table of targets, and what each of them holds.
+
+One scenario drives every target. What differs between targets is told in their line of `TARGETS`:
+what becomes of a deleted row, and of a row that a new version of its table lacks.
+
+Values are compared as text: a source tells no more, and the targets' own types are looked at by the
+tests that are about them. Tables have the key `id`, unless they are read by `all_rows`.
+
+Surprising: a target that is given half a line, as a killed tap leaves it, ends with an error and
+prints no STATE.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import targets
+from pipeline import settings
+
+from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.server import Sandbox
+
+# What a target does with a row that has to go: takes it away, sets _sdc_deleted_at, or nothing.
+Fate = Literal["gone", "marked", "kept"]
+Row = dict[str, str | None]
+Rows = dict[str, Row]
+
+DELETED_AT, OP, SEQ = "_sdc_deleted_at", "_sdc_vitess_op", "_sdc_vitess_seq"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A line of the table.
+
+    deleted: the fate of a row whose delete comes as a RECORD. vanished: of a row that is not in
+    the version an ACTIVATE_VERSION names.
+    """
+
+    program: Literal["target-jsonl", "target-duckdb", "target-postgres"]
+    deleted: Fate
+    vanished: Fate
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+HARD = {"hard_delete": True}
+TARGETS = {
+    "jsonl": Target("target-jsonl", deleted="marked", vanished="kept"),
+    "duckdb": Target("target-duckdb", deleted="marked", vanished="kept"),
+    "duckdb-hard": Target("target-duckdb", deleted="gone", vanished="kept", settings=HARD),
+    "postgres": Target("target-postgres", deleted="marked", vanished="marked"),
+    "postgres-hard": Target("target-postgres", deleted="marked", vanished="gone", settings=HARD),
+}
+
+
+@dataclass
+class Pipeline:
+    """A tap, a target, and the last state the target has printed.
+
+    postgres: its address. folder: for all files; its name is the schema in Postgres.
+    """
+
+    sandbox: Sandbox
+    target: Target
+    folder: Path
+    postgres: str
+    state: dict[str, Any] | None = None
+
+    def run(self, catalog: dict[str, Any] | None = None, **options: Any) -> None:
+        """Run tap | target, both to their end."""
+        self.state = targets.pipe(self._tap(catalog, options), self._command({}), self.folder)
+
+    def try_run(self, catalog: dict[str, Any] | None = None, **options: Any) -> tuple[int, int]:
+        """Run tap | target; return both exit codes."""
+        codes, states = targets.flow(self._tap(catalog, options), self._command({}), self.folder)
+        self.state = states[-1] if states else self.state
+        return codes
+
+    @contextmanager
+    def open(
+        self, more: Mapping[str, Any] | None = None, catalog: dict[str, Any] | None = None
+    ) -> Iterator[OpenPipe]:
+        """Run tap | test | target; `more` are settings of the target."""
+        printed = self.folder / "states.jsonl"
+        with (
+            (self.folder / "tap.log").open("w") as tap_log,
+            (self.folder / "target.log").open("w") as target_log,
+            printed.open("wb") as states,
+            subprocess.Popen(self._tap(catalog, {}), stdout=subprocess.PIPE, stderr=tap_log) as tap,
+            subprocess.Popen(
+                self._command(more or {}), stdin=subprocess.PIPE, stdout=states, stderr=target_log
+            ) as target,
+        ):
+            pipe = OpenPipe(tap, target)
+            try:
+                yield pipe
+                pipe.close()
+            finally:
+                tap.kill()
+                target.kill()
+        if lines := printed.read_bytes().splitlines():
+            self.state = json.loads(lines[-1])
+
+    def all_rows(self, table: str, *, file: str | None = None) -> list[dict[str, Any]]:
+        """Read what the target stores of a table; `file` is its stream's name for target-jsonl."""
+        match self.target.program:
+            case "target-jsonl":
+                path = self.folder / "out" / f"{file or 'shop-' + table}.jsonl"
+                lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+                return [json.loads(line, parse_float=str) for line in lines]
+            case "target-duckdb":
+                return targets.read_duckdb(self._duckdb, f'main."{table}"')
+            case "target-postgres":
+                return targets.read_postgres(self.postgres, f'"{self.folder.name}"."{table}"')
+
+    def rows(self, table: str, *, file: str | None = None) -> dict[str, dict[str, Any]]:
+        """Read a table by its key; where all is appended, the newest record of each key."""
+        found = self.all_rows(table, file=file)
+        found.sort(key=lambda row: int(row[SEQ]))
+        by_key = {str(row["id"]): row for row in found}
+        assert self.target.program == "target-jsonl" or len(by_key) == len(found)
+        return by_key
+
+    def log(self, name: Literal["tap", "target"]) -> str:
+        """Return what one of them has logged in the last run."""
+        return (self.folder / f"{name}.log").read_text()
+
+    @property
+    def _duckdb(self) -> Path:
+        return self.folder / "duck.db"
+
+    def _tap(self, catalog: dict[str, Any] | None, options: Mapping[str, Any]) -> list[str]:
+        command = [sys.executable, "-W", "error", "-m", "tap_vitess"]
+        config = settings(self.sandbox, **options)
+        given = {"config": config, "catalog": catalog, "state": self.state}
+        for name, value in given.items():
+            if value is not None:
+                command += [f"--{name}", self._write(name, value)]
+        return command
+
+    def _command(self, more: Mapping[str, Any]) -> list[str]:
+        program = self.target.program
+        found: dict[str, tuple[Sequence[str], dict[str, Any]]] = {
+            "target-jsonl": (
+                targets.JSONL,
+                {"destination_path": str(self.folder / "out"), "do_timestamp_file": False},
+            ),
+            "target-duckdb": (
+                targets.DUCKDB,
+                {
+                    "path": str(self._duckdb),
+                    "filepath": str(self._duckdb),
+                    "database": "duck",
+                    "default_target_schema": "main",
+                    "primary_key_required": False,
+                },
+            ),
+            "target-postgres": (
+                targets.POSTGRES,
+                {
+                    "sqlalchemy_url": self.postgres.replace("postgresql", "postgresql+psycopg", 1),
+                    "default_target_schema": self.folder.name,
+                },
+            ),
+        }
+        requirements, place = found[program]
+        config = self._write("target", {**place, **self.target.settings, **more})
+        return [str(targets.install(requirements) / program), "--config", config]
+
+    def _write(self, name: str, value: object) -> str:
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps(value))
+        return str(path)
+
+
+@dataclass
+class OpenPipe:
+    """A pipe with the test in its middle: nothing gets to the target that is not passed on."""
+
+    tap: subprocess.Popen[bytes]
+    target: subprocess.Popen[bytes]
+
+    def pass_on(self, records: int | None = None) -> int:
+        """Hand on whole lines up to so many RECORDs, or all there are; return how many RECORDs."""
+        assert self.tap.stdout is not None
+        assert self.target.stdin is not None
+        passed = 0
+        while passed != records and (line := self.tap.stdout.readline()).endswith(b"\n"):
+            self.target.stdin.write(line)
+            passed += line.startswith(b'{"type":"RECORD"')
+        self.target.stdin.flush()
+        return passed
+
+    def pass_on_torn(self) -> None:
+        """Hand on the rest of a killed tap, which ends in the middle of a line."""
+        assert self.tap.stdout is not None
+        assert self.target.stdin is not None
+        rest = self.tap.stdout.read()
+        last = rest.splitlines(keepends=True)[-1]
+        self.target.stdin.write(rest[: len(rest) - len(last) // 2])
+        self.target.stdin.flush()
+
+    def close(self) -> None:
+        """Let both come to their end."""
+        for end in (self.tap.stdout, self.target.stdin):
+            assert end is not None
+            end.close()
+        self.target.wait(targets.SECONDS)
+        self.tap.wait(targets.SECONDS)
+
+    @property
+    def codes(self) -> tuple[int | None, int | None]:
+        """The exit codes of both."""
+        return self.tap.returncode, self.target.returncode
+
+
+def source(cluster: Cluster, table: str) -> Rows:
+    """Return the rows of a table of the keyspace shop as text, by their key."""
+    rows = cluster.rows("shop", table)
+    found = [{n: None if v is None else v.decode() for n, v in row.items()} for row in rows]
+    return {str(row["id"]): row for row in found}
+
+
+def check(
+    pipeline: Pipeline,
+    table: str,
+    *,
+    deleted: Rows | None = None,
+    vanished: Rows | None = None,
+    alias: str | None = None,
+    without: str | None = None,
+) -> None:
+    """Fail unless the target has the source's rows, and has done with old ones as it does.
+
+    deleted, vanished: the last image of the rows that are gone, by a delete or by a new version.
+    alias: the stream's name in the target. without: a column that is not brought.
+    """
+    cluster = pipeline.sandbox.cluster
+    names = [column.name for column in cluster.tables("shop")[table].columns]
+    columns = [name for name in names if name != without]
+    here = source(cluster, table)
+    wanted = {(key, False): _only(columns, row) for key, row in here.items()}
+    for rows, fate in (
+        (deleted or {}, pipeline.target.deleted),
+        (vanished or {}, pipeline.target.vanished),
+    ):
+        for key, row in rows.items():
+            if key not in here and fate != "gone":
+                wanted[key, fate == "marked"] = _only(columns, row)
+    stored = pipeline.rows(alias or table, file=alias)
+    found = {(key, row[DELETED_AT] is not None): _only(columns, row) for key, row in stored.items()}
+    both = wanted.keys() | found.keys()
+    wrong = {key: (found.get(key), wanted.get(key)) for key in both}
+    wrong = {key: pair for key, pair in wrong.items() if pair[0] != pair[1]}
+    assert not wrong, f"{table}: (key, deleted) -> (found, wanted): {wrong}"
+
+
+def _only(columns: Sequence[str], row: Mapping[str, Any]) -> Row:
+    return {c: None if row.get(c) is None else str(row[c]) for c in columns}
