@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-_AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+AUTHOR = ("-c", "user.name=test", "-c", "user.email=test@example.com")
 
 
 def clone(folder: Path) -> Path:
@@ -22,7 +23,7 @@ def clone(folder: Path) -> Path:
             shutil.copy2(ROOT / name, folder / name)
     git(folder, "init", "--quiet")
     git(folder, "add", "--all")
-    git(folder, *_AUTHOR, "commit", "--quiet", "--message", "all")
+    git(folder, *AUTHOR, "commit", "--quiet", "--message", "all")
     return folder
 
 
@@ -38,6 +39,12 @@ def ours(**more: str) -> dict[str, str]:
     led = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}
     kept = {name: value for name, value in os.environ.items() if name not in led}
     return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", **more}
+
+
+def with_uv(**more: str) -> dict[str, str]:
+    """Return such an environment in which `make` finds a uv, and need not install its own."""
+    path = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"
+    return ours(PATH=path, **more)
 
 
 def run(

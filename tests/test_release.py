@@ -10,11 +10,12 @@ import re
 import shutil
 import sys
 import tomllib
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checkout import ROOT, clone, git, run
+from checkout import ROOT, clone, git, run, with_uv
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
@@ -51,6 +52,29 @@ def test_what_is_here_can_be_released(project: Path) -> None:
     built = {path.name for path in (project / "dist").iterdir()} - {".gitignore"}
     assert built == {f"tap_vitess-{VERSION}.tar.gz", f"tap_vitess-{VERSION}-py3-none-any.whl"}
     assert git(project, "status", "--short") == "", "it leaves nothing else behind"
+
+
+def test_the_image_is_built_of_all_that_is_needed(
+    project: Path, copied: Path, tmp_path: Path
+) -> None:
+    """What .dockerignore lets through gives the wheel that the whole project gives."""
+    context = tmp_path / "context"
+    context.mkdir()
+    [everything, *let_through] = (copied / ".dockerignore").read_text().split()
+    assert everything == "*"
+    for name in let_through:
+        (copied / name.removeprefix("!")).rename(context / name.removeprefix("!"))
+    whole = wheel(project, tmp_path / "whole")
+    assert "tap_vitess/py.typed" in {name for name, _ in whole}
+    assert wheel(context, tmp_path / "built") == whole
+
+
+def wheel(source: Path, out: Path) -> set[tuple[str, int]]:
+    """Build a wheel; return its files' names and checksums."""
+    done = run(["uv", "build", "--wheel", "--out-dir", out, source], source, with_uv())
+    assert done.returncode == 0, done.stdout
+    [built] = out.glob("*.whl")
+    return {(entry.filename, entry.CRC) for entry in zipfile.ZipFile(built).infolist()}
 
 
 def _untyped(project: Path) -> None:
