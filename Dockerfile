@@ -7,7 +7,7 @@ FROM python:3.13-slim
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir /wheels/*.whl && rm -r /wheels \
     && useradd --uid 1000 --create-home airbyte
-USER airbyte
+USER 1000
 WORKDIR /airbyte
 ENV AIRBYTE_ENTRYPOINT="source-vitess"
 ENTRYPOINT ["source-vitess"]

@@ -7,11 +7,13 @@ BIN := .venv/bin
 # For scripts/generate-protos, which calls uv.
 export PATH := $(CURDIR)/.uv/bin:$(PATH)
 
-.PHONY: help install test check demo clean
+SCRIPTS := scripts/demo scripts/generate-docs scripts/check-release
+
+.PHONY: help install test check lint types generated demo release-check publish clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 15
 
 install: $(filter .uv/bin/uv,$(UV)) ## the locked packages and tap-vitess itself, into .venv/
 	$(UV) sync --locked --quiet
@@ -25,16 +27,28 @@ install: $(filter .uv/bin/uv,$(UV)) ## the locked packages and tap-vitess itself
 test: install check ## check, then all tests; those against a real Vitess when there is one
 	$(BIN)/pytest
 
-check: install ## lint, format, types, and whether generated files are current
-	$(BIN)/ruff check . scripts/demo scripts/generate-docs
-	$(BIN)/ruff format --check . scripts/demo scripts/generate-docs
+check: lint types generated ## lint, format, types, and whether generated files are current
+
+lint: install
+	$(BIN)/ruff check . $(SCRIPTS)
+	$(BIN)/ruff format --check . $(SCRIPTS)
+
+types: install
 	$(BIN)/mypy
-	$(BIN)/mypy --scripts-are-modules scripts/demo scripts/generate-docs
+	$(BIN)/mypy --scripts-are-modules $(SCRIPTS)
+
+generated: install
 	scripts/generate-protos --check
 	$(BIN)/python scripts/generate-docs --check
 
 demo: install ## copy and follow a simulated Vitess into target-jsonl (about half a minute)
 	$(BIN)/python scripts/demo
+
+release-check: install ## build into dist/ what is released, and check it (half a minute)
+	$(BIN)/python scripts/check-release $(if $(TAG),--tag '$(TAG)')
+
+publish: install ## upload what `make release-check` has left in dist/
+	$(UV) publish dist/*.tar.gz dist/*.whl
 
 clean: ## remove all that the other targets made
 	rm -rf .uv .venv .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
