@@ -13,7 +13,8 @@ goes on being true of every record behind it, whatever shard it comes from:
     key column gone or of  an error: the target's rows could no longer be found
     another type
 
-A new SCHEMA message is due when `fit` says so, before the next RECORD.
+A new SCHEMA message is due when `fit` says so, before the next RECORD. What was told then goes
+on being told in later runs, whatever the catalog says (`altered`).
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class StreamSchema:
         deselected: Iterable[str],
         *,
         closed: bool = False,
+        altered: Mapping[str, JsonSchema] | None = None,
     ) -> None:
-        """Begin with a catalog.
+        """Begin with a catalog, and with what earlier runs have told.
 
         Args:
             stream: the stream's name, for errors.
@@ -54,19 +56,33 @@ class StreamSchema:
             own: the names of the tap's own columns.
             deselected: the catalog's other properties.
             closed: whether all other columns are left out, and nobody is told.
+            altered: what the `altered` of the last run was.
         """
+        self._catalog: dict[str, JsonSchema] = dict(properties)
         self.properties: dict[str, JsonSchema] = dict(properties)
-        self.version = 0
         self._stream = stream
         self._key = frozenset(key)
         self._own = frozenset(own)
         self._deselected = frozenset(deselected)
         self._closed = closed
+        for name, told in (altered or {}).items():
+            if name in self.properties:
+                self.properties[name] = _agreed(told, self.properties[name])
+            elif not (self._closed or self._deselected):
+                self.properties[name] = told
+        self.version = int(self.properties != self._catalog)
 
     @property
     def wanted(self) -> frozenset[str]:
         """The names of the properties."""
         return frozenset(self.properties)
+
+    @property
+    def altered(self) -> dict[str, JsonSchema]:
+        """The properties that are not the catalog's."""
+        return {
+            name: prop for name, prop in self.properties.items() if self._catalog.get(name) != prop
+        }
 
     def fit(self, fields: Fields, types: Mapping[str, ValueType]) -> bool:
         """Take in the columns of a FIELD event; tell whether a new SCHEMA message is due.
@@ -149,6 +165,12 @@ def _fitted(known: JsonSchema, found: JsonSchema) -> JsonSchema:
     elif "string" in _types(known) and "format" not in known:
         return known
     return {"type": ["string", "null"]}
+
+
+def _agreed(told: JsonSchema, found: JsonSchema) -> JsonSchema:
+    """Return the property that holds what was told and what a catalog says; that, if it does."""
+    fitted = _fitted(told, found)
+    return found if fitted is told and _fitted(found, told) is found else fitted
 
 
 def _with_digits(known: JsonSchema, found: JsonSchema) -> JsonSchema:

@@ -5,7 +5,8 @@
         "groups": [{"vgtid": "<VGTID as JSON text>", "tables": [...], "versions": [...]}],
         "copies": "<JSON text: table -> shard -> lastpk in base64, null, or true when copied>",
         "seq": 1764000000000000,
-        "layouts": "<JSON text: table -> its layout at its position, see layouts.py>"
+        "layouts": "<JSON text: table -> its layout at its position, see layouts.py>",
+        "altered": "<JSON text: table -> column -> property told, where it is not the catalog's>"
     }
 
 A group is a position S and the tables that the shared stream follows from it, normally one
@@ -14,6 +15,8 @@ that copy is unfinished. VGTID and copies are texts, groups and tables lists, be
 merges nested dicts, and shards of the past would come back. `versions` goes with `tables`,
 entry by entry: the version of each table's copy, carried by each of its RECORDs. `seq` is the
 highest `_sdc_vitess_seq` given out, so that it rises across runs even when a clock does not.
+`altered` keeps the SCHEMA of a table that was altered since it was discovered: told the catalog's
+once more, target-duckdb puts an empty column of the old type in the place of the column.
 """
 
 from __future__ import annotations
@@ -59,6 +62,7 @@ class KeyspaceState:
     copies: Mapping[str, Mapping[str, ShardProgress]] = field(default_factory=dict)
     seq: int = 0
     layouts: Mapping[str, Stored] = field(default_factory=dict)
+    altered: Mapping[str, Mapping[str, dict[str, Any]]] = field(default_factory=dict)
 
     def group_of(self, table: str) -> Group | None:
         """Return the group that follows a table."""
@@ -182,6 +186,7 @@ class KeyspaceState:
             ),
             "seq": self.seq,
             "layouts": json.dumps(dict(self.layouts), separators=(",", ":"), sort_keys=True),
+            "altered": json.dumps(self.altered, separators=(",", ":"), sort_keys=True),
         }
 
 
@@ -207,8 +212,9 @@ def parse(keyspace: str, value: object) -> KeyspaceState:
             table: {shard: _progress(p) for shard, p in shards.items()}
             for table, shards in json.loads(value["copies"]).items()
         }
-        layouts = json.loads(value.get("layouts", "{}"))  # states of old have none
-        state = KeyspaceState(keyspace, groups, copies, _integer(value["seq"]), layouts)
+        # States of old have none of these.
+        layouts, altered = (json.loads(value.get(name, "{}")) for name in ("layouts", "altered"))
+        state = KeyspaceState(keyspace, groups, copies, _integer(value["seq"]), layouts, altered)
         _check(state)
     except (KeyError, TypeError, ValueError, AttributeError, ProtocolError, DecodeError) as error:
         raise StateError(
@@ -250,6 +256,9 @@ def _check(state: KeyspaceState) -> None:
         raise ValueError("a copy's table stands in no group")
     if not isinstance(state.layouts, dict) or not all(map(is_layout, state.layouts.values())):
         raise ValueError("a layout is none")
+    properties = [prop for columns in state.altered.values() for prop in columns.values()]
+    if not all(isinstance(prop, dict) for prop in properties):
+        raise ValueError("an altered property is no object")
 
 
 def _integer(value: object) -> int:

@@ -84,7 +84,10 @@ def json_schema(table: Table, options: ValueOptions, *, metadata_columns: bool) 
 
 
 class VitessStream(Stream):
-    """A table. Its records are written by the run (`tap.py`), not by `sync`."""
+    """A table. Its records are written by the run (`tap.py`), not by `sync`.
+
+    altered: the properties that earlier runs have told otherwise than the catalog does.
+    """
 
     own_columns = OWN_COLUMNS
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
@@ -114,6 +117,7 @@ class VitessStream(Stream):
         self.table = table
         self.primary_keys = tuple(key)
         self.forced_replication_method = LOG_BASED
+        self.altered: Mapping[str, dict[str, Any]] = {}
         self._read_table = read_table
         self._sdk_tap = tap
 
@@ -183,6 +187,7 @@ class VitessStream(Stream):
             self.primary_keys,
             AUTOMATIC,
             properties.keys() - wanted,
+            altered=self.altered,
         )
 
     def maps_of(self, schema: StreamSchema) -> Sequence[StreamMap]:

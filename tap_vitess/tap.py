@@ -242,6 +242,8 @@ class TapVitess(Tap):
         """
         sequence = RecordSequence(run.state.seq)
         by_table = {stream.table: stream for stream in streams}
+        for stream in streams:
+            stream.altered = run.state.altered.get(stream.table, {})
         writers: dict[str, RecordWriter] = {}
         try:
             for event in run.events():
@@ -252,7 +254,7 @@ class TapVitess(Tap):
                     case CopyFinished(table=table, version=version):
                         writers[table].write_activate_version(version)
                     case Checkpoint():
-                        self._write_state(run.stored, sequence)
+                        self._write_state(run.stored, sequence, writers)
                         if not writers:
                             options = self._record_options(run.keyspace, run.whole_rows)
                             writers = self._start(streams, sequence, options)
@@ -261,7 +263,7 @@ class TapVitess(Tap):
             raise
         except VitessError as error:
             logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
-            self._write_state(run.stored, sequence)
+            self._write_state(run.stored, sequence, writers)
             return [error]
         return []
 
@@ -287,8 +289,12 @@ class TapVitess(Tap):
     def _estimate_rows(self, keyspace: str, tables: Iterable[str]) -> Mapping[str, int]:
         return Survey(self.settings, keyspace).row_counts(tables)
 
-    def _write_state(self, state: KeyspaceState, sequence: RecordSequence) -> None:
-        value = replace(state, seq=sequence.last).render()
+    def _write_state(
+        self, state: KeyspaceState, sequence: RecordSequence, writers: Mapping[str, RecordWriter]
+    ) -> None:
+        altered = {**state.altered, **{table: w.altered for table, w in writers.items()}}
+        altered = {table: columns for table, columns in altered.items() if columns}
+        value = replace(state, seq=sequence.last, altered=altered).render()
         self.state.setdefault("bookmarks", {})[bookmark_key(state.keyspace)] = value
         self._mirror.emit(self.state)
         self.state_writer.write_state(self.state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 from singer_sdk.mapper import SameRecordTransform
@@ -51,6 +52,11 @@ class RecordWriter:
     def tally(self) -> Tally:
         """The records so far."""
         return self._maker.tally
+
+    @property
+    def altered(self) -> dict[str, dict[str, Any]]:
+        """The properties told that are not the catalog's."""
+        return self._maker.schema.altered
 
     def write_activate_version(self, version: int) -> None:
         """Tell the target that all rows of other versions may go."""

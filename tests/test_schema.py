@@ -21,10 +21,9 @@ INTEGER = {"type": ["integer", "null"]}
 TEXT = {"type": ["string", "null"]}
 
 
-def schema(*deselected: str, **properties: Any) -> StreamSchema:
-    return StreamSchema(
-        "shop-t", {"id": {"type": "integer"}, **properties}, ["id"], ["_own"], deselected
-    )
+def schema(*deselected: str, told: Any = None, **properties: Any) -> StreamSchema:
+    known = {"id": {"type": "integer"}, **properties}
+    return StreamSchema("shop-t", known, ["id"], ["_own"], deselected, altered=told)
 
 
 def fields(**columns: str) -> Fields:
@@ -111,6 +110,26 @@ def test_a_new_column_of_our_own_name_is_refused() -> None:
         fit(schema(), fields(_own="int"))
 
 
+def test_what_was_told_is_told_again() -> None:
+    """With the catalog of before, and with one of today that it agrees with."""
+    date = {**TEXT, "format": "date"}
+    first = schema(v=INTEGER, w=INTEGER, d=date)
+    assert first.altered == {}
+    assert fit(first, fields(v="varchar(9)", w="int", d="date", x="int"))
+    assert first.altered == {"v": TEXT, "x": INTEGER}
+    again = schema(v=INTEGER, w=INTEGER, d=date, told=first.altered)
+    assert again.properties == first.properties
+    assert again.version
+    assert not fit(again, fields(v="varchar(9)", w="int", d="date", x="int"))
+    assert again.altered == first.altered
+    noted = {**TEXT, "x-sql-datatype-properties": {"charset": "latin1"}}
+    found = schema(v=noted, w=INTEGER, d=date, x=INTEGER, told=first.altered)
+    assert (found.altered, found.version) == ({}, 0)
+    found = schema(v=date, w=INTEGER, told={"v": TEXT, "w": {"type": ["number", "null"]}})
+    assert found.altered == {"v": TEXT, "w": {"type": ["number", "null"]}}
+    assert schema("x", v=INTEGER, told={"x": INTEGER}).altered == {}
+
+
 _VALUES = {
     "int": b"7",
     "bigint": b"-9",
@@ -127,11 +146,14 @@ _VALUES = {
 }
 
 
-@given(st.lists(st.sampled_from(sorted(_VALUES)), min_size=1, max_size=6))
-def test_records_always_fit_the_last_schema(column_types: list[str]) -> None:
-    """Whatever a column becomes, shard by shard and back again."""
+@given(st.lists(st.sampled_from(sorted(_VALUES)), min_size=1, max_size=6), st.booleans())
+def test_records_always_fit_the_last_schema(column_types: list[str], again: bool) -> None:  # noqa: FBT001
+    """Whatever a column becomes, shard by shard and back again, in one run or in several."""
     found = schema(v=value_type(column_types[0], "utf8mb4").nullable())
+    catalog = dict(found.properties)
     for column_type in column_types:
+        if again:
+            found = schema(v=catalog["v"], told=found.altered)
         shown = fields(v=column_type)
         fit(found, shown)
         texts = found.as_text(value_types(shown))

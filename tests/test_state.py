@@ -45,7 +45,9 @@ def states(draw: st.DrawFn) -> KeyspaceState:
         for table in tables
         if draw(st.booleans())
     }
-    return KeyspaceState(KEYSPACE, groups, copies, draw(st.integers(0, 2**62)))
+    properties = st.dictionaries(st.sampled_from("xy"), st.just({"type": ["string", "null"]}))
+    altered = draw(st.dictionaries(st.sampled_from(TABLES), properties))
+    return KeyspaceState(KEYSPACE, groups, copies, draw(st.integers(0, 2**62)), altered=altered)
 
 
 @given(states())
@@ -147,6 +149,11 @@ GROUP = GOOD["groups"][0]
         {**GOOD, "copies": '{"a": {"-80": ""}}'},
         {**GOOD, "copies": '{"b": {}}'},
         {**GOOD, "copies": "[]"},
+        {**GOOD, "layouts": '{"a": 1}'},
+        {**GOOD, "altered": "nonsense"},
+        {**GOOD, "altered": "[]"},
+        {**GOOD, "altered": '{"a": "x"}'},
+        {**GOOD, "altered": '{"a": {"x": "text"}}'},
     ],
     ids=lambda value: str(value)[-60:],
 )
