@@ -93,20 +93,25 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A tap run and the raw receive beside it. seconds: from the first row to the last."""
+    """A tap run and the raw receive beside it.
+
+    seconds, raw_seconds: of both, to the last row; of a copy from the first row on, of a stream
+    from the request on.
+    """
 
     rows: int
     seconds: float
     tap: Run
     raw: Json
+    raw_seconds: float
 
     def told(self) -> Json:
         """Return the figures."""
         return {
             "rows": self.rows,
             "rows_per_second": self.rows / self.seconds,
-            "raw_rows_per_second": self.rows / self.raw["seconds"],
-            "ratio": self.raw["seconds"] / self.seconds,
+            "raw_rows_per_second": self.rows / self.raw_seconds,
+            "ratio": self.raw_seconds / self.seconds,
             "cpu_per_million": self.tap.cpu / self.rows * 1e6,
             "raw_cpu_per_million": self.raw["cpu"] / self.rows * 1e6,
             "wall": self.tap.wall,
