@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import count
 
 import orjson
@@ -19,6 +20,12 @@ from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.values import ValueType
 
 FEW_ROWS = 4
+
+
+@lru_cache(maxsize=8)
+def moment(seconds: int) -> str:
+    """Write a second since 1970 as records have it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
 class Lines:
@@ -87,7 +94,7 @@ class Lines:
             return None
         commit_time = copied_at
         if not rows.fields.copying:
-            commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
+            commit_time = moment(rows.commit_time)
         tail = [*self._tail(op, commit_time, first_seq), end]
         return changes.count, op, self._encoder.encode(images, head, tail)
 

@@ -31,7 +31,11 @@ class Tally:
 
     def add(self, operations: Mapping[str, int] | Iterable[str], now: float) -> None:
         """Count the records of one batch."""
-        self.records.update(operations)
+        if isinstance(operations, Mapping):
+            self.records.update(operations)
+        else:
+            for operation in operations:
+                self.records[operation] += 1
         self.first = now if self.first is None else self.first
         self.last = now
 

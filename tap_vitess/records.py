@@ -22,7 +22,7 @@ from typing import Any, Literal, Protocol
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError, VitessError
-from tap_vitess.lines import Lines
+from tap_vitess.lines import Lines, moment
 from tap_vitess.progress import Tally
 from tap_vitess.schema import StreamSchema
 from tap_vitess.vstream.images import completed, is_partial, nulls, unpacked
@@ -225,7 +225,7 @@ class RecordMaker:
                 self._finish(decode(change.after), "copy", shard, copied_at)
                 for change in rows.changes
             ]
-        commit_time = datetime.fromtimestamp(rows.commit_time, UTC).isoformat()
+        commit_time = moment(rows.commit_time)
         images = self._known(decoders, self._images(rows, decoders), rows.commit_time)
         self.tally.add([image.op for image in images], time.monotonic())
         records: list[Record] = []

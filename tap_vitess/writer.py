@@ -39,14 +39,18 @@ class RecordWriter:
         if self._maker.prepare(rows.fields):
             logger.info("%s: the table was altered; a new SCHEMA", self._stream.name)
             self._choose_way()
-        if self._direct and (found := self._maker.lines(rows, *self._frame(version))):
+        if not self._direct:
+            return self._write_mapped(self._maker.records(rows), version)
+        head, end = self._frame(version)
+        if found := self._maker.lines(rows, head, end):
             count, lines = found
-            for some in lines:
-                self._writer.write_line(some)
-            return count
-        records = self._maker.records(rows)
-        self._write(records, version)
-        return len(records)
+        else:
+            records = self._maker.records(rows)
+            count = len(records)
+            lines = (head + orjson.dumps(record)[1:-1] + end for record in records)
+        for some in lines:
+            self._writer.write_line(some)
+        return count
 
     @property
     def tally(self) -> Tally:
@@ -71,7 +75,6 @@ class RecordWriter:
             and type(first) is SameRecordTransform
             and not first.flattening_enabled
         )
-        self._write = self._write_direct if self._direct else self._write_mapped
         self._stream_name = orjson.dumps(first.stream_alias)
 
     def _frame(self, version: int) -> tuple[bytes, bytes]:
@@ -82,12 +85,7 @@ class RecordWriter:
             b'},"version":%d,"time_extracted":"%b"}\n' % (version, now),
         )
 
-    def _write_direct(self, records: list[Record], version: int) -> None:
-        head, end = self._frame(version)
-        for record in records:
-            self._writer.write_line(head + orjson.dumps(record)[1:-1] + end)
-
-    def _write_mapped(self, records: list[Record], version: int) -> None:
+    def _write_mapped(self, records: list[Record], version: int) -> int:
         for record in records:
             values = {name: plain(value) for name, value in record.items()}
             for stream_map in self._maps:
@@ -101,3 +99,4 @@ class RecordWriter:
                             time_extracted=datetime.now(UTC),
                         )
                     )
+        return len(records)

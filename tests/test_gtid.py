@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess.errors import ProtocolError
-from tap_vitess.vstream.gtid import GtidSet
+from tap_vitess.vstream.gtid import Goal, GtidSet
 
 UUIDS = [f"{n:08x}-0000-11ee-8000-00000000000a" for n in range(3)]
 Transactions = set[tuple[str, int]]
@@ -47,6 +47,40 @@ def test_contains_and_intersection(left: Transactions, right: Transactions) -> N
     a, b = GtidSet.parse(text_of(left)), GtidSet.parse(text_of(right))
     assert a.contains(b) == (left >= right)
     assert listed(a.intersection(b)) == left & right
+
+
+@given(
+    transactions,
+    transactions,
+    st.lists(st.tuples(st.sampled_from(UUIDS), st.integers(1, 35)), max_size=30),
+    st.booleans(),
+)
+def test_a_goal_is_contained_or_not(
+    wanted: Transactions,
+    start: Transactions,
+    steps: list[tuple[str, int]],
+    clumsy: bool,  # noqa: FBT001
+) -> None:
+    """Whatever comes one after another: sets that grow at an end, or elsewhere, or anew."""
+    goal = Goal(GtidSet.parse(text_of(wanted)))
+    found = set(start)
+    for uuid, number in [("", 0), *steps]:
+        if number > 30:  # the next one of this server
+            numbers = [n for u, n in found if u == uuid]
+            number = max(numbers, default=0) + 1  # noqa: PLW2901
+        found |= {(uuid, number)} if uuid else set()
+        text = text_of(found)
+        text = text if clumsy else str(GtidSet.parse(text))
+        assert goal.reached(text) == (found >= wanted), (text, wanted)
+
+
+def test_a_goal_needs_no_parsing_while_a_set_grows() -> None:
+    """What parsing would refuse shows that it was not done."""
+    goal = Goal(GtidSet.parse(f"{UUIDS[0]}:1-7"))
+    text = f"MySQL56/{UUIDS[0]}:1-"
+    assert [goal.reached(f"{text}{last}") for last in (5, 6, 0, 7, 8)] == [
+        *(False, False, False, True, True)
+    ]
 
 
 @given(transactions)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -82,29 +82,39 @@ def all_from_binlog(values: Sequence[bytes]) -> list[bytes]:
         ValueError: one of them is no JSON.
     """
     joined = b"\n".join(values)
-    joined.decode()  # patterns of bytes do not tell broken UTF-8
+    joined.decode()
     shape = _shape_of(values[0]) if values else None
     if shape and joined.count(b"\n") == len(values) - 1:
         found = shape.pattern.findall(joined)
         if len(found) == len(values):
             return [shape.template % shape.order(groups) for groups in found]
-    return _printed(values, [shape] if shape else [])
+    return list(map(Printer(shape).print, values))
 
 
-def _printed(values: Iterable[bytes], shapes: list[_Shape]) -> list[bytes]:
-    """Print documents of which some may have one of the shapes; others are added, up to a few."""
-    printed: list[bytes] = []
-    for value in values:
-        for shape in shapes:
+class Printer:
+    """Prints the documents of a column, one by one; it remembers the shapes of some."""
+
+    def __init__(self, shape: _Shape | None = None) -> None:
+        """Begin, where that is known with the shape that many have."""
+        self._shapes = [shape] if shape else []
+
+    def print(self, value: bytes) -> bytes:
+        """Do what `from_binlog` does.
+
+        Raises:
+            ValueError: see there.
+        """
+        if not value.isascii():
+            value.decode()  # patterns of bytes do not tell broken UTF-8
+        for shape in self._shapes:
             if match := shape.pattern.fullmatch(value):
-                printed.append(shape.template % shape.order(match.groups()))
-                break
-        else:
-            printed.append(from_binlog(value))
-            other = _shape_of(value) if len(shapes) < _SHAPES_AT_ONCE else None
-            if other and other not in shapes:
-                shapes.append(other)
-    return printed
+                found: bytes = shape.template % shape.order(match.groups())
+                return found
+        printed = from_binlog(value)
+        if len(self._shapes) < _SHAPES_AT_ONCE:
+            other = _shape_of(value)
+            self._shapes += [other] if other and other not in self._shapes else []
+        return printed
 
 
 def _repair(match: re.Match[bytes]) -> bytes:

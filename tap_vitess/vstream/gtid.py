@@ -80,6 +80,47 @@ class GtidSet:
         )
 
 
+class Goal:
+    """Tells of the texts of a growing GTID set whether it contains a set, mostly without parsing.
+
+    Of two texts that follow each other all but the last number is the same, as a rule; and the
+    last number is what the answer depends on.
+    """
+
+    def __init__(self, goal: GtidSet) -> None:
+        """Take what is to be contained."""
+        self._goal = goal
+        self._head: str | None = None
+        self._needed: int | None = None  # the last number behind this head; None: none is enough
+
+    def reached(self, text: str) -> bool:
+        """Tell whether the set that a text names contains the goal.
+
+        Raises:
+            ProtocolError: the text is no GTID set of MySQL.
+        """
+        head, _, last = text.rpartition("-")
+        if head != self._head or not last.isdecimal():
+            found = GtidSet.parse(text)
+            self._learn(head, last, found)
+            return found.contains(self._goal)
+        return self._needed is not None and int(last) >= self._needed
+
+    def _learn(self, head: str, last: str, found: GtidSet) -> None:
+        """Note what number is enough behind a head that ends in its server's highest interval."""
+        self._head = None
+        uuid = head.removeprefix(FLAVOR).rpartition(",")[2].partition(":")[0].strip().lower()
+        ranges = found.intervals.get(uuid, ())
+        if not last.isdecimal() or not ranges or ranges[-1][1] != int(last):
+            return
+        first = ranges[-1][0]
+        wanted = self._goal.intervals.get(uuid, ())
+        enough = wanted[-1][1] if wanted and wanted[-1][1] >= first else 0
+        grown = GtidSet({**found.intervals, uuid: (*ranges[:-1], (first, max(first, enough)))})
+        self._head = head
+        self._needed = enough if grown.contains(self._goal) else None
+
+
 def _interval(piece: str, text: str) -> Interval:
     match = _INTERVAL.fullmatch(piece)
     if match is None:

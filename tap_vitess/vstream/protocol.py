@@ -40,7 +40,7 @@ from tap_vitess.vstream.columns import (
     StreamEvent,
 )
 from tap_vitess.vstream.ddl import altered_tables, replaced_tables
-from tap_vitess.vstream.gtid import GtidSet
+from tap_vitess.vstream.gtid import Goal, GtidSet
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -247,6 +247,7 @@ class ChangeStream(_Decoded):
 
     def _measure(self) -> None:
         """Compare the whole position with the stop position."""
+        self._goals = {shard: Goal(gtids) for shard, gtids in self.stop.shards.items()}
         self._behind = set(self.position.behind(self.stop))
         self._unknown = self._shards - self.stop.shards.keys()
 
@@ -360,7 +361,7 @@ class ChangeStream(_Decoded):
         if shard not in self._behind:
             return
         gtid = self._vgtid.shard_gtids[self._names.index(shard)].gtid
-        if GtidSet.parse(gtid).contains(self.stop.shards[shard]):
+        if self._goals[shard].reached(gtid):
             self._behind.discard(shard)
 
 

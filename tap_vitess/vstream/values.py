@@ -452,7 +452,7 @@ def _bytes(column: _Column) -> ValueType:
 
 
 def _json(column: _Column) -> ValueType:
-    read = documents.from_copy if column.copying else documents.from_binlog
+    read = documents.from_copy if column.copying else documents.Printer().print
 
     def document(raw: bytes) -> bytes:
         try:
