@@ -40,15 +40,23 @@ class CopiedRowEvent(_message.Message):
     row_changes: Changes
     def __init__(self, table_name: _Optional[str] = ..., row_changes: _Optional[_Union[Changes, _Mapping]] = ...) -> None: ...
 
-class CopiedEvent(_message.Message):
-    __slots__ = ("timestamp", "row_event", "shard")
+class CopiedEvents(_message.Message):
+    __slots__ = ("type", "timestamp", "row_event", "shard")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     ROW_EVENT_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
+    type: _containers.RepeatedScalarFieldContainer[int]
     timestamp: _containers.RepeatedScalarFieldContainer[int]
     row_event: CopiedRowEvent
-    shard: str
-    def __init__(self, timestamp: _Optional[_Iterable[int]] = ..., row_event: _Optional[_Union[CopiedRowEvent, _Mapping]] = ..., shard: _Optional[str] = ...) -> None: ...
+    shard: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, type: _Optional[_Iterable[int]] = ..., timestamp: _Optional[_Iterable[int]] = ..., row_event: _Optional[_Union[CopiedRowEvent, _Mapping]] = ..., shard: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CopiedResponse(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: CopiedEvents
+    def __init__(self, events: _Optional[_Union[CopiedEvents, _Mapping]] = ...) -> None: ...
 
 class ChangedRowEvent(_message.Message):
     __slots__ = ("table_name", "row_changes", "is_internal_table")

@@ -277,13 +277,9 @@ def decode(response: bytes) -> Sequence[StreamEvent]:
         google.protobuf.message.DecodeError: the bytes are no VStreamResponse.
     """
     if _COPIED in response:
-        events = list(by_column.Response.FromString(response).events)  # made at each look
-        copied = [event.startswith(_COPIED) for event in events]
-        start, count = copied.index(True) if any(copied) else 0, sum(copied)
-        run = events[start : start + count]
-        if run and all(copied[start : start + count]) and (found := _copied_rows(run)):
-            read = binlogdata.VEvent.FromString
-            return [*map(read, events[:start]), found, *map(read, events[start + count :])]
+        found = _copied_response(response)
+        if found is not None:
+            return found
     elif response.count(_CHANGED) > 1:
         return list(_runs(by_column.Response.FromString(response).events))
     return vtgate.VStreamResponse.FromString(response).events
@@ -324,19 +320,38 @@ def _kind(change: bytes) -> str:
     return f"{merged.HasField('before')} {merged.HasField('after')}"
 
 
-def _copied_rows(events: Sequence[bytes]) -> CopiedRows | None:
-    """Read events as one; None when they are not copied rows of one shard."""
+def _copied_response(response: bytes) -> list[StreamEvent] | None:
+    """Read a response that has one run of copied rows; None when it has not."""
+    events = by_column.Response.FromString(response).events
+    count = len(events)
+    first = next((i for i in range(count) if events[i].startswith(_COPIED)), count)
+    last = next((i for i in reversed(range(count)) if events[i].startswith(_COPIED)), first - 1)
+    before, behind = events[:first], events[last + 1 :]
+    run = response[_size(before) : len(response) - _size(behind)]
+    found = _copied_rows(run, last + 1 - first)
+    if found is None:
+        return None
+    read = binlogdata.VEvent.FromString
+    return [*map(read, before), found, *map(read, behind)]
+
+
+def _size(events: Iterable[bytes]) -> int:
+    """Return how many bytes of a response events are: each behind its field and length."""
+    return sum(1 + (max(len(event), 1).bit_length() + 6) // 7 + len(event) for event in events)
+
+
+def _copied_rows(run: bytes, count: int) -> CopiedRows | None:
+    """Read so many events as one; None when they are not copied rows of one shard."""
     try:
-        merged = by_column.CopiedEvent.FromString(b"".join(events))
+        merged = by_column.CopiedResponse.FromString(run).events
     except DecodeError:
         return None
-    shard = merged.shard.encode()
-    if merged.timestamp or not 0 < len(shard) < 128:
+    shards = set(merged.shard)
+    if list(merged.type) != [binlogdata.ROW] * count or merged.timestamp or not count:
         return None
-    end = b"\xba\x01%c%b" % (len(shard), shard)  # field 23
-    if not all(event.endswith(end) for event in events):
+    if len(shards) != 1 or len(merged.shard) != count:
         return None
     changes = merged.row_event.row_changes
     if changes.HasField("before") or changes.data_columns or changes.json_partial_values:
         return None
-    return CopiedRows(merged.row_event.table_name, merged.shard, Images.of(changes.after))
+    return CopiedRows(merged.row_event.table_name, shards.pop(), Images.of(changes.after))

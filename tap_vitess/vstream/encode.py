@@ -13,7 +13,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import chain, repeat
+from itertools import islice
 from typing import cast
 
 import orjson
@@ -227,14 +227,18 @@ def same_columns(
 
 def _join(rows: int, pieces: Sequence[bytes | Values | Iterator[bytes]]) -> bytes:
     """Join the pieces of each row, and the rows; constant neighbours become one piece."""
-    columns: list[Iterable[bytes]] = []
+    row: list[bytes] = []
+    columns: dict[int, Iterable[bytes]] = {}
     constant = b""
     for piece in pieces:
         if isinstance(piece, bytes):
             constant += piece
             continue
-        # A constant first: it ends the zip before it asks others for a row too many.
-        columns += [repeat(constant, rows), piece]
+        columns[len(row) + 1] = islice(piece, rows)
+        row += [constant, b""]
         constant = b""
-    columns.append(repeat(constant, rows))
-    return b"".join(chain.from_iterable(zip(*columns, strict=False)))
+    row.append(constant)
+    joined = row * rows
+    for place, texts in columns.items():
+        joined[place :: len(row)] = texts
+    return b"".join(joined)
