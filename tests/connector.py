@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,13 +139,16 @@ def messages(text: str) -> list[Message]:
 class Destination:
     """Keeps the newest record of each key by its cursor, as append_dedup does."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Take the key columns of streams whose key is not `id`."""
+        self._keys = keys or {}
         self._rows: dict[tuple[str, Any], Message] = {}
 
     def take(self, done: Done) -> None:
         """Apply a sync's records."""
         for record in done.of("RECORD"):
-            key = (record["stream"], record["data"]["id"])
+            data, names = record["data"], self._keys.get(record["stream"], ("id",))
+            key = (record["stream"], tuple(data[name] for name in names))
             had = self._rows.get(key)
             if had is None or had["_ab_cdc_cursor"] < record["data"]["_ab_cdc_cursor"]:
                 self._rows[key] = record["data"]
