@@ -30,7 +30,7 @@ def wrong() -> int:
 @pytest.fixture(scope="module")
 def verbs() -> set[str]:
     """Return what `make help` lists."""
-    done = run(["make", "help"], ROOT)
+    done = run(["make", "--no-print-directory", "help"], ROOT)
     assert done.returncode == 0, done.stdout
     return {line.split()[0] for line in done.stdout.splitlines()}
 

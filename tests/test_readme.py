@@ -89,6 +89,8 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
         then="mv shop-*.jsonl state.json states.jsonl seen",
     ),
     "$ tap-vitess-sandbox &": Left("Meltano's commands are run by test_meltano.py"),
+    "meltano add tap-vitess": Left("Meltano's commands are run by test_meltano.py"),
+    "    - name: tap-vitess-part": Left("test_meltano.py runs a project with it"),
     "source-vitess check": Typed(then="source-vitess check --config config.json > seen/check"),
     "metadata:": Left("no command, but a part of meltano.yml"),
     "shop.orders: copying": Shown("test_progress"),

@@ -276,11 +276,9 @@ def decode(response: bytes) -> Sequence[StreamEvent]:
     Raises:
         google.protobuf.message.DecodeError: the bytes are no VStreamResponse.
     """
-    if _COPIED in response:
-        found = _copied_response(response)
-        if found is not None:
-            return found
-    elif response.count(_CHANGED) > 1:
+    if _COPIED in response and (found := _copied_response(response)):
+        return found
+    if response.count(_CHANGED) > 1:
         return list(_runs(by_column.Response.FromString(response).events))
     return vtgate.VStreamResponse.FromString(response).events
 
