@@ -7,6 +7,7 @@ which is why the environments are not in the project's folder).
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -55,13 +56,19 @@ def install(requirements: Sequence[str]) -> Path:
     home = Path(tempfile.gettempdir()) / f"tap-vitess-targets-{os.getuid()}"
     home.mkdir(mode=0o755, exist_ok=True)
     venv = home / name
+    with (home / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        _make(venv, requirements)
+    return venv / "bin"
+
+
+def _make(venv: Path, requirements: Sequence[str]) -> None:
     if not (venv / "complete").exists():
         uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
         subprocess.run([uv, "venv", "-q", "--clear", "-p", sys.executable, str(venv)], check=True)
         python = str(venv / "bin" / "python")
         subprocess.run([uv, "pip", "install", "-q", "--python", python, *requirements], check=True)
         (venv / "complete").touch()
-    return venv / "bin"
 
 
 def pipe(tap: Sequence[str], target: Sequence[str], folder: Path) -> dict[str, Any]:
