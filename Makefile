@@ -25,8 +25,8 @@ install: $(filter .uv/bin/uv,$(UV)) ## the locked packages and tap-vitess itself
 	.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.*'
 
 test: install check ## check, then all tests; those against a real Vitess when there is one
-	$(BIN)/pytest -m cluster
-	$(BIN)/pytest -m 'not cluster' -n 2 --dist loadfile
+	$(BIN)/pytest tests/cluster
+	$(BIN)/pytest --ignore tests/cluster -n 2 --dist loadfile
 
 check: lint types generated ## lint, format, types, and whether generated files are current
 

@@ -6,13 +6,12 @@ import hashlib
 import inspect
 import json
 import textwrap
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from everything import everything
 from pipeline import settings
+from session import UNTIL_THE_END
 from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import PluginCapabilities
 from singer_sdk.plugin_base import PluginBase
@@ -22,15 +21,7 @@ from tap_vitess.sandbox.server import serve
 from tap_vitess.tap import TapVitess
 
 # The test classes discover when they are made, so the sandbox must run before pytest collects.
-_sandbox = ExitStack()
-CONFIG = settings(_sandbox.enter_context(serve(everything())))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def sandbox_until_the_end() -> Iterator[None]:
-    """Stop the sandbox behind the last test."""
-    with _sandbox:
-        yield
+CONFIG = settings(UNTIL_THE_END.enter_context(serve(everything())))
 
 
 # Copied rows have no commit time and are not deleted.
