@@ -28,10 +28,12 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.mysql import serve_mysql
+from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.vstream import VStream
 
 HOST = "127.0.0.1"
+_IMPATIENT = Options(heartbeat_unit=0.01)
 _IDLE_STREAMS = 64  # a call holds a thread until its client leaves
 
 
@@ -75,7 +77,7 @@ class Replay:
         """Run the sandbox up to its first heartbeat, which says that all has been sent."""
         parsed = vtgate.VStreamRequest.FromString(request)
         parsed.flags.heartbeat_interval = 1
-        for events in VStream(self._cluster, parsed).responses():
+        for events in VStream(self._cluster, parsed, _IMPATIENT).responses():
             yield vtgate.VStreamResponse(events=events).SerializeToString()
             if events[0].type == binlogdata.HEARTBEAT:
                 return

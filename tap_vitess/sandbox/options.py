@@ -8,6 +8,7 @@ class Options:
     # A real tablet fills packets by bytes, growing them while the client keeps up.
     copy_rows_per_packet: int = 1000
     packet_bytes: int = 250_000
+    heartbeat_unit: float = 1.0  # seconds that one of the interval asked for takes
     # MySQL's binlog_row_event_max_size: where the rows of a statement are split.
     row_event_bytes: int = 8192
     # How long VTGate looks for a tablet, in seconds, before it gives up.

@@ -51,7 +51,8 @@ class VStream:
         self._copies_open = len(self._entries)
         for entry in self._entries:
             self._add(entry)
-        heartbeat = _Heartbeat(self.cluster, self._request.flags.heartbeat_interval)
+        interval = self._request.flags.heartbeat_interval * self.options.heartbeat_unit
+        heartbeat = _Heartbeat(self.cluster, interval)
         while not self._stopped.is_set():
             version = self.cluster.version
             streams = len(self._streams)
@@ -129,7 +130,7 @@ class VStream:
 class _Heartbeat:
     """Due after the interval without any other response; an interval of 0 is never."""
 
-    def __init__(self, cluster: Cluster, interval: int) -> None:
+    def __init__(self, cluster: Cluster, interval: float) -> None:
         self.due: float | None = None
         self._cluster = cluster
         self._interval = interval
