@@ -20,8 +20,10 @@
       CopyCutError           a copy that cannot be resumed was cut: it starts again
         ReshardedError       the shards are no longer those the copy was begun on
       ValueDecodeError       a value does not fit its column's type
+      MappingError           a row does not fit the class a consumer wants it to be
       TargetClosedError      nobody reads the tap's output any more
-      FencedError            a newer run of the same name has taken the mirror over: this one ends
+      FencedError            a newer run of the same name has taken the state's row over: this one
+                             ends
 
 What is done about a kind is its `remedy`: STOP with the message's advice; RETRY, by opening the
 call again at the last boundary; LOOK, which is RETRY with a look at the cluster by SQL first, so
@@ -140,12 +142,16 @@ class ReshardedError(CopyCutError):
     """A copy met shards other than those it was begun on."""
 
 
+class MappingError(VitessError):
+    """The columns of a row are not the fields of the class it should become."""
+
+
 class TargetClosedError(VitessError):
     """The other end of the pipe is gone."""
 
 
 class FencedError(VitessError):
-    """The row of the mirror belongs to another run."""
+    """The row of the mirror, or of a consumer's state, belongs to another run."""
 
 
 class ValueDecodeError(VitessError):

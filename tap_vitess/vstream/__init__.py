@@ -1,1 +1,122 @@
-"""The gRPC client of VTGate's VStream; it knows nothing of Singer."""
+"""VStream for Python: your own consumer of a Vitess' tables. See docs/library.md.
+
+The public names are those of `__all__`, and they are imported from here. They are looked up when
+they are first asked for, so that whoever needs one module of this package (the tap) does not
+import the others, and so that there are no cycles: the levels stand in `tap_vitess.consumer`,
+above this package. Nothing here needs Singer, and none of it imports the Singer SDK.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tap_vitess.config import Tls
+    from tap_vitess.consumer.batches import Batch
+    from tap_vitess.consumer.changes import Boundary, TableCopied, changes
+    from tap_vitess.consumer.connection import Vitess
+    from tap_vitess.consumer.consume import Consumed, consume
+    from tap_vitess.consumer.decoding import Change
+    from tap_vitess.consumer.mapping import rows_as
+    from tap_vitess.consumer.stores import FileState, MemoryState, StateStore, VitessTableState
+    from tap_vitess.errors import (
+        AuthError,
+        ConfigError,
+        ConnectError,
+        FencedError,
+        HistoryLostError,
+        MappingError,
+        PositionLostError,
+        ProtocolError,
+        RequestError,
+        RetriableError,
+        ShardsGoneError,
+        StateError,
+        TableGoneError,
+        ValueDecodeError,
+        VitessError,
+    )
+    from tap_vitess.vstream.gtid import GtidSet
+    from tap_vitess.vstream.reader import RetryOptions
+    from tap_vitess.vstream.vgtid import Vgtid
+
+__all__ = [
+    "AuthError",
+    "Batch",
+    "Boundary",
+    "Change",
+    "ConfigError",
+    "ConnectError",
+    "Consumed",
+    "FencedError",
+    "FileState",
+    "GtidSet",
+    "HistoryLostError",
+    "MappingError",
+    "MemoryState",
+    "PositionLostError",
+    "ProtocolError",
+    "RequestError",
+    "RetriableError",
+    "RetryOptions",
+    "ShardsGoneError",
+    "StateError",
+    "StateStore",
+    "TableCopied",
+    "TableGoneError",
+    "Tls",
+    "ValueDecodeError",
+    "Vgtid",
+    "Vitess",
+    "VitessError",
+    "VitessTableState",
+    "changes",
+    "consume",
+    "rows_as",
+]
+
+_HOMES = {
+    "config": ["Tls"],
+    "consumer.batches": ["Batch"],
+    "consumer.changes": ["Boundary", "TableCopied", "changes"],
+    "consumer.connection": ["Vitess"],
+    "consumer.consume": ["Consumed", "consume"],
+    "consumer.decoding": ["Change"],
+    "consumer.mapping": ["rows_as"],
+    "consumer.stores": ["FileState", "MemoryState", "StateStore", "VitessTableState"],
+    "errors": [
+        "AuthError",
+        "ConfigError",
+        "ConnectError",
+        "FencedError",
+        "HistoryLostError",
+        "MappingError",
+        "PositionLostError",
+        "ProtocolError",
+        "RequestError",
+        "RetriableError",
+        "ShardsGoneError",
+        "StateError",
+        "TableGoneError",
+        "ValueDecodeError",
+        "VitessError",
+    ],
+    "vstream.gtid": ["GtidSet"],
+    "vstream.reader": ["RetryOptions"],
+    "vstream.vgtid": ["Vgtid"],
+}
+_MODULE_OF = {name: f"tap_vitess.{home}" for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(module), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
