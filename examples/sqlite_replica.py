@@ -11,8 +11,8 @@ from tap_vitess.vstream import Batch, Change, Vitess, consume
 
 for kind in (Decimal, date, datetime, timedelta):  # what SQLite has no type for becomes text
     sqlite3.register_adapter(kind, str)
-for kind in (dict, list):
-    sqlite3.register_adapter(kind, lambda value: json.dumps(value, default=str))
+for container in (dict, list):
+    sqlite3.register_adapter(container, lambda value: json.dumps(value, default=str))
 db = sqlite3.connect(sys.argv[2])  # begins a transaction with the first change
 db.execute("create table if not exists _state (id integer primary key, state)")
 

@@ -28,7 +28,7 @@ from tap_vitess.vstream.reader import RetryOptions
 
 logger = logging.getLogger(__name__)
 
-_IDLE_SECONDS = 10.0  # between two states while no rows come
+IDLE_SECONDS = 10.0  # between two states while no rows come
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class _Work:
             self._unsaved = True
 
     def _reach(self, boundary: Boundary, now: float) -> None:
-        idle = self._collector.is_empty and now - self._saved_at >= _IDLE_SECONDS
+        idle = self._collector.is_empty and now - self._saved_at >= IDLE_SECONDS
         if boundary.phase or idle or self._unsaved or self._collector.is_due(now):
             state = boundary.state
             if not self._collector.is_empty:

@@ -85,13 +85,13 @@ class FileState:
             lock.close()
             raise StateError(f"{self._path}: another consumer is running with this state") from None
         self._lock = lock
-        return self._path.read_text(encoding="utf-8") if self._path.exists() else None
+        return self._path.read_bytes().decode() if self._path.exists() else None
 
     def save(self, state: str) -> None:
         """Replace the file."""
         fresh = self._path.with_name(self._path.name + ".new")
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(state)
+        with fresh.open("wb") as file:
+            file.write(state.encode())
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._path)

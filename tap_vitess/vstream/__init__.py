@@ -106,11 +106,11 @@ _HOMES = {
     "vstream.reader": ["RetryOptions"],
     "vstream.vgtid": ["Vgtid"],
 }
-_MODULE_OF = {name: f"tap_vitess.{home}" for home, names in _HOMES.items() for name in names}
+MODULE_OF = {name: f"tap_vitess.{home}" for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    module = _MODULE_OF.get(name)
+    module = MODULE_OF.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(importlib.import_module(module), name)
