@@ -82,6 +82,7 @@ PURE = (
     *("vstream/gtid", "vstream/vgtid", "vstream/values", "vstream/charsets", "vstream/ddl"),
     *("vstream/rows", "vstream/protocol", "vstream/request", "vstream/columns", "vstream/encode"),
     *("vstream/objects", "vstream/endless", "consumer/mapping", "consumer/batches"),
+    "consumer/events",
     "lines",
     *("airbyte/catalog", "airbyte/failures", "airbyte/state"),
     "state",

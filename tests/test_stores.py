@@ -139,11 +139,8 @@ def test_the_newer_consumer_wins(sandbox: Sandbox, stored: VitessTableState) -> 
     assert VitessTableState(vitess(sandbox), "main", "job").load() == "the newer one's"
 
 
-def test_an_idle_consumer_learns_of_a_newer_one(
-    sandbox: Sandbox, stored: VitessTableState, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_idle_consumer_learns_of_a_newer_one(sandbox: Sandbox, stored: VitessTableState) -> None:
     """Though there is nothing to flush: the state is saved every while."""
-    monkeypatch.setattr("tap_vitess.consumer.consume.IDLE_SECONDS", 0.5)
     replica = Replica()
     newer = VitessTableState(vitess(sandbox), "main", "job")
 
@@ -155,7 +152,7 @@ def test_an_idle_consumer_learns_of_a_newer_one(
 
     taken: set[str] = set()
     with pytest.raises(FencedError, match="has taken over"):
-        consume(vitess(sandbox), NAMES, replica.flush, stored, stop=stop, poll_seconds=0.2)
+        consume(vitess(sandbox), NAMES, replica.flush, stored, stop=stop, idle_seconds=0.5)
 
 
 def test_names_are_apart(sandbox: Sandbox, stored: VitessTableState) -> None:

@@ -118,7 +118,7 @@ def changes(
             others, unless `follow` is set; its error is raised at the end.
     """
     bookmarks = _bookmarks(state)
-    keyspaces = _by_keyspace(tables)
+    keyspaces = by_keyspace(tables)
     states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
     options = _Options(vitess.config(), follow, stop, boundary_seconds, poll_seconds, retry)
     return _Run(options, keyspaces, states, bookmarks).items()
@@ -134,7 +134,12 @@ def _bookmarks(state: str | None) -> dict[str, Any]:
     return bookmarks_of(document)
 
 
-def _by_keyspace(tables: Iterable[str]) -> dict[str, list[str]]:
+def by_keyspace(tables: Iterable[str]) -> dict[str, list[str]]:
+    """Sort names of tables by keyspace.
+
+    Raises:
+        ConfigError: one of them is no `keyspace.table`, or there is none.
+    """
     names = [tables] if isinstance(tables, str) else list(dict.fromkeys(tables))
     found: dict[str, list[str]] = {}
     for name in names:

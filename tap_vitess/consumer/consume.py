@@ -28,8 +28,6 @@ from tap_vitess.vstream.reader import RetryOptions
 
 logger = logging.getLogger(__name__)
 
-IDLE_SECONDS = 10.0  # between two states while no rows come
-
 
 @dataclass(frozen=True, slots=True)
 class Consumed:
@@ -57,6 +55,7 @@ def consume(
     converter: Converter | None = None,
     stop: Callable[[], bool] | threading.Event | None = None,
     signals: bool = True,
+    idle_seconds: float = 10.0,
     poll_seconds: float = 10.0,
     retry: RetryOptions = DEFAULT_RETRY,
 ) -> Consumed:
@@ -77,6 +76,8 @@ def consume(
         converter: makes an object of a row and a class of `tables`, such as msgspec.convert.
         stop: an event, or asked about every second: ends the call with all flushed and saved.
         signals: whether SIGTERM and SIGINT do the same; in the main thread only.
+        idle_seconds: how often the state is saved while no rows come; so a consumer whose state a
+            newer one has taken over learns of it.
         poll_seconds: see `changes`.
         retry: see `changes`.
 
@@ -91,7 +92,8 @@ def consume(
     _check_apart(state, tables)
     asked = stop.is_set if isinstance(stop, threading.Event) else stop or (lambda: False)
     with taken_over(wanted=signals) as signal, closing(state):
-        work = _Work(mappers, flush, state, Collector(batch_rows, batch_seconds))
+        collector = Collector(batch_rows, batch_seconds)
+        work = _Work(mappers, flush, state, collector, idle_seconds)
         found = changes(
             vitess,
             tables,
@@ -127,11 +129,13 @@ class _Work:
         flush: Callable[[Batch], object],
         state: StateStore,
         collector: Collector,
+        idle_seconds: float,
     ) -> None:
         self._mappers = mappers
         self._flush = flush
         self._state = state
         self._collector = collector
+        self._idle_seconds = idle_seconds
         self._saved_at = time.monotonic()
         self._unsaved = False  # parts were flushed since the last save
         self.rows = 0
@@ -149,7 +153,7 @@ class _Work:
             self._unsaved = True
 
     def _reach(self, boundary: Boundary, now: float) -> None:
-        idle = self._collector.is_empty and now - self._saved_at >= IDLE_SECONDS
+        idle = self._collector.is_empty and now - self._saved_at >= self._idle_seconds
         if boundary.phase or idle or self._unsaved or self._collector.is_due(now):
             state = boundary.state
             if not self._collector.is_empty:
