@@ -81,17 +81,21 @@ class Replica:
             for key in [key for key, (version, _) in rows.items() if version < item.version]:
                 del rows[key]
         elif item.after is None:
-            rows.pop(json.dumps(item.key), None)
+            rows.pop(_text(item.key), None)
         else:
-            rows[json.dumps(item.key)] = item.version, item.after
+            rows[_text(item.key)] = item.version, item.after
 
     def contents(self, name: str) -> list[dict[str, Any]]:
         """Return a table's rows, sorted."""
-        return sorted((row for _, row in self.tables.get(name, {}).values()), key=json.dumps)
+        return sorted((row for _, row in self.tables.get(name, {}).values()), key=_text)
 
     def changes(self) -> list[Change[Any]]:
         """List all changes seen."""
         return [item for item in self.seen if isinstance(item, Change)]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, default=str)
 
 
 @dataclass
