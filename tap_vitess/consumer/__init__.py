@@ -1,9 +1,11 @@
 """The library's three levels, over the tap's engine; `tap_vitess.vstream` has their public names.
 
     connection.py  where a Vitess is: the settings of a consumer, made a Config
-    events.py      level 1: a VStream's events as frozen objects
+    raw.py         level 1: a VStream's events
+    events.py      its events as frozen objects, made of VEvents                         pure
     changes.py     level 2: tables in, changes and boundaries out
     decoding.py    a table's rows as changes, with Python's own objects
+    start.py       a state to start from without a copy
     consume.py     level 3: batches to a function of the caller's, the state stored behind them
     mapping.py     rows as the caller's own classes                                      pure
     batches.py     when a batch is full                                                  pure

@@ -73,8 +73,7 @@ class Boundary:
     @property
     def state(self) -> str:
         """The state, to be given to `changes` again."""
-        own = {bookmark_key(keyspace): s.render() for keyspace, s in self._states.items()}
-        return json.dumps({"bookmarks": {**self._bookmarks, **own}}, separators=(",", ":"))
+        return state_text(self._bookmarks, self._states)
 
     @property
     def position(self) -> Vgtid | None:
@@ -122,6 +121,12 @@ def changes(
     states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
     options = _Options(vitess.config(), follow, stop, boundary_seconds, poll_seconds, retry)
     return _Run(options, keyspaces, states, bookmarks).items()
+
+
+def state_text(bookmarks: Mapping[str, Any], states: Mapping[str, KeyspaceState]) -> str:
+    """Write a state: a Singer state, which the doctor reads too."""
+    own = {bookmark_key(keyspace): state.render() for keyspace, state in states.items()}
+    return json.dumps({"bookmarks": {**bookmarks, **own}}, separators=(",", ":"))
 
 
 def _bookmarks(state: str | None) -> dict[str, Any]:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     )
     from tap_vitess.consumer.mapping import rows_as
     from tap_vitess.consumer.raw import events
+    from tap_vitess.consumer.start import state_at
     from tap_vitess.consumer.stores import FileState, MemoryState, StateStore, VitessTableState
     from tap_vitess.errors import (
         AuthError,
@@ -108,6 +109,7 @@ __all__ = [
     "consume",
     "events",
     "rows_as",
+    "state_at",
 ]
 
 _HOMES = {
@@ -135,6 +137,7 @@ _HOMES = {
     ],
     "consumer.mapping": ["rows_as"],
     "consumer.raw": ["events"],
+    "consumer.start": ["state_at"],
     "consumer.stores": ["FileState", "MemoryState", "StateStore", "VitessTableState"],
     "errors": [
         "AuthError",

@@ -211,7 +211,7 @@ def _copied(text: str | None) -> bool:
 
 
 class States:
-    """The states an example has stored; it may lose the last ones."""
+    """The states an example has stored; it may lose the last ones, or, to copy more, all."""
 
     def __init__(self, path: Path, rng: random.Random) -> None:
         self._path = path
@@ -227,9 +227,10 @@ class States:
             phase = "copied" if _copied(text) else "in copy" if text else "no state"
             self.happened[phase] += 1
             self._seen.append(text)
-            if self._rng.random() < 0.25:
+            early = phase == "copied" and self.happened["in copy"] < KILLS // 3
+            if early or self._rng.random() < 0.25:
                 self.happened["states lost"] += 1
-                text = self._rng.choice(self._seen[-3:])
+                text = None if early else self._rng.choice(self._seen[-3:])
                 database.execute("delete from _state")
                 if text is not None:
                     database.execute("insert into _state values (1, ?)", [text])
@@ -248,12 +249,14 @@ def test_the_sqlite_example_killed(
     with Writer(source, tables, seed) as writer:
         for _ in range(KILLS):
             process.start()
-            time.sleep(rng.uniform(0.8, 4.0))
+            in_copy = states.happened["in copy"] < KILLS // 3
+            time.sleep(rng.uniform(0.8, 2.5 if in_copy else 4.0))
             process.kill()
             states.after_kill()
     print(f"killed {KILLS} times: {dict(states.happened)}; transactions: {dict(writer.done)}")
     process.settle(source, tables)
     assert writer.done["commit"] > KILLS
+    assert states.happened["in copy"]
 
 
 @pytest.mark.timeout(120 + 15 * KILLS)
@@ -395,13 +398,13 @@ def test_follows_through_one_stream(vitess: Vitess, source: Source) -> None:
     time.sleep(3)
     waited = []
     for i in range(5):
-        source.execute(f"insert into {quote(table)} values ({1000 + i}, 1)")
+        source.execute(f"insert into {quote(table)} (id, v) values ({1000 + i}, 1)")
         source.execute(f"delete from {quote(table)} where id = {i}")
         waited.append(_wait(in_step))
     print(f"in step after {max(waited):.2f} s at most")
     assert max(waited) < 5
     source.execute(f"truncate table {quote(table)}")
-    source.execute(f"insert into {quote(table)} values (7, 7)")
+    source.execute(f"insert into {quote(table)} (id, v) values (7, 7)")
     _wait(in_step)
     stopped.set()
     thread.join(20)
@@ -418,7 +421,7 @@ def test_raw_events(vitess: Vitess, source: Source) -> None:
     for event in events(vitess, [name], copy=True):
         seen.append(event)
         if isinstance(event, CopyCompletedEvent) and not event.shard:
-            source.execute(f"insert into {quote(table)} values (100, 2.50)")
+            source.execute(f"insert into {quote(table)} (id, v) values (100, 2.50)")
         if isinstance(event, VgtidEvent) and event.usable:
             position = event.vgtid
         if isinstance(event, CommitEvent) and seen_row(seen, 100):
