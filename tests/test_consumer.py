@@ -34,7 +34,7 @@ from tap_vitess._proto.binlogdata_pb2 import VEvent, VEventType
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
-from tap_vitess.sandbox.schema import Column
+from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
 from tap_vitess.vstream import (
     Boundary,
@@ -56,6 +56,7 @@ from tap_vitess.vstream import (
     VitessError,
     changes,
     consume,
+    state_at,
 )
 from tap_vitess.vstream.endless import EndlessStream
 from tap_vitess.vstream.request import RequestOptions
@@ -265,6 +266,71 @@ def test_two_keyspaces(sandbox: Sandbox) -> None:
     with pytest.raises(ConfigError, match="shop has no table none"):
         seen.extend(changes(vitess(sandbox), ["shop.none", "ref.alpha"]))
     assert [c.name for c in seen if isinstance(c, Change)] == ["ref.alpha"]
+
+
+def test_partial_images(sandbox: Sandbox) -> None:
+    """What the binlog does not carry is fetched, or absent; it is never None."""
+    cluster = sandbox.cluster
+    columns = (Column("id", "int"), Column("n", "int"), Column("note", "text"))
+    cluster.create_table("shop", Table("t", columns, primary_key=("id",)))
+    for name in SHARDS:
+        cluster.shard("shop", name).variables["binlog_row_image"] = "NOBLOB"
+    rows = [{"id": b"%d" % i, "n": b"0", "note": b"note %d" % i} for i in range(10)]
+    cluster.insert("shop", "t", rows)
+    first = list(changes(vitess(sandbox), ["shop.t"]))
+    for i in range(10):
+        cluster.update("shop", "t", {"id": b"%d" % i}, {"n": b"1"})
+    cluster.delete("shop", "t", {"id": b"3"})
+    found = {
+        (c.operation, c.key["id"]): c
+        for c in changes(vitess(sandbox), ["shop.t"], state=last_state(first))
+        if isinstance(c, Change)
+    }
+    assert found["update", 5].after == {"id": 5, "n": 1, "note": "note 5"}
+    assert found["update", 5].before == {"id": 5, "n": 0}
+    assert found["update", 3].after == {"id": 3, "n": 1}, "the row is gone: its delete follows"
+    assert found["delete", 3].before == {"id": 3, "n": 1}
+    omitting = vitess(sandbox, on_partial_image="omit")
+    omitted = [
+        c
+        for c in changes(omitting, ["shop.t"], state=last_state(first))
+        if isinstance(c, Change) and c.operation == "update"
+    ]
+    assert [c.after for c in omitted if c.after and "note" in c.after] == []
+
+
+def test_a_table_without_a_key(sandbox: Sandbox) -> None:
+    """It is copied and followed; its changes have an empty key."""
+    cluster = sandbox.cluster
+    cluster.create_table("shop", Table("log", (Column("line", "varchar(20)"),)))
+    cluster.insert("shop", "log", [{"line": b"one"}, {"line": b"one"}])
+    first = list(changes(vitess(sandbox), ["shop.log"]))
+    assert [c.after for c in first if isinstance(c, Change)] == [{"line": "one"}] * 2
+    cluster.insert("shop", "log", [{"line": b"two"}])
+    second = changes(vitess(sandbox), ["shop.log"], state=last_state(first))
+    assert [(c.key, c.after) for c in second if isinstance(c, Change)] == [({}, {"line": "two"})]
+
+
+def test_a_start_without_a_copy(sandbox: Sandbox) -> None:
+    """From now on, or from a position of before."""
+    cluster = sandbox.cluster
+    start = next(
+        item.position
+        for item in changes(vitess(sandbox), NAMES)
+        if isinstance(item, Boundary) and item.position
+    )
+    insert(cluster, "alpha", 500)
+    now = state_at(vitess(sandbox), NAMES)
+    insert(cluster, "alpha", 501)
+    wanted = [({"id": 501}, "insert")]
+    assert [(c.key, c.operation) for c in items(sandbox, state=now) if isinstance(c, Change)] == (
+        wanted
+    )
+    before = state_at(vitess(sandbox), NAMES, {"shop": start})
+    found = [c.key["id"] for c in items(sandbox, state=before) if isinstance(c, Change)]
+    assert sorted(found) == [500, 501]
+    with pytest.raises(ConfigError, match="that of main is of another keyspace"):
+        state_at(vitess(sandbox), ["main.t"], {"main": start})
 
 
 # Level 3: finite

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+import pydantic
 import pytest
 
 from tap_vitess.consumer.mapping import mapper_of
@@ -84,6 +86,33 @@ def test_a_converter_makes_all_classes() -> None:
     assert mapper_of(Model, convert)(ROW).row is ROW
     assert mapper_of(dict, convert)(ROW) is ROW
     assert mapper_of(len, convert)(ROW) == 2
+
+
+class Checked(pydantic.BaseModel):
+    """A row as pydantic sees it."""
+
+    number: int = pydantic.Field(alias="id", gt=0)
+    total: Decimal
+
+
+class Struct(msgspec.Struct):
+    """A row as msgspec sees it."""
+
+    number: int = msgspec.field(name="id")
+    total: Decimal
+
+
+def test_pydantic() -> None:
+    """Its own function of a row is all it needs."""
+    make = mapper_of(Checked.model_validate, None)
+    assert make(ROW) == Checked(id=7, total=Decimal("1.50"))
+    with pytest.raises(pydantic.ValidationError):
+        make({**ROW, "id": -1})
+
+
+def test_msgspec() -> None:
+    """Its converter serves all classes of a consumer."""
+    assert mapper_of(Struct, msgspec.convert)(ROW) == Struct(7, Decimal("1.50"))
 
 
 def test_any_function_of_a_row() -> None:

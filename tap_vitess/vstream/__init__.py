@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tap_vitess.consumer.stores import FileState, MemoryState, StateStore, VitessTableState
     from tap_vitess.errors import (
         AuthError,
+        CatalogError,
         ConfigError,
         ConnectError,
         CopyCutError,
@@ -65,6 +66,7 @@ __all__ = [
     "Batch",
     "BeginEvent",
     "Boundary",
+    "CatalogError",
     "Change",
     "Column",
     "CommitEvent",
@@ -141,6 +143,7 @@ _HOMES = {
     "consumer.stores": ["FileState", "MemoryState", "StateStore", "VitessTableState"],
     "errors": [
         "AuthError",
+        "CatalogError",
         "ConfigError",
         "ConnectError",
         "CopyCutError",
