@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from pipeline import expected
 
 from tap_vitess._proto.binlogdata_pb2 import VEvent, VEventType
+from tap_vitess._proto.vtgate_pb2 import TabletType
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
@@ -193,6 +194,81 @@ def test_many_rows_and_few_are_the_same(sandbox: Sandbox) -> None:
         "update": {i: (old[i], new[i]) for i in ids},
         "delete": {i: (new[i], None) for i in ids},
     }
+
+
+def test_changed_keys_are_two_changes(sandbox: Sandbox) -> None:
+    """A delete and an insert, also where the row stays on its shard, among many or alone."""
+    state = last_state(items(sandbox))
+    with sandbox.cluster.transaction("shop"):
+        for i in range(12):
+            sandbox.cluster.update("shop", "alpha", {"id": b"%d" % i}, {"id": b"%d" % (1000 + i)})
+    sandbox.cluster.update("shop", "beta", {"id": b"1"}, {"id": b"1001"})
+    found = {
+        (c.name, c.operation, c.key["id"])
+        for c in items(sandbox, state=state)
+        if isinstance(c, Change)
+    }
+    moved = [("shop.alpha", i) for i in range(12)] + [("shop.beta", 1)]
+    assert found == {(name, "delete", i) for name, i in moved} | {
+        (name, "insert", 1000 + i) for name, i in moved
+    }
+
+
+def test_a_run_that_breaks_off_ends_with_a_boundary(sandbox: Sandbox) -> None:
+    """Its state is behind what was given out, though none was due."""
+    state = last_state(items(sandbox))
+    for i in range(30):
+        insert(sandbox.cluster, "alpha", 1000 + i)
+    sandbox.faults.append(Fault(cut_after_events=60))
+    found: list[Any] = []
+
+    def refused() -> Iterator[Any]:
+        once = RetryOptions(budget=0)
+        for item in changes(vitess(sandbox), NAMES, state=state, retry=once, boundary_seconds=60):
+            if isinstance(item, Change) and len(sandbox.faults) < 2:
+                sandbox.faults.append(Fault(error="unavailable", times=None))  # of the next call
+            yield item
+
+    with pytest.raises(RetriableError):
+        found.extend(refused())
+    assert any(isinstance(item, Change) for item in found)
+    assert isinstance(found[-1], Boundary)
+    sandbox.faults.clear()
+    given = {c.key["id"] for c in found if isinstance(c, Change)}
+    rest = [c.key["id"] for c in items(sandbox, state=found[-1].state) if isinstance(c, Change)]
+    assert given | set(rest) >= {1000 + i for i in range(30)}
+    assert len(rest) < 30
+
+
+def test_a_cut_copy_goes_on(sandbox: Sandbox) -> None:
+    """Behind the last key of each shard: no row of before comes again."""
+    rows = range(1000, 1400)
+    insert(sandbox.cluster, "empty", *rows)
+    given: list[int] = []
+    state = None
+    with serve(sandbox.cluster, options=Options(copy_rows_per_packet=20)) as small:
+        with closing(changes(vitess(small), ["shop.empty"], boundary_seconds=0)) as found:
+            for item in found:
+                if isinstance(item, Change):
+                    given.append(item.key["id"])
+                elif isinstance(item, Boundary) and len(given) >= 100:
+                    state = item.state
+                    break
+        assert state is not None
+        rest = [
+            c.key["id"]
+            for c in changes(vitess(small), ["shop.empty"], state=state)
+            if isinstance(c, Change)
+        ]
+    assert sorted(given + rest) == list(rows)
+
+
+def test_tablet_type_and_cells(sandbox: Sandbox) -> None:
+    """They are in every request."""
+    where = vitess(sandbox, tablet_type="REPLICA", cells=["zone1", "zone2"])
+    list(changes(where, NAMES))
+    found = {(TabletType.Name(r.tablet_type), r.flags.cells) for r in sandbox.requests}
+    assert found == {("REPLICA", "zone1,zone2")}
 
 
 def test_tables_that_are_left_out_keep_their_place(sandbox: Sandbox) -> None:

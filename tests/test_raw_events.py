@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from authority import Authority
 from consumers import QUICK, SHARDS, fill, insert, table, vitess
 
 from tap_vitess._proto.binlogdata_pb2 import Journal, KeyspaceShard, ShardGtid, VEvent, VEventType
@@ -22,6 +24,7 @@ from tap_vitess.vstream import (
     Column,
     CommitEvent,
     ConfigError,
+    ConnectError,
     CopyCompletedEvent,
     CopyCutError,
     DdlEvent,
@@ -32,6 +35,7 @@ from tap_vitess.vstream import (
     OtherEvent,
     ReopenedEvent,
     RowEvent,
+    Tls,
     UnknownEvent,
     Vgtid,
     VgtidEvent,
@@ -216,6 +220,18 @@ def test_errors_are_the_librarys() -> None:
         assert until(events(right, NAMES, copy=True), RowEvent)
         with pytest.raises(VitessError):
             until(events(right, ["shop.none"], copy=True, retry=QUICK), RowEvent)
+
+
+def test_tls_and_users(tmp_path: Path) -> None:
+    """One argument each; without the authority's file nothing is sent."""
+    ours = Authority(tmp_path / "ours")
+    tls = ours.server("127.0.0.1")
+    with serve(fill(Cluster()), username="u", password="p", tls=tls) as sandbox:
+        more = {"user": "u", "password": "p", "connect_timeout_seconds": 3}
+        right = vitess(sandbox, tls=Tls(ca_file=ours.ca_file), **more)
+        assert until(events(right, NAMES, copy=True), RowEvent)
+        with pytest.raises(ConnectError, match="of another authority"):
+            next(events(vitess(sandbox, tls=True, **more), NAMES))
 
 
 def test_kinds_that_only_some_servers_send() -> None:
