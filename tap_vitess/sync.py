@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import (
+    ConnectError,
     CopyCutError,
     PositionLostError,
     Remedy,
@@ -36,7 +37,7 @@ from tap_vitess.errors import (
     ValueDecodeError,
     VitessError,
 )
-from tap_vitess.inquiry import Inquiry, KeyspaceSurvey
+from tap_vitess.inquiry import Inquiry, KeyspaceSurvey, Question
 from tap_vitess.interleave import interleave
 from tap_vitess.layouts import Layouts
 from tap_vitess.progress import Phase
@@ -204,7 +205,8 @@ class KeyspaceSync:
         self._moved: tuple[frozenset[str], Boundary] | None = None
         self.versions = {table: state.version(table) for table in self._log_based}
         self._now: Vgtid | None = None
-        self._next_stop = 0.0  # when an endless stream is asked for
+        self._next_stop = 0.0  # when the next stop position of an endless stream is asked for
+        self._question: Question[Vgtid] | None = None
         self._layouts = Layouts(state.layouts)
         self._checked: dict[tuple[str, str], Fields] = {}
         self._streaming = False
@@ -345,6 +347,7 @@ class KeyspaceSync:
     def _stay(self) -> Events:
         """Follow on until there is something to copy, an error, or an order to stop."""
         groups = self._followed()
+        self._question = None
         if len(groups) == 1:
             yield from self._bring(groups[0], self.state.position_of(groups[0]), endless=True)
             return
@@ -413,7 +416,8 @@ class KeyspaceSync:
                 shards = feed.shards
                 logger.info("%s: resharded to %s", self.keyspace, ", ".join(sorted(shards)))
                 self._layouts.resharded(shards)
-            if feed.unknown_shards and time.monotonic() >= ask:
+            endless = isinstance(feed, EndlessStream)
+            if feed.unknown_shards and not endless and time.monotonic() >= ask:
                 # For a while after the journal SQL still names the old shards.
                 feed.stop_at(self._inquiry.position())
                 ask = time.monotonic() + _ASK_AGAIN_SECONDS
@@ -423,15 +427,33 @@ class KeyspaceSync:
     def _leaves(self, feed: ChangeStream, tables: frozenset[str]) -> bool:
         """Tell whether a stream is left before it is finished; move the stop of an endless one."""
         if isinstance(feed, EndlessStream):
-            if feed.reached and time.monotonic() >= self._next_stop:
-                self._copy_again(self._layouts.reached(tables - self._out))
-                self._now = self._inquiry.position()
-                self._layouts.asked()
-                feed.stop_at(self._now)
-                self._next_stop = time.monotonic() + self._options.poll_seconds
+            self._move_stop(feed, tables)
             if self._is_to_leave():
                 return True
         return not feed.finished and self._stop_here()
+
+    def _move_stop(self, feed: EndlessStream, tables: frozenset[str]) -> None:
+        """Ask for the next stop position where the last one is reached, or is of other shards."""
+        if self._question is not None:
+            if self._question.answered:
+                self._take_stop(feed, self._question)
+                self._question = None
+            return
+        if (feed.reached or feed.unknown_shards) and time.monotonic() >= self._next_stop:
+            if feed.reached:
+                self._copy_again(self._layouts.reached(tables - self._out))
+            self._layouts.asked()
+            self._question = Question(self._inquiry.position)
+
+    def _take_stop(self, feed: EndlessStream, question: Question[Vgtid]) -> None:
+        try:
+            self._now = question.answer()
+        except (RetriableError, ConnectError) as error:
+            logger.warning("%s: asked again later: %s", self.keyspace, error)
+        else:
+            feed.stop_at(self._now)
+        again = _ASK_AGAIN_SECONDS if feed.unknown_shards else self._options.poll_seconds
+        self._next_stop = time.monotonic() + min(again, self._options.poll_seconds)
 
     def _change(self, item: ChangeItem, tables: frozenset[str]) -> Events:
         """Give out the rows of tables that are still followed, and move the others' position."""

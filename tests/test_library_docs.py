@@ -19,7 +19,8 @@ from tap_vitess.sandbox.server import serve
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE + README, re.DOTALL | re.MULTILINE)
 SECONDS = 60.0
 # What each block prints in its run against the sandbox, in order.
 PRINTS = [
@@ -30,6 +31,7 @@ PRINTS = [
     "customers None {'id': ",
     "Batch(items=(Change(keyspace='ref', table='countries'",
     '{"bookmarks":',
+    "copy shop.orders {'id': ",
 ]
 
 
@@ -38,7 +40,7 @@ def test_there_are_as_many_blocks_as_are_known() -> None:
 
 
 def test_every_block_of_code_runs(tmp_path: Path) -> None:
-    """As it stands, but for the address; what goes on for ever ends by SIGTERM, with success."""
+    """README's too, as it stands but for the address; SIGTERM ends what would go on for ever."""
     cluster = sample_cluster(40)
     cluster.create_keyspace("main", ["0"])
     with serve(cluster) as sandbox:

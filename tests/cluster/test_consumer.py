@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +26,7 @@ from consumers import Replica
 from oracle import KINDS
 
 from cluster.compare import difference
+from cluster.launcher import Cluster
 from cluster.source import Address, Source, quote
 from cluster.test_values import create, insert
 from cluster.writers import Tables, Writer
@@ -55,6 +57,7 @@ REPLICA = Path(__file__).with_name("replica.py")
 KILLS = int(os.environ.get("TAP_VITESS_TEST_KILLS") or 30)
 ROWS = 30_000
 SECONDS = 60.0
+RESHARDED = "tapfollow"
 
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 
@@ -409,6 +412,51 @@ def test_follows_through_one_stream(vitess: Vitess, source: Source) -> None:
     stopped.set()
     thread.join(20)
     assert not thread.is_alive()
+
+
+@pytest.mark.timeout(300)
+def test_follows_through_a_reshard(
+    own_cluster: Cluster, address: Address, prefix: str, vitess: Vitess, seed: int
+) -> None:
+    """One call, under writers, while -80 becomes -40 and 40-80: nothing is copied again."""
+    own_cluster.keyspace(RESHARDED, "-80", "80-")
+    with closing(Source(replace(address, keyspace=RESHARDED), prefix)) as source:
+        tables = Tables(source, 4000, random.Random(seed))
+        names = {f"{RESHARDED}.{table}": key for table, key in tables}
+        replica, state, stopped = Replica(), MemoryState(), threading.Event()
+        outcome: list[Any] = []
+
+        def follow() -> None:
+            wanted = dict.fromkeys(names, dict)
+            outcome.append(
+                consume(vitess, wanted, replica.flush, state, batch_seconds=0.2, stop=stopped)
+            )
+
+        def in_step() -> bool:
+            return not any(
+                difference(
+                    _indexed(source.query(f"select * from {quote(table)}"), key),
+                    _indexed(replica.contents(f"{RESHARDED}.{table}"), key),
+                )
+                for table, key in tables
+            )
+
+        thread = threading.Thread(target=follow, daemon=True)
+        thread.start()
+        _wait(in_step)
+        copied = sum(change.operation == "copy" for change in replica.changes())
+        with Writer(source, tables, seed) as writer:
+            own_cluster.reshard(RESHARDED, "-80", "-40", "40-80")
+        print(f"transactions: {dict(writer.done)}")
+        own_cluster.wait_served(RESHARDED)
+        source.execute(f"update {quote(tables.big)} set amount = amount + 1")
+        print(f"in step {_wait(in_step):.1f} s after the reshard")
+        stopped.set()
+        thread.join(20)
+        assert [done.reason for done in outcome] == ["stopped"]
+        assert copied == sum(change.operation == "copy" for change in replica.changes())
+        assert {"-40", "40-80"} <= {change.shard for change in replica.changes()}
+        assert '"40-80' in (state.state or "").replace("\\", "")
 
 
 def test_raw_events(vitess: Vitess, source: Source) -> None:
