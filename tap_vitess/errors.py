@@ -3,6 +3,7 @@
     VitessError              base; the message says what happened, where, and what to do
       ConfigError            a setting is wrong: mend it
       CatalogError           the catalog does not fit the database: discover again
+        MappingError         a row does not fit the class that a consumer wants it to be
       StateError             the bookmark cannot be read or does not fit: see the message
       ConnectError           nothing answers, or it is not a VTGate: check host, ports, TLS
       AuthError              the user or password was refused
@@ -20,7 +21,6 @@
       CopyCutError           a copy that cannot be resumed was cut: it starts again
         ReshardedError       the shards are no longer those the copy was begun on
       ValueDecodeError       a value does not fit its column's type
-      MappingError           a row does not fit the class a consumer wants it to be
       TargetClosedError      nobody reads the tap's output any more
       FencedError            a newer run of the same name has taken the state's row over: this one
                              ends
@@ -64,6 +64,10 @@ class ConfigError(VitessError):
 
 class CatalogError(VitessError):
     """The catalog does not fit the database."""
+
+
+class MappingError(CatalogError):
+    """The columns of a row are not the fields of the class it should become."""
 
 
 class StateError(VitessError):
@@ -140,10 +144,6 @@ class CopyCutError(VitessError):
 
 class ReshardedError(CopyCutError):
     """A copy met shards other than those it was begun on."""
-
-
-class MappingError(VitessError):
-    """The columns of a row are not the fields of the class it should become."""
 
 
 class TargetClosedError(VitessError):
