@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -261,6 +265,25 @@ def test_a_cut_copy_goes_on(sandbox: Sandbox) -> None:
             if isinstance(c, Change)
         ]
     assert sorted(given + rest) == list(rows)
+
+
+def test_the_doctor_reads_a_state(sandbox: Sandbox, tmp_path: Path) -> None:
+    """It is a Singer state, so what lies between it and the present is told."""
+    path, config = tmp_path / "state.json", tmp_path / "config.json"
+    path.write_text(last_state(items(sandbox)))
+    settings_ = {"host": sandbox.host, "grpc_port": sandbox.grpc_port}
+    config.write_text(json.dumps({**settings_, "mysql_port": sandbox.mysql_port}))
+    command = [sys.executable, "-m", "tap_vitess.doctor", "--config", str(config), "--json"]
+    for purged, severity in ((False, "ok"), (True, "error")):
+        if purged:
+            write(sandbox.cluster)
+            sandbox.cluster.purge_binlogs("shop", "-80")
+        done = subprocess.run(
+            [*command, "--state", str(path)], capture_output=True, text=True, check=False
+        )
+        found = json.loads(done.stdout)["findings"]
+        told = [f["severity"] for f in found if f["check"] == "position" and "-80" in str(f)]
+        assert severity in told, found
 
 
 def test_tablet_type_and_cells(sandbox: Sandbox) -> None:
