@@ -642,6 +642,10 @@ def test_a_row_that_does_not_fit(sandbox: Sandbox) -> None:
     with pytest.raises(MappingError, match=r"shop.alpha, shard .*80.*: Short has no field .* name"):
         consume(vitess(sandbox), {"shop.alpha": Short}, replica.flush, state, follow=False)
     assert replica.changes() == []
+    nothing = {"shop.alpha": lambda _: None}
+    with pytest.raises(MappingError, match=r"shop.alpha, .*: its function made None") as error:
+        consume(vitess(sandbox), nothing, replica.flush, state, follow=False)
+    assert error.value.table == "alpha"
     consume(vitess(sandbox), {"shop.alpha": dict}, replica.flush, state, follow=False)
     assert replica.contents("shop.alpha") == expected(sandbox.cluster, "shop", "alpha")
 

@@ -173,7 +173,15 @@ class _Work:
         if change.after is None or mapper is as_it_is:
             return change
         try:
-            return replace(change, after=mapper(change.after))
+            found = mapper(change.after)
         except MappingError as error:
-            error.table = change.table
-            raise MappingError(f"{change.name}, shard {change.shard}: {error}") from None
+            raise self._misfit(change, str(error)) from None
+        if found is None:
+            raise self._misfit(change, "its function made None of a row, which means a delete")
+        return replace(change, after=found)
+
+    @staticmethod
+    def _misfit(change: Change[Row], why: str) -> MappingError:
+        error = MappingError(f"{change.name}, shard {change.shard}: {why}")
+        error.table = change.table
+        return error
