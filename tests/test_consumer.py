@@ -728,8 +728,10 @@ def test_follows_in_one_call(sandbox: Sandbox) -> None:
     cluster, replica, state = sandbox.cluster, Replica(), Store()
     with Following(sandbox, replica, state, poll_seconds=0.2) as consumer:
         consumer.until(in_step(cluster, replica))
-        time.sleep(0.5)  # until all is copied and the stream is open
-        streams = len(sandbox.requests)
+        streams = 0
+        while streams < len(sandbox.requests):  # until all is copied and the stream is open
+            streams = len(sandbox.requests)
+            time.sleep(1.5)
         for i in range(5):
             insert(cluster, "alpha", 1000 + i)
             consumer.until(in_step(cluster, replica))
@@ -862,10 +864,17 @@ def test_a_signal_stops_at_a_boundary(sandbox: Sandbox, signum: int) -> None:
     """All that came is flushed and saved, and the handlers of before are back."""
     replica, state = Replica(), Store()
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    timer = threading.Timer(1.5, os.kill, [os.getpid(), signum])
-    timer.start()
+
+    def send() -> None:
+        end = time.monotonic() + SECONDS
+        while not in_step(sandbox.cluster, replica)() and time.monotonic() < end:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signum)
+
+    sender = threading.Thread(target=send)
+    sender.start()
     done = consume(vitess(sandbox), NAMES, replica.flush, state, poll_seconds=0.2)
-    timer.join()
+    sender.join()
     assert (done.reason, done.signum) == ("signal", signum)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     check(sandbox.cluster, replica)
