@@ -87,7 +87,8 @@ class Replica:
 
     def contents(self, name: str) -> list[dict[str, Any]]:
         """Return a table's rows, sorted."""
-        return sorted((row for _, row in self.tables.get(name, {}).values()), key=_text)
+        found = list(self.tables.get(name, {}).values())  # another thread may go on
+        return sorted((row for _, row in found), key=_text)
 
     def changes(self) -> list[Change[Any]]:
         """List all changes seen."""
