@@ -291,10 +291,10 @@ SETTINGS_SCHEMA: dict[str, Any] = {
 class Tls:
     """What both ports use when TLS is on; file contents are PEM."""
 
-    ca_file: str | None
-    cert_file: str | None
-    key_file: str | None
-    server_name: str | None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
     VitessError              base; the message says what happened, where, and what to do
       ConfigError            a setting is wrong: mend it
       CatalogError           the catalog does not fit the database: discover again
+        MappingError         a row does not fit the class that a consumer wants it to be
       StateError             the bookmark cannot be read or does not fit: see the message
       ConnectError           nothing answers, or it is not a VTGate: check host, ports, TLS
       AuthError              the user or password was refused
@@ -21,7 +22,8 @@
         ReshardedError       the shards are no longer those the copy was begun on
       ValueDecodeError       a value does not fit its column's type
       TargetClosedError      nobody reads the tap's output any more
-      FencedError            a newer run of the same name has taken the mirror over: this one ends
+      FencedError            a newer run of the same name has taken the state's row over: this one
+                             ends
 
 What is done about a kind is its `remedy`: STOP with the message's advice; RETRY, by opening the
 call again at the last boundary; LOOK, which is RETRY with a look at the cluster by SQL first, so
@@ -62,6 +64,10 @@ class ConfigError(VitessError):
 
 class CatalogError(VitessError):
     """The catalog does not fit the database."""
+
+
+class MappingError(CatalogError):
+    """The columns of a row are not the fields of the class it should become."""
 
 
 class StateError(VitessError):
@@ -145,7 +151,7 @@ class TargetClosedError(VitessError):
 
 
 class FencedError(VitessError):
-    """The row of the mirror belongs to another run."""
+    """The row of the mirror, or of a consumer's state, belongs to another run."""
 
 
 class ValueDecodeError(VitessError):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections.abc import Callable, Iterable
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from tap_vitess.errors import (
     ConnectError,
@@ -40,6 +41,39 @@ class KeyspaceSurvey(Protocol):
     def throttled(self) -> dict[str, list[str]]: ...
     def routed(self, tables: Iterable[str]) -> dict[str, str]: ...
     def version(self) -> tuple[int, int, int] | None: ...
+
+
+class Question(Generic[Answer]):
+    """A question that is asked in a thread of its own.
+
+    While shards are exchanged VTGate may take a minute to answer, and a stream that is followed
+    must not wait for that.
+    """
+
+    def __init__(self, ask: Callable[[], Answer]) -> None:
+        """Ask."""
+        self._ask = ask
+        self._answers: list[Answer] = []
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="question", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._answers.append(self._ask())
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is taken
+            self._error = error
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer, or an error."""
+        return not self._thread.is_alive()
+
+    def answer(self) -> Answer:
+        """Return the answer, or raise the error; once there is one."""
+        if self._error is not None:
+            raise self._error
+        return self._answers[0]
 
 
 class Inquiry:

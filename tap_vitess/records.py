@@ -94,6 +94,7 @@ class RecordOptions:
     copied_at: whether copied rows have the time at which they came as their commit time; else
     they have none. fetch: asks for what a partial image lacks; None where nothing can be asked.
     whole_rows: tells whether a shard's MySQL logs every column of every row, as far as is known.
+    decoder: makes values of a row's bytes.
     """
 
     values: ValueOptions = DEFAULTS
@@ -102,6 +103,7 @@ class RecordOptions:
     on_partial_image: OnPartialImage = "fetch"
     fetch: Fetch | None = None
     whole_rows: Callable[[str], bool] = lambda _: True
+    decoder: type[RowDecoder] = RowDecoder
 
 
 @dataclass(slots=True)
@@ -116,13 +118,17 @@ class _Decoders:
 
 
 @dataclass(slots=True)
-class _Image:
-    """A row as the binlog tells it; `unknown` columns were not sent, `fetched` ones stand in."""
+class Image:
+    """A row as the binlog tells it; `unknown` columns were not sent, `fetched` ones stand in.
+
+    before: what an update has changed.
+    """
 
     op: str
     row: query.Row
     unknown: frozenset[str] = frozenset()
     fetched: Record = field(default_factory=dict)
+    before: query.Row | None = None
 
 
 class RecordMaker:
@@ -172,8 +178,10 @@ class RecordMaker:
         self._decoders[fields.shard] = _Decoders(
             fields,
             self.schema.version,
-            RowDecoder(fields, keyspace, self.schema.wanted, **self._read_as, as_text=texts),
-            RowDecoder(fields, keyspace, self._key, **self._read_as),
+            self._options.decoder(
+                fields, keyspace, self.schema.wanted, **self._read_as, as_text=texts
+            ),
+            self._options.decoder(fields, keyspace, self._key, **self._read_as),
             self._lines_of(fields, types, texts),
         )
         return changed
@@ -198,7 +206,7 @@ class RecordMaker:
         """
         self._sequence.catch_up()
         lines = self._decoders[rows.fields.shard].lines
-        whole = self._logs_whole_rows(rows.fields.shard)
+        whole = self.logs_whole_rows(rows.fields.shard)
         first, copied_at = self._sequence.last + 1, self._copied_at()
         found = lines.of(rows, first, head, end, whole=whole, copied_at=copied_at)
         if found is None:
@@ -226,7 +234,7 @@ class RecordMaker:
                 for change in rows.changes
             ]
         commit_time = moment(rows.commit_time)
-        images = self._known(decoders, self._images(rows, decoders), rows.commit_time)
+        images = self.images(rows)
         self.tally.add([image.op for image in images], time.monotonic())
         records: list[Record] = []
         for image in images:
@@ -236,13 +244,27 @@ class RecordMaker:
             records.append(record | image.fetched)
         return records
 
+    def images(self, rows: Rows) -> list[Image]:
+        """Tell what changed rows are, with what on_partial_image lets be asked for.
+
+        Raises:
+            VitessError: an image that cannot be taken as it is.
+        """
+        decoders = self._decoders[rows.fields.shard]
+        return self._known(decoders, self._images(rows, decoders), rows.commit_time)
+
+    def unsent(self, before: query.Row, fields: Fields) -> frozenset[str]:
+        """Name the columns that a before image may lack: a NULL counts only where all is logged."""
+        whole = self.logs_whole_rows(fields.shard)
+        return frozenset() if whole else nulls(before, fields.fields) - self._key
+
     def _copied_at(self) -> str | None:
         return datetime.now(UTC).isoformat() if self._options.copied_at else None
 
-    def _images(self, rows: Rows, decoders: _Decoders) -> list[_Image]:
+    def _images(self, rows: Rows, decoders: _Decoders) -> list[Image]:
         """Name the operations; an update of the key is a delete and an insert."""
         shard = rows.fields.shard
-        images: list[_Image] = []
+        images: list[Image] = []
         for change in rows.changes:
             after = change.after
             unknown = frozenset[str]()
@@ -250,29 +272,27 @@ class RecordMaker:
                 self._partial.add(shard)
                 after, unknown = completed(change, rows.fields.fields)
             if not change.HasField("before"):
-                images.append(_Image("insert", after, unknown))
+                images.append(Image("insert", after, unknown))
             elif not change.HasField("after"):
                 images.append(self._deleted(change.before, rows.fields))
             elif self._key and not self._same_key(decoders.key, change.before, after):
                 images.append(self._deleted(change.before, rows.fields))
-                images.append(_Image("insert", after, unknown))
+                images.append(Image("insert", after, unknown))
             else:
-                images.append(_Image("update", after, unknown))
+                images.append(Image("update", after, unknown, before=change.before))
         return images
 
     def _same_key(self, key: RowDecoder, before: query.Row, after: query.Row) -> bool:
         return key.decode(before) == key.decode(after)
 
-    def _deleted(self, before: query.Row, fields: Fields) -> _Image:
-        """Nothing tells what a before image lacks, so a NULL counts only where all is logged."""
-        whole = self._logs_whole_rows(fields.shard)
-        unsent = frozenset[str]() if whole else nulls(before, fields.fields) - self._key
-        return _Image("delete", before, unsent)
+    def _deleted(self, before: query.Row, fields: Fields) -> Image:
+        return Image("delete", before, self.unsent(before, fields))
 
-    def _logs_whole_rows(self, shard: str) -> bool:
+    def logs_whole_rows(self, shard: str) -> bool:
+        """Tell whether a shard's images are believed to have every column."""
         return shard not in self._partial and self._options.whole_rows(shard)
 
-    def _known(self, decoders: _Decoders, images: list[_Image], commit_time: int) -> list[_Image]:
+    def _known(self, decoders: _Decoders, images: list[Image], commit_time: int) -> list[Image]:
         """Do about unknown columns what the setting says; those that nobody wants do not count."""
         partial = [
             image for image in images if image.op != "delete" and image.unknown & self.schema.wanted

@@ -7,6 +7,9 @@ one name the newer one wins, and the older one learns of it at its next write.
     confirmed   what is stored for good: the only thing to ever go on from
     emitted     what the run has promised last, for the eye
 
+The library's consumers keep their state in such a table too (`consumer/stores.py`). They store
+what they have processed, so all of it is `confirmed`.
+
 Whether a write was done is told by the token read back, not by the number of affected rows: no
 token is taken twice, so a row that is ours after the UPDATE was ours during it. That holds for a
 write whose answer was lost and that is tried again, too. It needs the rights to SELECT, INSERT
@@ -49,14 +52,15 @@ create table {table} (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The row a job's state is in. Times in it are UTC."""
+    """The row a job's state is in; `what` is its word in errors. Times in it are UTC."""
 
     keyspace: str
     table: str
     name: str
+    what: str = "the mirror"
 
     def __str__(self) -> str:
-        return f"the mirror {self.keyspace}.{self.table}"
+        return f"{self.what} {self.keyspace}.{self.table}"
 
 
 def ddl(place: Place, *, sharded: bool) -> list[str]:
@@ -173,7 +177,7 @@ def _check(row: Row | None, place: Place, token: str) -> Row:
         raise FencedError(
             f"{place}: a run of {place.name} that began at {began} UTC has taken over from this "
             "one; let the runs of one job not overlap, and give each job a "
-            "mirror_name of its own"
+            "name of its own (the tap's mirror_name)"
         )
     return row
 

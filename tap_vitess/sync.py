@@ -9,6 +9,10 @@ So a run streams the tables whose copy has begun from S to where the keyspace is
 what is not copied yet, and streams once more if anything was copied. A table joins the stream
 the moment its copy begins, and a Checkpoint says so before its first row. `state` is at any
 moment what may be stored once all events given out so far have been written.
+
+With `follow` a run does not end there: the shared stream stays open, and its stop position is
+replaced by a later one every so often (`vstream/endless.py`). It is left for a table that is to be
+copied again, for `stopping`, and for any error, so that none is hidden by a run without an end.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from dataclasses import dataclass, field, replace
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import (
+    ConnectError,
     CopyCutError,
     PositionLostError,
     Remedy,
@@ -32,12 +37,13 @@ from tap_vitess.errors import (
     ValueDecodeError,
     VitessError,
 )
-from tap_vitess.inquiry import Inquiry, KeyspaceSurvey
+from tap_vitess.inquiry import Inquiry, KeyspaceSurvey, Question
 from tap_vitess.interleave import interleave
 from tap_vitess.layouts import Layouts
 from tap_vitess.progress import Phase
 from tap_vitess.state import COPIED, KeyspaceState, ShardProgress
 from tap_vitess.vstream.client import Client
+from tap_vitess.vstream.endless import EndlessStream
 from tap_vitess.vstream.protocol import (
     Boundary,
     ChangeItem,
@@ -56,6 +62,7 @@ from tap_vitess.vstream.vgtid import Vgtid
 logger = logging.getLogger(__name__)
 
 _ASK_AGAIN_SECONDS = 2.0
+_NAP_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,9 @@ class SyncOptions:
     checkpoint_seconds: between two Checkpoints. refresh_seconds: how long copies run before
     the shared stream is brought forward, so that S does not grow old. copy_restarts: how often
     copies that cannot be resumed start again in one run. resync: whether tables whose position
-    is lost are copied again; else they are left behind with an error.
+    is lost are copied again; else they are left behind with an error. follow: whether to go on
+    behind the position at the start, for ever. poll_seconds: how often such a run asks where the
+    keyspace is, to see that the stream brings all there is.
     """
 
     request: RequestOptions = field(default_factory=RequestOptions)
@@ -95,6 +104,8 @@ class SyncOptions:
     refresh_seconds: float = 900.0
     copy_restarts: int = 5
     resync: bool = False
+    follow: bool = False
+    poll_seconds: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +118,12 @@ class CopyFinished:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The moment to store `state`, before anything that follows."""
+    """The moment to store `state`, before anything that follows.
+
+    phase: whether a copy or the stream begins or ends here; else it is due by time alone.
+    """
+
+    phase: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +205,8 @@ class KeyspaceSync:
         self._moved: tuple[frozenset[str], Boundary] | None = None
         self.versions = {table: state.version(table) for table in self._log_based}
         self._now: Vgtid | None = None
+        self._next_stop = 0.0  # when the next stop position of an endless stream is asked for
+        self._question: Question[Vgtid] | None = None
         self._layouts = Layouts(state.layouts)
         self._checked: dict[tuple[str, str], Fields] = {}
         self._streaming = False
@@ -256,13 +274,21 @@ class KeyspaceSync:
         if self._log_based:
             yield from self._follow()
             self._inquiry.tell_routed(self._log_based)
-        while (yield from self._copy_tables()) and not self.stopped:
-            yield from self._follow()  # which may tell of tables to copy again
+        yield from self._copy_and_follow()
+        while self._options.follow and not self.stopped and self._followed():
+            if self._errors or self._uncopied:
+                break  # what is not copied in this run is copied in the next
+            yield from self._stay()
+            yield from self._copy_and_follow()
         self._state = self.state.merged()
         yield self._checkpoint()
         self._ended = True
         if self._errors:
             raise self._errors[0]
+
+    def _copy_and_follow(self) -> Events:
+        while (yield from self._copy_tables()) and not self.stopped:
+            yield from self._follow()  # which may tell of tables to copy again
 
     def give_up(self, table: str, error: VitessError) -> None:
         """Go on without a table whose rows cannot be taken, or copy it again; between two events.
@@ -318,10 +344,24 @@ class KeyspaceSync:
         self._unite()
         yield self._checkpoint()
 
-    def _bring(self, tables: frozenset[str], stop: Vgtid) -> Events:
+    def _stay(self) -> Events:
+        """Follow on until there is something to copy, an error, or an order to stop."""
+        groups = self._followed()
+        self._question = None
+        if len(groups) == 1:
+            yield from self._bring(groups[0], self.state.position_of(groups[0]), endless=True)
+            return
+        # Groups that do not meet, as while only some have passed a reshard.
+        until = time.monotonic() + self._options.poll_seconds
+        while not self._stop_here() and time.monotonic() < until:
+            time.sleep(_NAP_SECONDS)
+        if not self.stopped:
+            yield from self._follow()
+
+    def _bring(self, tables: frozenset[str], stop: Vgtid, *, endless: bool = False) -> Events:
         """Stream a group; a table that cannot be read is let go, and the others go on."""
         checked = False
-        while tables and not self.stopped:
+        while tables and not self.stopped and not (endless and self._is_to_leave()):
             self._out.clear()
             self._streaming = True
             try:
@@ -329,7 +369,7 @@ class KeyspaceSync:
                 if not checked and self.state.position_of(tables) != stop:
                     self._inquiry.check(self.state.position_of(tables))
                     checked = True
-                yield from self._stream(tables, stop)
+                yield from self._stream(tables, stop, endless=endless)
             except RequestError as error:
                 one = frozenset({error.table or ""}) & tables - self._out
                 self._lose(one or tables - self._out, error)
@@ -337,9 +377,13 @@ class KeyspaceSync:
                 return
             tables -= self._out
 
-    def _stream(self, tables: frozenset[str], stop: Vgtid) -> Events:
+    def _is_to_leave(self) -> bool:
+        return bool(self._errors or self._uncopied or self._pending())
+
+    def _stream(self, tables: frozenset[str], stop: Vgtid, *, endless: bool) -> Events:
         start = self.state.position_of(tables)
-        feed = ChangeStream(tables, start, stop, self._options.request)
+        kind = EndlessStream if endless else ChangeStream
+        feed = kind(tables, start, stop, self._options.request)
         if feed.finished:
             logger.info("%s: nothing new for %d tables", self.keyspace, len(tables))
         else:
@@ -367,17 +411,49 @@ class KeyspaceSync:
             if items and isinstance(items[-1], Rows):
                 continue
             if self._is_due():
-                yield self._checkpoint()
+                yield self._checkpoint(phase=False)
             if feed.shards != shards:
                 shards = feed.shards
                 logger.info("%s: resharded to %s", self.keyspace, ", ".join(sorted(shards)))
                 self._layouts.resharded(shards)
-            if feed.unknown_shards and time.monotonic() >= ask:
+            endless = isinstance(feed, EndlessStream)
+            if feed.unknown_shards and not endless and time.monotonic() >= ask:
                 # For a while after the journal SQL still names the old shards.
                 feed.stop_at(self._inquiry.position())
                 ask = time.monotonic() + _ASK_AGAIN_SECONDS
-            if not feed.finished and self._stop_here():
+            if self._leaves(feed, tables):
                 return
+
+    def _leaves(self, feed: ChangeStream, tables: frozenset[str]) -> bool:
+        """Tell whether a stream is left before it is finished; move the stop of an endless one."""
+        if isinstance(feed, EndlessStream):
+            self._move_stop(feed, tables)
+            if self._is_to_leave():
+                return True
+        return not feed.finished and self._stop_here()
+
+    def _move_stop(self, feed: EndlessStream, tables: frozenset[str]) -> None:
+        """Ask for the next stop position where the last one is reached, or is of other shards."""
+        if self._question is not None:
+            if self._question.answered:
+                self._take_stop(feed, self._question)
+                self._question = None
+            return
+        if (feed.reached or feed.unknown_shards) and time.monotonic() >= self._next_stop:
+            if feed.reached:
+                self._copy_again(self._layouts.reached(tables - self._out))
+            self._layouts.asked()
+            self._question = Question(self._inquiry.position)
+
+    def _take_stop(self, feed: EndlessStream, question: Question[Vgtid]) -> None:
+        try:
+            self._now = question.answer()
+        except (RetriableError, ConnectError) as error:
+            logger.warning("%s: asked again later: %s", self.keyspace, error)
+        else:
+            feed.stop_at(self._now)
+        again = _ASK_AGAIN_SECONDS if feed.unknown_shards else self._options.poll_seconds
+        self._next_stop = time.monotonic() + min(again, self._options.poll_seconds)
 
     def _change(self, item: ChangeItem, tables: frozenset[str]) -> Events:
         """Give out the rows of tables that are still followed, and move the others' position."""
@@ -508,7 +584,7 @@ class KeyspaceSync:
                 elif items and isinstance(items[-1], Rows):
                     continue
                 elif self._is_due():
-                    yield self._checkpoint()
+                    yield self._checkpoint(phase=False)
                 progress = progress or any(not isinstance(item, Rows) for item in items)
                 pause = progress and specs[0].resumable and time.monotonic() >= until
                 if self._stop_here() or pause:
@@ -614,6 +690,6 @@ class KeyspaceSync:
     def _is_due(self) -> bool:
         return time.monotonic() - self._last_checkpoint >= self._options.checkpoint_seconds
 
-    def _checkpoint(self) -> Checkpoint:
+    def _checkpoint(self, *, phase: bool = True) -> Checkpoint:
         self._last_checkpoint = time.monotonic()
-        return Checkpoint()
+        return Checkpoint(phase)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -210,6 +211,41 @@ def test_groups_meet_again(sandbox: Sandbox, client: Client) -> None:
     both = sync(client, lambda: now(cluster), "abc", some.state)
     assert set(rows_of(both)["b"]) == set(range(100, 110))
     assert len(both.state.groups) == 1
+
+
+@pytest.mark.parametrize("answer", ["late", "refused"])
+def test_a_followed_stream_does_not_wait_for_sql(
+    sandbox: Sandbox, client: Client, answer: str
+) -> None:
+    """A position that is not told, or too late, holds no row up, and is asked for again."""
+    cluster, calls, enough = sandbox.cluster, Counter[str](), threading.Event()
+
+    def position() -> Vgtid:
+        calls["asked"] += 1
+        if calls["asked"] == 3 and answer == "late":
+            enough.wait(20)
+        elif calls["asked"] == 3:
+            raise ConnectError("gone")
+        return now(cluster)
+
+    run = KeyspaceSync(
+        client,
+        Asked(position),
+        [TableSpec("a")],
+        KeyspaceState("shop"),
+        SyncOptions(
+            retry=RetryOptions(budget=0), checkpoint_seconds=0, follow=True, poll_seconds=0.1
+        ),
+        stopping=enough.is_set,
+    )
+    for event in run.events():
+        calls["streamed"] += isinstance(event, Rows) and not event.fields.copying
+        if calls["asked"] >= 3 and not calls["inserted"]:
+            calls["inserted"] += 1
+            cluster.insert("shop", "a", [{"id": b"100"}])
+        if calls["streamed"] and (answer == "late" or calls["asked"] > 3):
+            enough.set()
+    assert run.stopped
 
 
 def test_state_is_true_at_every_checkpoint(sandbox: Sandbox, client: Client) -> None:

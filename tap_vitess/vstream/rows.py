@@ -89,13 +89,26 @@ class RowDecoder:
                 "knows the columns of its older changes; let on_lost_position be `resync` for a "
                 "run to copy the table again"
             )
+        found = self.converters(fields, options, key=key, charsets=charsets, as_text=as_text)
+        self.columns: list[tuple[str, Convert | None]] = [
+            (name, found[name] if name in wanted else None) for name in names
+        ]
+
+    @staticmethod
+    def converters(
+        fields: Fields,
+        options: ValueOptions,
+        *,
+        key: Container[str],
+        charsets: Mapping[str, str] | None,
+        as_text: Container[str],
+    ) -> dict[str, Convert]:
+        """Return what makes each column's values of their bytes."""
         types = value_types(fields, options, key=key, charsets=charsets)
-        self._columns: list[tuple[str, Convert | None]] = []
-        for name in names:
-            convert = types[name].convert
-            if name in as_text:
-                convert = text_of(convert)
-            self._columns.append((name, convert if name in wanted else None))
+        return {
+            name: text_of(found.convert) if name in as_text else found.convert
+            for name, found in types.items()
+        }
 
     def decode(self, row: query.Row) -> dict[str, Any]:
         """Return column -> value.
@@ -104,16 +117,16 @@ class RowDecoder:
             ValueDecodeError: a value does not fit its column's type.
             ProtocolError: the row has not as many values as there are columns.
         """
-        if len(row.lengths) != len(self._columns):
+        if len(row.lengths) != len(self.columns):
             raise ProtocolError(
-                f"{self.where}: a row of {len(row.lengths)} values for {len(self._columns)} columns"
+                f"{self.where}: a row of {len(row.lengths)} values for {len(self.columns)} columns"
             )
         values = row.values
         record: dict[str, Any] = {}
         start = 0
         name = ""
         try:
-            for (name, convert), length in zip(self._columns, row.lengths, strict=True):
+            for (name, convert), length in zip(self.columns, row.lengths, strict=True):
                 if length < 0:
                     if convert is not None:
                         record[name] = None

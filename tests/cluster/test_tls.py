@@ -26,7 +26,8 @@ from tap_vitess.doctor.examine import examine
 from tap_vitess.doctor.findings import Severity
 from tap_vitess.errors import AuthError, ConnectError, RetriableError, VitessError
 from tap_vitess.sandbox.server import Tls
-from tap_vitess.vstream import client
+from tap_vitess.vstream import Change, Vitess, changes, client
+from tap_vitess.vstream import Tls as LibraryTls
 
 pytestmark = pytest.mark.cluster
 
@@ -137,6 +138,16 @@ def test_server_tls_and_static_auth(
         assert outcome.tap == 0, outcome.log
         assert pipe.count(table) == 50
         assert PASSWORD not in outcome.log
+        library = Vitess(
+            HOST,
+            own_cluster.grpc_port,
+            own_cluster.mysql_port,
+            USER,
+            PASSWORD,
+            tls=LibraryTls(ca_file=ours.ca_file),
+        )
+        rows = [c for c in changes(library, [f"{SHARDED}.{table}"]) if isinstance(c, Change)]
+        assert len(rows) == 50
         found = examine(Config.from_settings({**config, "tables": [f"{SHARDED}.{table}"]}))
         assert [f for f in found if f.severity > Severity.INFO] == []
         check({**config, "tls_ca_file": theirs.ca_file}, "of another authority than that of")

@@ -31,12 +31,12 @@ STREAMED_FROM = 100_000
 INSERTED_AT_ONCE = 10
 
 
-def _create(source: Source) -> str:
+def create(source: Source) -> str:
     columns = [f"{quote(name)} {kind.sql_type}" for name, kind in KINDS.items()]
     return source.create("kinds", ", ".join(["id bigint primary key", *columns]))
 
 
-def _insert(source: Source, table: str, rows: Sequence[dict[str, Any]], first: int) -> None:
+def insert(source: Source, table: str, rows: Sequence[dict[str, Any]], first: int) -> None:
     """Insert rows; without the strict mode, which refuses zero dates."""
     names = ", ".join(["id", *map(quote, KINDS)])
     marks = ", ".join(["%s", *(kind.put for kind in KINDS.values())])
@@ -82,13 +82,13 @@ def test_all_values_in_both_phases(
     tmp_path: Path,
 ) -> None:
     """Copied equals streamed equals SELECT, out of the tap and under all settings of values."""
-    table, pipe, raw = _create(source), pipeline(), RawSource(address)
+    table, pipe, raw = create(source), pipeline(), RawSource(address)
     rows = oracle.rows(DRAWN, seed)
-    _insert(source, table, rows, 0)
+    insert(source, table, rows, 0)
     first = pipe.alone()
     copied = _records(first)
     start = raw.position()
-    _insert(source, table, rows, STREAMED_FROM)
+    insert(source, table, rows, STREAMED_FROM)
     state = tmp_path / "between.json"
     state.write_text(json.dumps(json.loads(first.out.strip("\n").split("\n")[-1])["value"]))
     streamed = _records(pipe.alone("--state", str(state)))
