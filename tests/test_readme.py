@@ -91,6 +91,7 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
     "$ tap-vitess-sandbox &": Left("Meltano's commands are run by test_meltano.py"),
     "meltano add tap-vitess": Left("Meltano's commands are run by test_meltano.py"),
     "    - name: tap-vitess-part": Left("test_meltano.py runs a project with it"),
+    "from tap_vitess.vstream import": Left("test_library_docs.py runs it"),
     "source-vitess check": Typed(then="source-vitess check --config config.json > seen/check"),
     "metadata:": Left("no command, but a part of meltano.yml"),
     "shop.orders: copying": Shown("test_progress"),
@@ -224,7 +225,8 @@ def test_airbytes_check(seen: Path) -> None:
 @pytest.mark.timeout(SECONDS)
 def test_the_doctor(seen: Path) -> None:
     """README's example are lines of a report."""
-    assert missing(block("ok       shop/-80 "), (seen / "doctor").read_text()) == []
+    report = (seen / "doctor").read_text()
+    assert missing(block("ok       shop/-80 "), report) == [], report
 
 
 @pytest.mark.timeout(SECONDS)
