@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,8 @@ class Tap:
             self.shards = shards(sql, keyspace)
         self._command = [sys.executable, "-m", "tap_vitess"]
         self._command += ["--config", self._file("config.json", config)]
-        self.catalog: Json = json.loads(run([*self._command, "--discover"], keep=True).out)
+        found = subprocess.run([*self._command, "--discover"], stdout=subprocess.PIPE, check=True)
+        self.catalog: Json = json.loads(found.stdout)
 
     def _file(self, name: str, value: Json) -> str:
         path = self._directory / f"{self._keyspace}-{name}"
@@ -58,8 +60,7 @@ class Tap:
 
     def state(self, tables: Sequence[str] | None = None) -> Json:
         """Run it from the start and return its last STATE."""
-        lines = self.run(tables=tables, keep=True).out.splitlines()
-        value: Json = json.loads(lines[-1])["value"]
+        value: Json = json.loads(self.run(tables=tables, keep=True).out)["value"]
         return value
 
     def _selected(self, tables: Sequence[str] | None) -> Json:

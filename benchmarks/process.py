@@ -23,7 +23,8 @@ class Run:
     """A finished process.
 
     wall, cpu: seconds; cpu is user and system time of this process alone. rss: peak, bytes.
-    lines: what it logged, each with its second since the start. out: stdout, where kept.
+    lines: what it logged, each with its second since the start. out: the last line of stdout,
+    where kept.
     """
 
     wall: float
@@ -41,7 +42,7 @@ class Run:
 
 
 def run(command: Sequence[str], *, stdin: bytes = b"", keep: bool = False) -> Run:
-    """Run a command to its end; stdout goes to /dev/null unless it is kept.
+    """Run a command to its end; stdout goes to /dev/null unless its last line is kept.
 
     Raises:
         BenchmarkError: it ended with another code than 0.
@@ -90,7 +91,11 @@ def _note(stderr: IO[bytes], lines: list[tuple[float, str]], start: float) -> No
 
 
 def _keep(stdout: IO[bytes], kept: list[bytes]) -> None:
-    kept.append(stdout.read())
+    """Keep the last line only: what this process holds counts as peak memory of its children."""
+    last = b""
+    for last in stdout:  # noqa: B007
+        pass
+    kept.append(last)
 
 
 class Server:

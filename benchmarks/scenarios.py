@@ -65,7 +65,7 @@ class Bench:
         samples = []
         for _ in range(repeats):
             raw = tap.receive_copy(TABLE)
-            done = tap.run()
+            done = tap.run(tables=[TABLE])
             seconds = done.second("the copy is finished") - done.second("the copy begins")
             samples.append(Sample(rows, seconds, done, raw, raw["seconds"]).told())
         figures = medians(samples)
@@ -92,7 +92,7 @@ class Bench:
     def _stream(self, rows: int, size: int, repeats: int | None = None) -> Json:
         keyspace = self._place.keyspace([(TABLE, TEN)])
         tap = self._tap(keyspace)
-        state = tap.state()
+        state = tap.state([TABLE])
         inserts = rows if size >= rows else rows * 2 // 3
         self._place.insert(keyspace, TABLE, TEN, 1, inserts, size)
         if inserts < rows:
@@ -101,7 +101,7 @@ class Bench:
         samples = []
         for _ in range(repeats or self._scale.repeats):
             raw = tap.receive_changes([TABLE], state)
-            done = tap.run(state=state)
+            done = tap.run(state=state, tables=[TABLE])
             seconds = done.second("METRIC") - done.second("streaming the changes")
             whole = raw["opening"] + raw["seconds"]
             samples.append(Sample(rows, seconds, done, raw, whole).told())
@@ -118,10 +118,11 @@ class Bench:
         }
 
     def _nothing(self, tables: int) -> Json:
-        keyspace = self._place.keyspace([(f"t{i:04}", TEN) for i in range(tables)])
+        names = [f"t{i:04}" for i in range(tables)]
+        keyspace = self._place.keyspace([(name, TEN) for name in names])
         tap = self._tap(keyspace)
-        state = tap.state()
-        runs = [tap.run(state=state) for _ in range(max(3, self._scale.repeats))]
+        state = tap.state(names)
+        runs = [tap.run(state=state, tables=names) for _ in range(max(3, self._scale.repeats))]
         return medians([_cost(done) for done in runs])
 
     # Growth
