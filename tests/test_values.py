@@ -17,7 +17,7 @@ from tap_vitess.config import SETTINGS, Config
 from tap_vitess.errors import ValueDecodeError
 from tap_vitess.vstream.charsets import charset_of, decoder
 from tap_vitess.vstream.columns import Images
-from tap_vitess.vstream.documents import all_from_binlog, from_binlog
+from tap_vitess.vstream.documents import Printer, from_binlog
 from tap_vitess.vstream.encode import RowEncoder
 from tap_vitess.vstream.protocol import Fields
 from tap_vitess.vstream.rows import RowDecoder
@@ -361,20 +361,44 @@ def alike(draw: st.DrawFn) -> list[bytes]:
 
 @given(alike())
 def test_documents_of_a_column_are_printed_as_each_by_itself(documents: list[bytes]) -> None:
-    assert all_from_binlog(documents) == [from_binlog(raw) for raw in documents]
+    wanted = [from_binlog(raw) for raw in documents]
+    printer = Printer()
+    assert printer.print_all(documents) == wanted
+    assert printer.print_all(documents) == wanted  # with the shapes that it has learned
+    assert printer.print_all(documents * 8) == wanted * 8
+    assert list(map(printer.print, documents)) == wanted
+    assert Printer().print_all(documents * 8) == wanted * 8
+
+
+def test_two_documents_in_one_value_are_not_two_values() -> None:
+    """The count of lines would fit: one value has two, another is none that fits."""
+    many = [b'{"b": 1, "aa": 2}'] * 20
+    printer = Printer()
+    assert printer.print_all(many) == [b'{"b": 1, "aa": 2}'] * 20
+    with pytest.raises(ValueError, match=r".*"):
+        printer.print_all([*many, b"\n".join(many[:2]), b"[1]"])
+
+
+def test_numbers_beside_nuls() -> None:
+    """Numbers keep their text, whatever strings the document has."""
+    raw = rb'{"b": 1.50, "aa": ["\u0000", "\u00001.5", "\\u00002", -7], "\u0000": 2}'
+    printed = rb'{"b": 1.50, "\u0000": 2, "aa": ["\u0000", "\u00001.5", "\\u00002", -7]}'
+    assert from_binlog(raw) == printed
+    many = b'{"b": [%b], "aa": 1}' % b", ".join([rb'"\u0000", 12.0'] * 3000)
+    assert from_binlog(many).count(b"12.0") == 3000
 
 
 def test_documents_with_the_same_keys() -> None:
     """Values of every kind are put in their places, with the text they have."""
     twice = b'{"aa": 1, "b": {"cc": 2, "d": [3, "%s"]}}'
-    assert all_from_binlog([twice] * 2) == [b'{"b": {"d": [3, "%s"], "cc": 2}, "aa": 1}'] * 2
-    assert all_from_binlog([]) == []
+    assert Printer().print_all([twice] * 2) == [b'{"b": {"d": [3, "%s"], "cc": 2}, "aa": 1}'] * 2
+    assert Printer().print_all([]) == []
     two_lines = b'{"b": 1}\n{"b": 2}'
     with pytest.raises(ValueError, match=r".*"):
-        all_from_binlog([b'{"b": 1}', two_lines, b"[]"])
+        Printer().print_all([b'{"b": 1}', two_lines, b"[]"])
     raw = [b'{"b": 1}', b'{"b": 01}', b'{"b": 0.50e+3}', b'{"b": "\xc3\xa9"}', b'{"b": [1, "x"]}']
     wanted = [b'{"b": 1}', b'{"b": 1}', b'{"b": 0.50e+3}', b'{"b": "\xc3\xa9"}', b'{"b": [1, "x"]}']
-    assert all_from_binlog(raw) == wanted
+    assert Printer().print_all(raw) == wanted
 
 
 @pytest.mark.parametrize(
@@ -382,7 +406,7 @@ def test_documents_with_the_same_keys() -> None:
 )
 def test_one_broken_document_refuses_the_column(broken: bytes) -> None:
     with pytest.raises(ValueError, match=r".*"):
-        all_from_binlog([b'{"b": 1}', b'{"b": %b}' % broken])
+        Printer().print_all([b'{"b": 1}', b'{"b": %b}' % broken])
 
 
 @pytest.mark.parametrize(

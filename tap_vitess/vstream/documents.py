@@ -18,6 +18,7 @@ finds the values in one finds them in the others, and they need only be put in a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -36,12 +37,16 @@ _GO_LETTERS = {b"a": b"\\u0007", b"v": b"\\u000b"}
 
 # Values that have no keys to be sorted, of strings only those that are spelt in one way.
 _TEXT = rb'"[^"\\\x00-\x1f]*"'
-_NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
+_NUMBER = rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]{1,2})?"
 _SCALAR = rb"(?:%b|%b|true|false|null)" % (_TEXT, _NUMBER)
 _VALUE = rb"(%b|\[(?:%b(?:, %b)*)?\])" % (_SCALAR, _SCALAR, _SCALAR)
 
-_SHAPES_AT_ONCE = 4
-_LARGEST_SHAPE = 1000  # bytes of the document it is taken from
+_SHAPES = 4  # of a column
+_VALUES = 30  # of a shape
+_LARGEST = 10_000  # bytes of a document that is held against shapes
+_MANY = 8  # documents that are looked at as one text
+_MISSES = 200
+_MIXED = 5
 
 # Keys, each with None for a value, or with those of the object that is the value.
 Skeleton = tuple[tuple[str, "Skeleton | None"], ...]
@@ -75,46 +80,75 @@ def from_binlog(raw: bytes) -> bytes:
     return _rearranged(raw) if b"\\u" in raw or not _is_sorted(document) else raw
 
 
-def all_from_binlog(values: Sequence[bytes]) -> list[bytes]:
-    """Do the same for the documents of a column, fast for those whose keys are alike.
-
-    Raises:
-        ValueError: one of them is no JSON.
-    """
-    joined = b"\n".join(values)
-    joined.decode()
-    shape = _shape_of(values[0]) if values else None
-    if shape and joined.count(b"\n") == len(values) - 1:
-        found = shape.pattern.findall(joined)
-        if len(found) == len(values):
-            return [shape.template % shape.order(groups) for groups in found]
-    return list(map(Printer(shape).print, values))
-
-
 class Printer:
-    """Prints the documents of a column, one by one; it remembers the shapes of some."""
+    """Prints the documents of one column as `from_binlog` does, fast where their keys are alike.
 
-    def __init__(self, shape: _Shape | None = None) -> None:
-        """Begin, where that is known with the shape that many have."""
-        self._shapes = [shape] if shape else []
+    A shape is made of keys that were met twice, for making it costs milliseconds; and after many
+    documents that had none of the shapes no more are looked for.
+    """
+
+    def __init__(self) -> None:
+        """Begin without shapes."""
+        self._shapes: list[_Shape] = []  # that which was met last comes first
+        self._met: set[Skeleton] = set()
+        self._misses = 0
+        self._mixed = 0  # how often in a row many documents were not all of one shape
 
     def print(self, value: bytes) -> bytes:
-        """Do what `from_binlog` does.
+        """Print one document.
 
         Raises:
-            ValueError: see there.
+            ValueError: it is no JSON.
         """
+        if len(value) > _LARGEST:
+            return from_binlog(value)
         if not value.isascii():
             value.decode()  # patterns of bytes do not tell broken UTF-8
-        for shape in self._shapes:
+        for i, shape in enumerate(self._shapes):
             if match := shape.pattern.fullmatch(value):
+                if i:
+                    self._shapes.insert(0, self._shapes.pop(i))
                 found: bytes = shape.template % shape.order(match.groups())
                 return found
-        printed = from_binlog(value)
-        if len(self._shapes) < _SHAPES_AT_ONCE:
-            other = _shape_of(value)
-            self._shapes += [other] if other and other not in self._shapes else []
-        return printed
+        self._learn(value)
+        return from_binlog(value)
+
+    def print_all(self, values: Sequence[bytes]) -> list[bytes]:
+        """Print many.
+
+        Raises:
+            ValueError: one of them is no JSON.
+        """
+        if len(values) >= _MANY and not self._shapes:
+            for value in values[:2]:
+                self._learn(value)
+        return self._all_of_one_shape(values) or list(map(self.print, values))
+
+    def _all_of_one_shape(self, values: Sequence[bytes]) -> list[bytes] | None:
+        if len(values) < _MANY or not self._shapes or self._mixed > _MIXED:
+            return None
+        if max(map(len, values)) > _LARGEST:
+            return None
+        shape = self._shapes[0]
+        joined = b"\n".join(values)
+        joined.decode()
+        found = shape.pattern.findall(joined)
+        if len(found) != len(values) or joined.count(b"\n") != len(values) - 1:
+            self._mixed += 1
+            return None
+        self._mixed = 0
+        return [shape.template % shape.order(groups) for groups in found]
+
+    def _learn(self, value: bytes) -> None:
+        """Make a shape of a document's keys when they are met a second time."""
+        if self._misses > _MISSES or len(self._shapes) >= _SHAPES:
+            return
+        self._misses += 1
+        skeleton = _skeleton_of(value)
+        if skeleton in self._met and (shape := _shape(skeleton)) not in self._shapes:
+            self._shapes.insert(0, shape)
+        elif skeleton:
+            self._met.add(skeleton)
 
 
 def _repair(match: re.Match[bytes]) -> bytes:
@@ -154,18 +188,21 @@ def _order(key: str) -> tuple[int, bytes]:
 
 
 def _rearranged(raw: bytes) -> bytes:
-    """Print a document anew; meanwhile its numbers are strings that begin with NULs."""
-    nuls = raw.count(b"\\u0000") + 1  # more than the document has
-    text = _print(_reader(nuls)(raw.decode()))
-    number = r'"(?:\\u0000){' + str(nuls) + r'}([^"]+)"'
-    return re.sub(number, r"\1", text).encode()
+    """Print a document anew; meanwhile its numbers are strings that begin with a mark.
+
+    The mark is a NUL, or where the document has NULs of its own what it cannot have: its checksum.
+    """
+    own = b"\\u0000" in raw
+    checksum = hashlib.blake2b(raw, digest_size=16).hexdigest() if own else ""
+    text = _print(_reader("\0" + checksum)(raw.decode()))
+    return re.sub(rf'"\\u0000{checksum}([^"]+)"', r"\1", text).encode()
 
 
-@lru_cache(maxsize=8)
-def _reader(nuls: int) -> Callable[[str], Any]:
+@lru_cache(maxsize=2)
+def _reader(mark: str) -> Callable[[str], Any]:
     """Return what reads a document with its keys sorted, and marks its numbers."""
-    mark = ("\0" * nuls).__add__
-    return json.JSONDecoder(object_pairs_hook=_sorted, parse_int=mark, parse_float=mark).decode
+    number = mark.__add__
+    return json.JSONDecoder(object_pairs_hook=_sorted, parse_int=number, parse_float=number).decode
 
 
 def _sorted(members: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -186,15 +223,20 @@ class _Shape:
     order: Callable[[Sequence[bytes]], Any]
 
 
-def _shape_of(raw: bytes) -> _Shape | None:
-    """Return the shape of a document; None if it has none that others could have."""
-    if b"\\" in raw or len(raw) > _LARGEST_SHAPE:
+def _skeleton_of(raw: bytes) -> Skeleton | None:
+    """Return the keys of a document; None if there are none that others could have."""
+    if b"\\" in raw or len(raw) > _LARGEST:
         return None
     try:
         skeleton = _skeleton(orjson.loads(raw))
     except orjson.JSONDecodeError:
         return None
-    return _shape(skeleton) if skeleton else None
+    return skeleton if skeleton and 0 < _count(skeleton) <= _VALUES else None
+
+
+def _count(skeleton: Skeleton) -> int:
+    """Count the values."""
+    return sum(1 if inner is None else _count(inner) for _, inner in skeleton)
 
 
 def _skeleton(value: Any) -> Skeleton | None:
@@ -205,13 +247,10 @@ def _skeleton(value: Any) -> Skeleton | None:
 
 
 @lru_cache(maxsize=100)
-def _shape(skeleton: Skeleton) -> _Shape | None:
+def _shape(skeleton: Skeleton) -> _Shape:
     members = _numbered(skeleton, count())
-    places = list(_numbers(members))
-    if not places:
-        return None
     pattern = re.compile(rb"^%b$()" % _pattern(members), re.MULTILINE)
-    return _Shape(pattern, _template(members), itemgetter(*places))
+    return _Shape(pattern, _template(members), itemgetter(*_numbers(members)))
 
 
 def _numbered(skeleton: Skeleton, numbers: Iterator[int]) -> Members:

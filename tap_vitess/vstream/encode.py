@@ -26,6 +26,7 @@ from tap_vitess.vstream.values import Convert, Raw, ValueType
 Values = list[bytes]
 # What a column's values are as they stand: what opens each, their text, what closes each.
 Plain = tuple[bytes, Values, bytes]
+Way = Callable[[Values], Plain | None]
 
 
 # Without leading zeros; a decimal of nothing has no sign.
@@ -99,28 +100,40 @@ def _document(values: Values) -> Plain | None:
     return b"", [value.replace(b"\n", b" ") for value in values], b""
 
 
-def _streamed_document(values: Values) -> Plain | None:
-    try:
-        printed = documents.all_from_binlog(values)
-    except ValueError:
-        return None
-    return b"", [text.replace(b"\n", b" ") for text in printed], b""
+def _streamed_documents() -> Way:
+    """Return what takes the documents of one column, whose keys it remembers."""
+    printer = documents.Printer()
+
+    def take(values: Values) -> Plain | None:
+        try:
+            printed = printer.print_all(values)
+        except ValueError:
+            return None
+        return b"", [text.replace(b"\n", b" ") for text in printed], b""
+
+    return take
 
 
 def _no_way(_: Values) -> None:
     return None
 
 
-_WAYS: dict[Raw, Callable[[Values], Plain | None]] = {
+_WAYS: dict[Raw, Way] = {
     Raw.NUMBER: _number,
     Raw.TEXT: _text,
     Raw.DECIMAL: _decimal,
     Raw.FLOAT: _float,
     Raw.MOMENT: _moment,
     Raw.DOCUMENT: _document,
-    Raw.STREAMED_DOCUMENT: _streamed_document,
     Raw.CONVERT: _no_way,
 }
+
+
+def _way_of(type_: ValueType) -> Way:
+    if type_.raw is Raw.STREAMED_DOCUMENT:
+        return _streamed_documents()
+    whole = type_.raw is Raw.NUMBER and type_.schema["type"] == "integer"
+    return _integer if whole else _WAYS[type_.raw]
 
 
 class _Member:
@@ -130,8 +143,7 @@ class _Member:
         self.index = index
         self.name = name
         self.key = orjson.dumps(name) + b":"
-        whole = type_.raw is Raw.NUMBER and type_.schema["type"] == "integer"
-        self._plain = _integer if whole else _WAYS[type_.raw]
+        self._plain = _way_of(type_)
         self._convert: Convert = type_.convert
 
     def write(self, column: Column, *, nulls: bool) -> Plain:
