@@ -20,8 +20,8 @@ FLUSH_BYTES = 1 << 16
 class LineBuffer:
     """Holds lines back until there are enough of them. For one thread.
 
-    waiting_since: the moment (monotonic) from which stdout has taken nothing; None while there is
-    nothing to take. Other threads may look.
+    waiting_since: the moment (monotonic) from which stdout has not taken `FLUSH_BYTES`; None while
+    there is nothing to take. Other threads may look.
     """
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class LineBuffer:
         try:
             while rest:
                 self.waiting_since = time.monotonic()
-                written = sys.stdout.buffer.write(rest)
+                written = sys.stdout.buffer.write(rest[:FLUSH_BYTES])
                 if written is None:  # a raw file that does not block, and is full
                     select.select([], [sys.stdout.buffer], [])
                 rest = rest[written or 0 :]

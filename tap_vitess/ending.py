@@ -18,10 +18,13 @@ from tap_vitess.buffer import LineBuffer
 
 STUCK_SECONDS = 10.0
 _LOOK_SECONDS = 0.2
+_GRACE_SECONDS = 2.0
 
 
 def end_when_stuck(lines: LineBuffer, signum: int, tell: Callable[[str], object]) -> None:
-    """Send the signal once more when stdout takes nothing for `STUCK_SECONDS` from now on.
+    """End the process when stdout takes nothing for `STUCK_SECONDS` from now on.
+
+    The signal is sent once more, so that what can be closed is; what waits all the same is left.
 
     Args:
         lines: what goes to stdout; its thread must end at a second signal.
@@ -39,10 +42,17 @@ def _watch(lines: LineBuffer, signum: int, tell: Callable[[str], object], begin:
         since = lines.waiting_since
         if since is not None and time.monotonic() - max(since, begin) >= STUCK_SECONDS:
             break
-    tell(
+    why = (
         f"ended by signal {signum}, without a last STATE: nobody has taken anything from stdout "
         f"for {STUCK_SECONDS:g} s; the next run goes on from the last state that the target told"
     )
+    # Nobody may read stderr either.
+    teller = threading.Thread(target=tell, args=(why,), daemon=True)
+    teller.start()
+    teller.join(_GRACE_SECONDS)
     # Python would wait for the same pipe once more at its end.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     os.kill(os.getpid(), signum)
+    # Another thread may be the one that waits for the pipe.
+    time.sleep(_GRACE_SECONDS)
+    os._exit(128 + signum)

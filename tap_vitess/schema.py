@@ -65,7 +65,9 @@ class StreamSchema:
         self._own = frozenset(own)
         self._deselected = frozenset(deselected)
         self._closed = closed
-        for name, told in (altered or {}).items():
+        self._given = {n: told for n, told in (altered or {}).items() if n not in self._own}
+        self._carried: set[str] = set()  # by the FIELD events of this run
+        for name, told in self._given.items():
             if name in self.properties:
                 self.properties[name] = _agreed(told, self.properties[name])
             elif not (self._closed or self._deselected):
@@ -79,10 +81,17 @@ class StreamSchema:
 
     @property
     def altered(self) -> dict[str, JsonSchema]:
-        """The properties that are not the catalog's."""
-        return {
-            name: prop for name, prop in self.properties.items() if self._catalog.get(name) != prop
-        }
+        """The properties that are not the catalog's.
+
+        Those that are not told in this run stay; a new column that is dropped again does not.
+        """
+        told = {n: prop for n, prop in self.properties.items() if self._catalog.get(n) != prop}
+        silent = {n: prop for n, prop in self._given.items() if n not in self.properties}
+        return {n: prop for n, prop in (silent | told).items() if not self._is_gone(n)}
+
+    def _is_gone(self, name: str) -> bool:
+        known = self._catalog.keys() | self._deselected | self._carried
+        return bool(self._carried) and name not in known
 
     def fit(self, fields: Fields, types: Mapping[str, ValueType]) -> bool:
         """Take in the columns of a FIELD event; tell whether a new SCHEMA message is due.
@@ -97,6 +106,7 @@ class StreamSchema:
             raise self._error(
                 fields, f"{where}: the key column {', '.join(missing)} is gone; discover again"
             )
+        self._carried |= {field.name for field in named}
         properties = dict(self.properties)
         for field in named:
             if field.name in self._own:
@@ -144,6 +154,18 @@ class StreamSchema:
         error = CatalogError(message)
         error.table = fields.table
         return error
+
+
+def is_property(value: object) -> bool:
+    """Tell whether a value can be a property: of JSON types, and with what is noted of columns."""
+    if not isinstance(value, dict):
+        return False
+    types, noted = value.get("type", "string"), value.get(DATATYPE_PROPERTIES, {})
+    named = [types] if isinstance(types, str) else types
+    if not isinstance(named, list) or not isinstance(noted, dict):
+        return False
+    digits = [noted[name] for name in ("precision", "scale") if name in noted]
+    return all(isinstance(n, str) for n in named) and all(isinstance(n, int) for n in digits)
 
 
 def _types(schema: JsonSchema) -> frozenset[str]:

@@ -33,6 +33,7 @@ from google.protobuf.message import DecodeError
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError, StateError
 from tap_vitess.layouts import Stored, is_layout
+from tap_vitess.schema import is_property
 from tap_vitess.vstream.vgtid import Vgtid
 
 FORMAT = 1
@@ -257,8 +258,8 @@ def _check(state: KeyspaceState) -> None:
     if not isinstance(state.layouts, dict) or not all(map(is_layout, state.layouts.values())):
         raise ValueError("a layout is none")
     properties = [prop for columns in state.altered.values() for prop in columns.values()]
-    if not all(isinstance(prop, dict) for prop in properties):
-        raise ValueError("an altered property is no object")
+    if not all(map(is_property, properties)):
+        raise ValueError("an altered property is none")
 
 
 def _integer(value: object) -> int:

@@ -293,7 +293,8 @@ class TapVitess(Tap):
         self, state: KeyspaceState, sequence: RecordSequence, writers: Mapping[str, RecordWriter]
     ) -> None:
         altered = {**state.altered, **{table: w.altered for table, w in writers.items()}}
-        altered = {table: columns for table, columns in altered.items() if columns}
+        known = writers.keys() | {table for group in state.groups for table in group.tables}
+        altered = {t: columns for t, columns in altered.items() if columns and t in known}
         value = replace(state, seq=sequence.last, altered=altered).render()
         self.state.setdefault("bookmarks", {})[bookmark_key(state.keyspace)] = value
         self._mirror.emit(self.state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -253,9 +254,11 @@ def test_signals_end_the_run_at_a_boundary(
         assert {r["record"]["id"] for r in records if r["type"] == "RECORD"} == set(range(20_000))
 
 
+@pytest.mark.parametrize("heard", [True, False], ids=["stderr is read", "nothing is read"])
 @pytest.mark.parametrize("module", ["tap_vitess", "tap_vitess.airbyte"])
-def test_a_signal_while_nobody_reads(tmp_path: Path, module: str) -> None:
+def test_a_signal_while_nobody_reads(tmp_path: Path, module: str, *, heard: bool) -> None:
     """It ends by itself, says why, and does not wait for the pipe at its end."""
+    read_end, write_end = os.pipe()
     with serve(cluster(20_000)) as sandbox:
         config = settings(sandbox)
         arguments = ["--config", write(tmp_path / "c.json", config)]
@@ -265,19 +268,32 @@ def test_a_signal_while_nobody_reads(tmp_path: Path, module: str) -> None:
         with subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=write_end,
         ) as running:
             assert running.stdout is not None
-            assert running.stderr is not None
             while b'"RECORD"' not in running.stdout.readline():
                 pass
+            if not heard:
+                fill(write_end)
             running.send_signal(signal.SIGTERM)
             started = time.monotonic()
             assert running.wait(SECONDS) == 128 + signal.SIGTERM
             assert time.monotonic() - started > STUCK_SECONDS - 1
-            errors = running.stderr.read().decode()
-    assert "nobody has taken anything from stdout" in errors
-    assert "Traceback" not in errors
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as log:
+        errors = log.read().decode()
+    if heard:
+        assert "nobody has taken anything from stdout" in errors
+        assert "Traceback" not in errors
+
+
+def fill(pipe: int) -> None:
+    """Let whoever writes to a pipe wait."""
+    os.set_blocking(pipe, False)
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(100_000):
+            os.write(pipe, b"x")
+    os.set_blocking(pipe, True)
 
 
 def catches_sigterm(pid: int) -> bool:

@@ -21,6 +21,7 @@ from tap_vitess.vstream.columns import (
     ChangedRows,
     CopiedChanges,
     CopiedRows,
+    EncodedChanges,
     Images,
     RowChanges,
     StreamEvent,
@@ -270,6 +271,15 @@ def test_changes_of_one_kind_are_read_by_column(table: tuple[int, list[Values]],
         assert list(found.after.rows(width, "here")) == [packed(row[::-1]) for row in values]
     assert list(changes) == told
     assert changes.by_column(width + 1) is None
+
+
+def test_changes_that_are_none_are_an_error_of_ours() -> None:
+    """One that names no row."""
+    broken = EncodedChanges([b"\x12\xff", b"\x12\x00"])
+    with pytest.raises(ProtocolError, match="cannot be read"):
+        broken.by_column(1)
+    with pytest.raises(ProtocolError, match="cannot be read"):
+        list(broken)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,28 @@ def test_what_was_told_is_told_again() -> None:
     assert (found.altered, found.version) == ({}, 0)
     found = schema(v=date, w=INTEGER, told={"v": TEXT, "w": {"type": ["number", "null"]}})
     assert found.altered == {"v": TEXT, "w": {"type": ["number", "null"]}}
-    assert schema("x", v=INTEGER, told={"x": INTEGER}).altered == {}
+
+
+def test_what_is_not_told_in_a_run_is_not_forgotten() -> None:
+    """A column that is deselected for one run, and a new one while others are chosen."""
+    told = {"v": TEXT, "x": INTEGER, "_own": INTEGER}
+    found = schema("v", w=INTEGER, told=told)
+    fit(found, fields(v="varchar(9)", w="int", x="int"))
+    assert found.properties.keys() == {"id", "w"}
+    assert found.altered == {"v": TEXT, "x": INTEGER}
+    chosen = schema(v=INTEGER, w=INTEGER, told=found.altered)
+    assert chosen.properties["v"] == TEXT
+
+
+def test_a_new_column_that_is_dropped_again_is_forgotten() -> None:
+    """Not told any more in the next run, in which it is not met."""
+    first = schema(v=INTEGER)
+    fit(first, fields(v="int", x="int"))
+    second = schema(v=INTEGER, told=first.altered)
+    assert second.altered == {"x": INTEGER}  # nothing has come yet
+    fit(second, fields(v="int"))
+    assert "x" in second.properties
+    assert second.altered == {}
 
 
 _VALUES = {

@@ -154,6 +154,10 @@ GROUP = GOOD["groups"][0]
         {**GOOD, "altered": "[]"},
         {**GOOD, "altered": '{"a": "x"}'},
         {**GOOD, "altered": '{"a": {"x": "text"}}'},
+        {**GOOD, "altered": '{"a": {"x": {"type": 5}}}'},
+        {**GOOD, "altered": '{"a": {"x": {"type": [null]}}}'},
+        {**GOOD, "altered": '{"a": {"x": {"x-sql-datatype-properties": 3}}}'},
+        {**GOOD, "altered": '{"a": {"x": {"x-sql-datatype-properties": {"scale": "3"}}}}'},
     ],
     ids=lambda value: str(value)[-60:],
 )

@@ -382,7 +382,7 @@ def test_two_documents_in_one_value_are_not_two_values() -> None:
 def test_numbers_beside_nuls() -> None:
     """Numbers keep their text, whatever strings the document has."""
     raw = rb'{"b": 1.50, "aa": ["\u0000", "\u00001.5", "\\u00002", -7], "\u0000": 2}'
-    printed = rb'{"b": 1.50, "\u0000": 2, "aa": ["\u0000", "\u00001.5", "\\u00002", -7]}'
+    printed = rb'{"\u0000": 2, "b": 1.50, "aa": ["\u0000", "\u00001.5", "\\u00002", -7]}'
     assert from_binlog(raw) == printed
     many = b'{"b": [%b], "aa": 1}' % b", ".join([rb'"\u0000", 12.0'] * 3000)
     assert from_binlog(many).count(b"12.0") == 3000

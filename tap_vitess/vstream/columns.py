@@ -15,6 +15,7 @@ that is interrupted, changes of several kinds in one event, images that lack col
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import accumulate, groupby
@@ -161,8 +162,19 @@ class RowChanges(Collection[binlogdata.RowChange]):
         return EncodedChanges(event.row_changes).by_column(width)
 
 
+@contextmanager
+def _whole_changes() -> Iterator[None]:
+    try:
+        yield
+    except DecodeError:
+        raise ProtocolError("a ROW event has changes that cannot be read") from None
+
+
 class EncodedChanges(Collection[binlogdata.RowChange]):
-    """Serialized RowChanges, one by one or by column."""
+    """Serialized RowChanges, one by one or by column.
+
+    Raises ProtocolError when they are read and are none.
+    """
 
     def __init__(self, encoded: Sequence[bytes]) -> None:
         """Read them when they are asked for."""
@@ -172,14 +184,16 @@ class EncodedChanges(Collection[binlogdata.RowChange]):
         return len(self._encoded)
 
     def __iter__(self) -> Iterator[binlogdata.RowChange]:
-        return map(binlogdata.RowChange.FromString, self._encoded)
+        with _whole_changes():
+            return iter([binlogdata.RowChange.FromString(change) for change in self._encoded])
 
     def __contains__(self, change: object) -> bool:
         return any(change == own for own in self)
 
     def by_column(self, width: int) -> Changes | None:
         """Return whole images of `width` columns; None when there are others, or several kinds."""
-        merged = by_column.Changes.FromString(b"".join(self._encoded))
+        with _whole_changes():
+            merged = by_column.Changes.FromString(b"".join(self._encoded))
         if merged.data_columns or merged.json_partial_values:
             return None
         before = Images.of(merged.before) if merged.HasField("before") else None
