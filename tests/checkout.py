@@ -35,9 +35,14 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def ours(**more: str) -> dict[str, str]:
-    """Return an environment without what leads git, uv and Python to another project."""
+    """Return an environment without what leads git, uv and Python to another project.
+
+    Nor with a terminal's width: pytest imports readline, which sets COLUMNS for what is started
+    next, and those are the workers of pytest-xdist.
+    """
     led = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}
-    kept = {name: value for name, value in os.environ.items() if name not in led}
+    left = {*led, "COLUMNS", "LINES"}
+    kept = {name: value for name, value in os.environ.items() if name not in left}
     return {**kept, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", **more}
 
 
