@@ -364,6 +364,17 @@ def test_a_ddl_between_an_open_transaction_is_told_with_the_next_boundary() -> N
     assert boundary.altered == {("t", B)}
 
 
+def test_transactions_within_each_other_reach_the_stop_position() -> None:
+    """The boundary of the one is that of both."""
+    stream = change_stream(at(2, 2))
+    stream.request()
+    within = [begin(A), begin(B), vgtid(A, {A: 2, B: 1}), commit(A), vgtid(B, {A: 2, B: 2})]
+    assert stream.feed(within) == []
+    [boundary] = stream.feed([commit(B)])
+    assert isinstance(boundary, Boundary)
+    assert stream.finished
+
+
 def test_what_other_shards_bring_is_no_sign() -> None:
     """A shard that stands still shows itself, however busy the others are."""
     stream = change_stream(at(1, 2))

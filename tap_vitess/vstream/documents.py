@@ -4,12 +4,14 @@ Vitess prints the binlog's documents itself, and not always as MySQL does (found
 
 - DECIMAL numbers may lose their leading zero or gain some: `.5`, `-.25`, `000000007`.
 - Keys are in alphabetical order; MySQL sorts them by length first.
+- Some large DOUBLEs have an exponent: `3.7398049795906415e15` for MySQL's 3739804979590641.5.
 - Versions before 22.0.3 and 23.0.1 quote as Go does: `\\x01`, `\\a`, `\\v`, `\\U0001f600`.
 - Binary values (opaque, BIT) throw away all that was printed before them. What is left is no JSON,
   except when the whole document is one such value; that is an error here, never a wrong document.
 
-The first three are put right, so that a document has the same bytes in both phases. Not to be seen
-from outside, and so not put right: a negative TIME in a document, which Vitess prints wrongly.
+The first, second and fourth are put right, so that a document has the same bytes in both phases;
+the third is the same number, and left. Not to be seen from outside, and so not put right: a
+negative TIME in a document, which Vitess prints wrongly.
 
 Almost every streamed object has its keys in another order than MySQL's, and parsing and printing
 it anew is what streaming costs most. The documents of a column mostly have the same keys: what

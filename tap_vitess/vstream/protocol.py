@@ -177,6 +177,7 @@ class ChangeStream(_Decoded):
         self._go_to(position.to_proto())
         self._pending: binlogdata.VGtid | None = None
         self._open: set[str] = set()
+        self._delayed = False  # a shard's boundary had to wait for another shard's
         self.stop_at(stop)
         self._unplaced: dict[str, int] = {}
         self._replaced: set[str] = set()  # by a DDL since the last boundary
@@ -339,17 +340,19 @@ class ChangeStream(_Decoded):
         if self._open:
             self._open &= {entry.shard for entry in self._pending.shard_gtids}
         if self._open:
+            self._delayed = True
             return []
         if not self._pending.shard_gtids:
             raise ProtocolError(f"{self.name}: a VGTID without shards")
         shards = self._shards
         self._go_to(self._pending)
         self._pending = None
-        if self._shards == shards:
+        if self._shards == shards and not self._delayed:
             self.steps += shard in self._behind or shard in self._unknown
             self._moved(shard)
         else:
             self.steps += 1
+            self._delayed = False
             self._measure()
         boundary = Boundary(shard, self._vgtid, frozenset(self._replaced), frozenset(self._altered))
         self._replaced.clear()
