@@ -84,7 +84,7 @@ def consume(
     Raises:
         FencedError: a newer consumer of this name has taken the state over.
         MappingError: a row does not fit its class.
-        VitessError: see `changes`. What came before the error was flushed and saved.
+        VitessError: see `changes`. What was not flushed and saved comes again.
     """
     if batch_rows < 1:
         raise ConfigError("batch_rows: at least 1")
