@@ -10,11 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import count
+from itertools import chain
 
 import orjson
 
-from tap_vitess.vstream.columns import Changes, CopiedChanges, EncodedChanges, Images, RowChanges
+from tap_vitess.vstream.columns import (
+    CHUNK_ROWS,
+    Changes,
+    CopiedChanges,
+    EncodedChanges,
+    Images,
+    RowChanges,
+)
 from tap_vitess.vstream.encode import RowEncoder, same_columns
 from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.values import ValueType
@@ -26,6 +33,12 @@ FEW_ROWS = 4
 def moment(seconds: int) -> str:
     """Write a second since 1970 as records have it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def _numbers(first: int, rows: int) -> Iterator[bytes]:
+    end = first + rows
+    parts = (range(start, min(start + CHUNK_ROWS, end)) for start in range(first, end, CHUNK_ROWS))
+    return chain.from_iterable(orjson.dumps([*part])[1:-1].split(b",") for part in parts)
 
 
 class Lines:
@@ -95,7 +108,7 @@ class Lines:
         commit_time = copied_at
         if not rows.fields.copying:
             commit_time = moment(rows.commit_time)
-        tail = [*self._tail(op, commit_time, first_seq), end]
+        tail = [*self._tail(op, commit_time, first_seq, changes.count), end]
         return changes.count, op, self._encoder.encode(images, head, tail)
 
     def _operation(self, rows: Rows, changes: Changes) -> tuple[str, Images | None]:
@@ -112,7 +125,7 @@ class Lines:
         return "update", after
 
     def _tail(
-        self, op: str, commit_time: str | None, first_seq: int
+        self, op: str, commit_time: str | None, first_seq: int, rows: int
     ) -> Iterator[bytes | Iterator[bytes]]:
         values = {
             "deleted_at": commit_time if op == "delete" else None,
@@ -128,4 +141,4 @@ class Lines:
         yield b",".join(members)
         if "seq" in self._own:
             yield b"," + orjson.dumps(self._own["seq"]) + b":"
-            yield map(b"%d".__mod__, count(first_seq))
+            yield _numbers(first_seq, rows)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
+from tap_vitess.vstream.columns import Images
 
 KEYSPACE = "shop"
 VEvent = binlogdata.VEvent
@@ -32,6 +34,12 @@ def row(*values: str | None) -> query.Row:
     raw = [None if value is None else value.encode() for value in values]
     lengths = [-1 if value is None else len(value) for value in raw]
     return query.Row(lengths=lengths, values=b"".join(value or b"" for value in raw))
+
+
+def read_images(lengths: Iterable[int], values: bytes) -> Images:
+    """Write rows as VTGate does, and read them by column."""
+    written = query.Row(lengths=lengths, values=values).SerializeToString()
+    return Images.of(by_column.Images.FromString(written))
 
 
 def begin(shard: str, at: int = 0) -> VEvent:

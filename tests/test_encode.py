@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
+from events import read_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap_vitess.errors import ValueDecodeError
-from tap_vitess.vstream.columns import Images
 from tap_vitess.vstream.encode import RowEncoder
 from tap_vitess.vstream.values import Raw, ValueOptions, ValueType, value_type
 
@@ -46,6 +46,7 @@ documents = st.one_of(
         max_leaves=4,
     ).map(lambda value: json.dumps(value).encode()),
     st.sampled_from([b'{"p": .5}', b"[1", b"2]", b"1, 2", b'{"a":\n1}', b"", b'"\xff"']),
+    st.sampled_from([b'1],"\\u0000\\u0000",[2', b'{"a":', b'"\\u0000\\u0000"', b"[", b"]"]),
 )
 raw = st.one_of(words, awkward, numbers, moments, documents, st.binary(max_size=6))
 
@@ -99,7 +100,7 @@ def by_column(types: dict[str, ValueType], rows: list[list[bytes | None]]) -> li
     encoder = RowEncoder("here", types, types)
     tail = (b'"end":%d}\n' % i for i in range(len(rows)))
     try:
-        lines = b"".join(encoder.encode(Images(lengths, values), b"{", [tail])).decode()
+        lines = b"".join(encoder.encode(read_images(lengths, values), b"{", [tail])).decode()
     except ValueDecodeError:
         return None
     except TypeError:  # orjson's, of an integer above 64 bits: no MySQL type has one
@@ -155,6 +156,33 @@ def test_usual_values_need_no_converter(kind: str, charset: str | None, values: 
     assert by_column({"c": refusing}, rows) == from_dicts({"c": found}, rows)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [b'{"a":1', b'"b":2}', b"1,2"],
+        [b"[1", b"2]"],
+        [b"1", b"2,3"],
+        [b'1,"\\u0000\\u0000",2', b"[3", b"4]"],
+        [b'1, "\\u0000\\u0000" ,2', b"[3", b"4]"],
+        [b"", b"1"],
+    ],
+)
+def test_documents_that_are_none_do_not_make_whole_ones(values: list[bytes]) -> None:
+    """They are read together; each must be one by itself."""
+    types = {"c": value_type("json", None, copying=True)}
+    assert types["c"].raw is Raw.DOCUMENT
+    assert by_column(types, [[value] for value in values]) is None
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_many_documents(size: int) -> None:
+    """They are looked at some at a time, large ones one by one, and the last like the first."""
+    types = {"c": value_type("json", None, copying=True)}
+    rows: list[list[bytes | None]] = [[b'["%b",\n%d]' % (b"x" * size, i)] for i in range(200)]
+    assert by_column(types, rows) == from_dicts(types, rows)
+    assert by_column(types, [*rows, [b"[1"]]) is None
+
+
 def test_broken_letters_do_not_make_a_whole_one() -> None:
     """The end of one value and the beginning of the next are no text together."""
     types = {"c": value_type("varchar(9)", "utf8mb4")}
@@ -165,13 +193,13 @@ def test_only_wanted_columns_are_looked_at() -> None:
     """A value that would be refused stands in a column nobody wants."""
     types = {"a": value_type("int", None), "b": value_type("int", None)}
     encoder = RowEncoder("here", types, ["b"])
-    assert list(encoder.encode(Images([1, 1], b"x5"), b"{", [b"}\n"])) == [b'{"b":5,}\n']
+    assert list(encoder.encode(read_images([1, 1], b"x5"), b"{", [b"}\n"])) == [b'{"b":5,}\n']
 
 
 def test_errors_hold_no_values() -> None:
     """Only where and what kind."""
     encoder = RowEncoder("shop.t on shard -80", {"a": value_type("int", None)}, ["a"])
     with pytest.raises(ValueDecodeError, match=r"shop\.t on shard -80, column a") as raised:
-        list(encoder.encode(Images([6], b"secret"), b"{", [b"}\n"]))
+        list(encoder.encode(read_images([6], b"secret"), b"{", [b"}\n"]))
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is None

@@ -12,13 +12,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from events import read_images
 from oracle import KINDS, Evidence
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import decoders
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ValueDecodeError
-from tap_vitess.vstream.columns import Images
 from tap_vitess.vstream.images import packed
 from tap_vitess.vstream.objects import ObjectDecoder
 from tap_vitess.vstream.protocol import Fields
@@ -98,7 +98,7 @@ def test_by_column_is_the_same(evidence: Evidence, phase: str) -> None:
     """Rows that are taken apart together are those that are read one by one."""
     decoder = ObjectDecoder(evidence.fields[phase], "ks", KINDS.keys(), charsets=evidence.charsets)
     rows = list(evidence.rows[phase].values())
-    images = Images(
+    images = read_images(
         [length for row in rows for length in row.lengths], b"".join(row.values for row in rows)
     )
     assert repr(list(decoder.decode_all(images))) == repr([decoder.decode(row) for row in rows])
@@ -124,7 +124,7 @@ def test_what_does_not_fit(column_type: str, raw: bytes) -> None:
     decoder = ObjectDecoder(field(column_type), "ks", {"c"})
     for decode in (
         lambda: decoder.decode(packed([raw])),
-        lambda: list(decoder.decode_all(Images([len(raw)], raw))),
+        lambda: list(decoder.decode_all(read_images([len(raw)], raw))),
     ):
         with pytest.raises(ValueDecodeError, match=r"ks\.t on shard 0, column c") as error:
             decode()

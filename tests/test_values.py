@@ -8,6 +8,7 @@ from typing import Any
 import oracle
 import orjson
 import pytest
+from events import read_images
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -16,7 +17,6 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess.config import SETTINGS, Config
 from tap_vitess.errors import ValueDecodeError
 from tap_vitess.vstream.charsets import charset_of, decoder
-from tap_vitess.vstream.columns import Images
 from tap_vitess.vstream.documents import Printer, from_binlog
 from tap_vitess.vstream.encode import RowEncoder
 from tap_vitess.vstream.protocol import Fields
@@ -453,7 +453,7 @@ def check_raw(name: str, found: ValueType, raw: bytes) -> None:
     elif found.raw is Raw.TEXT:
         assert value == raw.decode("utf-8"), name
     encoder = RowEncoder("t", {"v": found}, ["v"])
-    line = b"".join(encoder.encode(Images([len(raw)], raw), b"{", [b'"end":0}']))
+    line = b"".join(encoder.encode(read_images([len(raw)], raw), b"{", [b'"end":0}']))
     assert orjson.loads(line)["v"] == value, name
 
 

@@ -16,9 +16,9 @@ class Images(_message.Message):
     __slots__ = ("lengths", "values")
     LENGTHS_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
-    lengths: _containers.RepeatedScalarFieldContainer[int]
+    lengths: _containers.RepeatedScalarFieldContainer[bytes]
     values: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, lengths: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    def __init__(self, lengths: _Optional[_Iterable[bytes]] = ..., values: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Changes(_message.Message):
     __slots__ = ("before", "after", "data_columns", "json_partial_values")

@@ -2,7 +2,7 @@
 
 An object and a few calls a row are what reading protobuf costs in Python. Here a response's
 copied rows, or a ROW event's changes, are read again as other messages of the same bytes
-(`_proto/columns.proto`): all lengths in one list, all values behind each other. One pass of
+(`_proto/columns.proto`): all lengths behind each other, and all values. One pass of
 `BytesIO.read` over the lengths then cuts all values, and slices of that list are the columns.
 
 The same goes for changes: MySQL logs them in events of 8 kB, so a transaction of some size comes
@@ -14,7 +14,8 @@ that is interrupted, changes of several kinds in one event, images that lack col
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -27,36 +28,55 @@ from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ProtocolError
+from tap_vitess.vstream.lengths import Lengths, Part, count
 
 CHUNK_ROWS = 1000  # taken apart at a time: what the objects of more would cost is memory
 
 # A VEvent of a copied row: its type, ROW, and at once its row_event. All others have a timestamp.
 _COPIED = b"\x08\x0c\x2a"
 _CHANGED = b"\x08\x0c\x10"
+_ROW = re.compile(b"%b|%b" % (re.escape(_COPIED), re.escape(_CHANGED)))
+_EVENT = b"\x0a"  # opens an event of a response; its size comes behind it
+_LONGEST = 5  # bytes of such a size
 
 Column = list[bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some rows. columns: the values of each; nulls: the columns that hold a NULL."""
+    """Some rows.
+
+    values: those of each column, no bytes for NULL. nulls: see `Part`.
+    """
 
     rows: int
-    columns: list[Column]
-    nulls: frozenset[int]
+    values: list[list[bytes]]
+    nulls: Mapping[int, Sequence[int]]
+
+    def column(self, index: int) -> Column:
+        """Return the values of one column."""
+        column: Column = list(self.values[index])
+        for row in self.nulls.get(index, ()):
+            column[row] = None
+        return column
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images of rows, one behind the other. lengths: of each value, -1 for NULL."""
+    """Images of rows, one behind the other. lengths: of each value, packed, -1 for NULL."""
 
-    lengths: Sequence[int]
+    lengths: bytes
     values: bytes
 
     @classmethod
     def of(cls, message: by_column.Images) -> Images:
         """Take what was read."""
-        return cls(message.lengths, b"".join(message.values))
+        return cls(b"".join(message.lengths), b"".join(message.values))
+
+    @property
+    def total(self) -> int:
+        """The number of values."""
+        return count(self.lengths)
 
     def column(self, index: int, width: int, where: str) -> Column:
         """Return the values of one column of rows of `width` columns, without cutting the others.
@@ -64,17 +84,19 @@ class Images:
         Raises:
             ProtocolError: the lengths are no whole rows, or not those of the values.
         """
-        sizes = list(self.lengths)
-        _clear_nulls(sizes, where)
-        if len(sizes) % width or sum(sizes) != len(self.values):
+        lengths = Lengths(self.lengths, width, where)
+        part = lengths.rows(0, len(lengths) // width)
+        ends = list(accumulate(part.sizes, initial=0))
+        if ends[-1] != len(self.values):
             raise ProtocolError(f"{where}: the values are no rows of {width} columns")
-        ends = list(accumulate(sizes, initial=0))
-        starts, ends = ends[index::width], ends[index + 1 :: width]
-        told = self.lengths[index::width]
-        return [
-            None if size < 0 else self.values[start:end]
-            for size, start, end in zip(told, starts, ends, strict=False)
+        values = self.values
+        column: Column = [
+            values[start:end]
+            for start, end in zip(ends[index::width], ends[index + 1 :: width], strict=False)
         ]
+        for row in part.nulls.get(index, ()):
+            column[row] = None
+        return column
 
     def chunks(self, width: int, where: str) -> Iterator[Chunk]:
         """Yield the rows, `width` values each.
@@ -82,53 +104,32 @@ class Images:
         Raises:
             ProtocolError: the lengths are no whole rows, or not those of the values.
         """
+        lengths = Lengths(self.lengths, width, where)
+        total = len(lengths) // width
         read = BytesIO(self.values)
-        total = len(self.lengths)
-        if not width or total % width:
-            raise ProtocolError(f"{where}: {total} values are no rows of {width} columns")
-        for start in range(0, total, CHUNK_ROWS * width):
-            sizes = list(self.lengths[start : start + CHUNK_ROWS * width])
-            yield _chunk(sizes, read, width, where)
+        for first in range(0, total, CHUNK_ROWS):
+            last = min(first + CHUNK_ROWS, total)
+            yield self._chunk(lengths.rows(first, last), read, width, where)
         if read.read(1):
             raise ProtocolError(f"{where}: a row has more bytes than its values")
+
+    def _chunk(self, part: Part, read: BytesIO, width: int, where: str) -> Chunk:
+        start = read.tell()
+        cut = list(map(read.read, part.sizes))
+        # Only the last read of all can be a short one.
+        end = read.tell()
+        if end == len(self.values) and end - start != sum(part.sizes):
+            raise ProtocolError(f"{where}: a row has fewer bytes than its values")
+        return Chunk(len(cut) // width, [cut[i::width] for i in range(width)], part.nulls)
 
     def rows(self, width: int, where: str) -> Iterator[query.Row]:
         """Yield the rows as messages."""
         for chunk in self.chunks(width, where):
-            for values in zip(*chunk.columns, strict=True):
+            for values in zip(*map(chunk.column, range(width)), strict=True):
                 yield query.Row(
                     lengths=[-1 if value is None else len(value) for value in values],
                     values=b"".join(value for value in values if value is not None),
                 )
-
-
-def _chunk(sizes: list[int], values: BytesIO, width: int, where: str) -> Chunk:
-    nulls = _clear_nulls(sizes, where)
-    start = values.tell()
-    cut: Column = list(map(values.read, sizes))
-    if values.tell() - start != sum(sizes):
-        raise ProtocolError(f"{where}: a row has fewer bytes than its values")
-    for index in nulls:
-        cut[index] = None
-    return Chunk(
-        len(sizes) // width,
-        [cut[i::width] for i in range(width)],
-        frozenset(index % width for index in nulls),
-    )
-
-
-def _clear_nulls(sizes: list[int], where: str) -> list[int]:
-    """Let each NULL have no bytes; return which values they are."""
-    least = min(sizes, default=0)
-    if least < -1:
-        raise ProtocolError(f"{where}: a value of less than no bytes")
-    nulls: list[int] = []
-    index = -1
-    for _ in range(sizes.count(-1) if least < 0 else 0):
-        index = sizes.index(-1, index + 1)
-        sizes[index] = 0
-        nulls.append(index)
-    return nulls
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +199,10 @@ class EncodedChanges(Collection[binlogdata.RowChange]):
             return None
         before = Images.of(merged.before) if merged.HasField("before") else None
         after = Images.of(merged.after) if merged.HasField("after") else None
-        count = len(self._encoded)
-        if any(images and len(images.lengths) != count * width for images in (before, after)):
+        rows = len(self._encoded)
+        if any(images and images.total != rows * width for images in (before, after)):
             return None
-        return Changes(count, before, after)
+        return Changes(rows, before, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,16 +256,16 @@ class CopiedChanges(Collection[binlogdata.RowChange]):
         Raises:
             ProtocolError: there are no whole rows.
         """
-        if not width or len(images.lengths) % width:
-            raise ProtocolError(
-                f"{where}: {len(images.lengths)} values are no rows of {width} columns"
-            )
+        total = images.total
+        if not width or total % width:
+            raise ProtocolError(f"{where}: {total} values are no rows of {width} columns")
         self._images = images
+        self._count = total // width
         self._width = width
         self._where = where
 
     def __len__(self) -> int:
-        return len(self._images.lengths) // self._width
+        return self._count
 
     def __iter__(self) -> Iterator[binlogdata.RowChange]:
         for row in self._images.rows(self._width, self._where):
@@ -290,9 +291,12 @@ def decode(response: bytes) -> Sequence[StreamEvent]:
     Raises:
         google.protobuf.message.DecodeError: the bytes are no VStreamResponse.
     """
-    if _COPIED in response and (found := _copied_response(response)):
+    row = _ROW.search(response)
+    if row is None:
+        return vtgate.VStreamResponse.FromString(response).events
+    if row.group() == _COPIED and (found := _copied_response(response)):
         return found
-    if response.count(_CHANGED) > 1:
+    if response.find(_CHANGED, row.end()) > 0:
         return list(_runs(by_column.Response.FromString(response).events))
     return vtgate.VStreamResponse.FromString(response).events
 
@@ -333,37 +337,59 @@ def _kind(change: bytes) -> str:
 
 
 def _copied_response(response: bytes) -> list[StreamEvent] | None:
-    """Read a response that has one run of copied rows; None when it has not."""
-    events = by_column.Response.FromString(response).events
-    count = len(events)
-    first = next((i for i in range(count) if events[i].startswith(_COPIED)), count)
-    last = next((i for i in reversed(range(count)) if events[i].startswith(_COPIED)), first - 1)
-    before, behind = events[:first], events[last + 1 :]
-    run = response[_size(before) : len(response) - _size(behind)]
-    found = _copied_rows(run, last + 1 - first)
+    """Read a response that has one run of copied rows; None when it has not.
+
+    Where the last row is, is a guess: the bytes looked for may stand in a value, too. After a
+    wrong one the run ends within an event, or behind events of other types, and is none.
+    """
+    start, end = _first_copied(response), _last_copied_end(response)
+    if start is None or end is None:
+        return None
+    found = _copied_rows(response[start:end])
     if found is None:
         return None
-    read = binlogdata.VEvent.FromString
-    return [*map(read, before), found, *map(read, behind)]
+    read = vtgate.VStreamResponse.FromString
+    return [*read(response[:start]).events, found, *read(response[end:]).events]
 
 
-def _size(events: Iterable[bytes]) -> int:
-    """Return how many bytes of a response events are: each behind its field and length."""
-    return sum(1 + (max(len(event), 1).bit_length() + 6) // 7 + len(event) for event in events)
+def _first_copied(response: bytes) -> int | None:
+    """Return where the first event of a copied row begins, going from event to event."""
+    start = 0
+    while response.startswith(_EVENT, start):
+        begin, size = start + 1, 0
+        for place in range(begin, min(begin + _LONGEST, len(response))):
+            size |= (response[place] & 0x7F) << 7 * (place - begin)
+            if not response[place] & 0x80:
+                begin = place + 1
+                break
+        if response.startswith(_COPIED, begin):
+            return start
+        start = begin + size
+    return None
 
 
-def _copied_rows(run: bytes, count: int) -> CopiedRows | None:
-    """Read so many events as one; None when they are not copied rows of one shard."""
+def _last_copied_end(response: bytes) -> int | None:
+    """Return where what looks like the last event of a copied row ends, by the size before it."""
+    begin = response.rfind(_COPIED)
+    place, size = begin - 1, 0
+    while place > 0 and (response[place] & 0x80 or place == begin - 1):
+        size = size << 7 | response[place] & 0x7F
+        place -= 1
+    return begin + size if response.startswith(_EVENT, place) else None
+
+
+def _copied_rows(run: bytes) -> CopiedRows | None:
+    """Read events as one; None when they are not copied rows of one shard."""
     try:
         merged = by_column.CopiedResponse.FromString(run).events
     except DecodeError:
         return None
-    shards = set(merged.shard)
-    if list(merged.type) != [binlogdata.ROW] * count or merged.timestamp or not count:
+    types, shards = list(merged.type), list(merged.shard)
+    if set(types) != {binlogdata.ROW} or merged.timestamp:
         return None
-    if len(shards) != 1 or len(merged.shard) != count:
+    if len(set(shards)) != 1 or len(shards) != len(types):
         return None
     changes = merged.row_event.row_changes
     if changes.HasField("before") or changes.data_columns or changes.json_partial_values:
         return None
-    return CopiedRows(merged.row_event.table_name, shards.pop(), Images.of(changes.after))
+    return CopiedRows(merged.row_event.table_name, shards[0], Images.of(changes.after))

@@ -140,8 +140,8 @@ class ObjectDecoder(RowDecoder):
         names = [name for name, convert in self.columns if convert is not None]
         for chunk in images.chunks(len(self.columns), self.where):
             columns = [
-                self._objects(name, convert, values)
-                for (name, convert), values in zip(self.columns, chunk.columns, strict=True)
+                self._objects(name, convert, chunk.column(index))
+                for index, (name, convert) in enumerate(self.columns)
                 if convert is not None
             ]
             for row in zip(*columns, strict=True):
