@@ -30,7 +30,7 @@ Way = Callable[[Values], Plain | None]
 
 # Without leading zeros; a decimal of nothing has no sign.
 _DECIMALS = re.compile(
-    rb"(?:N(?:,N)*)?".replace(b"N", rb"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.0*[1-9][0-9]*)")
+    rb"N(?:,N)*".replace(b"N", rb"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.0*[1-9][0-9]*)")
 )
 _OF_INTEGERS, _OF_DECIMALS = b"0123456789-,", b"0123456789-,."
 
