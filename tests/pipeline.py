@@ -59,6 +59,9 @@ class Asked:
     def routed(self, tables: Iterable[str]) -> dict[str, str]:  # noqa: ARG002
         return {}
 
+    def has_table(self, table: str) -> bool:  # noqa: ARG002
+        return False
+
     def version(self) -> tuple[int, int, int]:
         return 22, 0, 3
 
