@@ -2,13 +2,14 @@
 
 What surprised us (facts, 7.2): information_schema answers only for `table_schema = '...'` (an
 IN list silently gives nothing), from any one shard, and names the physical database; so each
-keyspace is asked by itself and results are read by alias.
+keyspace is asked by itself and results are read by alias. For up to a minute after a reshard or
+a failover there is nobody to answer for it (error 1105): that is waited for, as in a run.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -16,8 +17,10 @@ from typing import Any
 
 from tap_vitess.config import Config
 from tap_vitess.errors import ConfigError, RetriableError
-from tap_vitess.sql import Sql
+from tap_vitess.sql import Sql, connect
+from tap_vitess.survey import tablets
 from tap_vitess.vstream.ddl import INTERNAL_TABLE
+from tap_vitess.vstream.reader import RetryOptions, retrying
 
 logger = logging.getLogger(__name__)
 
@@ -91,21 +94,52 @@ def describe(sql: Sql, keyspace: str) -> list[Table]:
     ]
 
 
-def discover(sql: Sql, config: Config) -> list[Table]:
+def discover(config: Config, retry: RetryOptions) -> list[Table]:
     """Find the tables the settings keyspaces, tables and exclude_tables let in.
+
+    Args:
+        config: the settings.
+        retry: how long passing faults are retried, for each keyspace.
 
     Raises:
         ConfigError: a keyspace is not there, or a pattern matches no table.
+        VitessError: VTGate does not describe a keyspace.
     """
-    known = keyspaces_of(sql)
+    with connect(config) as sql:
+        known = keyspaces_of(sql)
     keyspaces = config.keyspaces if config.keyspaces is not None else known
     if missing := sorted(set(keyspaces) - set(known)):
         raise ConfigError(
             f"setting keyspaces: VTGate does not know {', '.join(missing)}; "
             f"it knows {', '.join(known) or 'none'}"
         )
-    tables = [t for keyspace in keyspaces for t in _tables(sql, keyspace, config)]
+    tables = [t for keyspace in keyspaces for t in _tables(config, keyspace, retry)]
     return choose(tables, keyspaces, config)
+
+
+def patiently_described(
+    config: Config,
+    keyspace: str,
+    retry: RetryOptions,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[Table]:
+    """Describe a keyspace over connections of its own; passing faults are retried.
+
+    Args:
+        config: the settings.
+        keyspace: the keyspace.
+        retry: how long.
+        stopping: asked between two attempts; True ends them.
+
+    Raises:
+        VitessError: what cannot be retried, or the last fault when the budget is used up.
+    """
+
+    def ask() -> list[Table]:
+        with connect(config) as sql:
+            return describe(sql, keyspace)
+
+    return retrying(f"the tables of {keyspace}", ask, retry, stopping)
 
 
 def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) -> list[Table]:
@@ -129,13 +163,19 @@ def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) ->
     return chosen
 
 
-def _tables(sql: Sql, keyspace: str, config: Config) -> list[Table]:
+def _tables(config: Config, keyspace: str, retry: RetryOptions) -> list[Table]:
     """Describe a keyspace; one that nobody named and that nothing serves is passed over."""
+    if config.keyspaces is not None:
+        return patiently_described(config, keyspace, retry)
     try:
-        return describe(sql, keyspace)
+        with connect(config) as sql:
+            try:
+                return describe(sql, keyspace)
+            except RetriableError:
+                if not tablets(sql, keyspace):
+                    raise  # it was given up: none will serve soon
+        return patiently_described(config, keyspace, retry)
     except RetriableError as error:
-        if config.keyspaces is not None:
-            raise
         logger.warning("keyspace %s is left out: %s", keyspace, error)
         return []
 

@@ -8,13 +8,14 @@
       ConnectError           nothing answers, or it is not a VTGate: check host, ports, TLS
       AuthError              the user or password was refused
       RequestError           VTGate or MySQL refuses what was asked; trying again will not help
-        TableGoneError       a table is not there (any more)
+        TableGoneError       a table is not there (any more): SQL can tell whether that is so
         PositionLostError    the changes after a position are gone: a new copy is needed
           ShardsGoneError    the request names shards that are no longer there
           HistoryLostError   the changes of one table cannot be read: it was altered since
         KeyChangedError      a lastpk does not fit the table's key any more
       RetriableError         a passing fault: worth another try from the last boundary
         NoTabletError        no tablet serves a shard: SQL can tell why
+        TableUnseenError     a tablet does not know a table yet that its MySQL has
         StalledError         the stream stands still: SQL can tell why
         SnapshotTooOldError  a copy was offered from a tablet that lags behind the bookmark
       ProtocolError          the server's answer contradicts what VStream promises
@@ -89,6 +90,8 @@ class RequestError(VitessError):
 class TableGoneError(RequestError):
     """A table is not there (any more), or not on every shard."""
 
+    remedy = Remedy.LOOK
+
 
 class PositionLostError(RequestError):
     """The server no longer has the changes that follow a position."""
@@ -120,6 +123,10 @@ class NoTabletError(RetriableError):
     """No tablet serves a shard, or none that has the position asked for."""
 
     remedy = Remedy.LOOK
+
+
+class TableUnseenError(RetriableError):
+    """A tablet does not know a table yet that its MySQL has, as after a failover."""
 
 
 class StalledError(RetriableError):

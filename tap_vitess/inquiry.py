@@ -17,6 +17,8 @@ from tap_vitess.errors import (
     ConnectError,
     RequestError,
     RetriableError,
+    TableGoneError,
+    TableUnseenError,
     VitessError,
 )
 from tap_vitess.preflight import judge
@@ -40,6 +42,7 @@ class KeyspaceSurvey(Protocol):
     def tablets(self) -> list[Tablet]: ...
     def throttled(self) -> dict[str, list[str]]: ...
     def routed(self, tables: Iterable[str]) -> dict[str, str]: ...
+    def has_table(self, table: str) -> bool: ...
     def version(self) -> tuple[int, int, int] | None: ...
 
 
@@ -145,13 +148,17 @@ class Inquiry:
                 "on_lost_position, or upgrade Vitess to 22"
             )
 
-    def look(self, error: RetriableError, position: Vgtid | None) -> VitessError:
+    def look(self, error: VitessError, position: Vgtid | None) -> VitessError:
         """Return what is behind a fault: a lost position, or the fault with what SQL knows of it.
+
+        A table that is not there may only be new to the tablet, which becomes a passing fault.
 
         Args:
             error: the fault.
             position: what the stream or copy must go on from, or contain.
         """
+        if isinstance(error, TableGoneError):
+            return self._look_for_table(error)
         try:
             if position is not None:
                 verdict = judge(position, self._survey.facts(position.shards), self._tablet_type)
@@ -161,6 +168,19 @@ class Inquiry:
         except (RetriableError, ConnectError, RequestError) as silent:
             known = [f"VTGate's MySQL port does not tell why: {silent}"]
         return type(error)(f"{error}; {'; '.join(known)}")
+
+    def _look_for_table(self, error: TableGoneError) -> VitessError:
+        """See whether MySQL has the table: a primary of late may not know one made just before."""
+        try:
+            there = error.table is not None and self._survey.has_table(error.table)
+        except (RetriableError, ConnectError, RequestError):
+            return error
+        if not there:
+            return error
+        return TableUnseenError(
+            f"{self.keyspace}.{error.table}: a tablet does not know the table yet, which MySQL has "
+            "on every shard, as after a failover"
+        )
 
     def _tablets(self) -> list[str]:
         """Name the tablets of each shard, where one of the type asked for does not serve."""

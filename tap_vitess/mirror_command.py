@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _ddl(config: Config, *, run: bool) -> None:
     where = place(config)
-    for statement in ddl(where, sharded=is_sharded(config, where.keyspace)):
+    for statement in ddl(where, sharded=is_sharded(config, where)):
         sys.stdout.write(f"{statement};\n")
     if run:
         create(config, where)

@@ -52,12 +52,16 @@ create table {table} (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The row a job's state is in; `what` is its word in errors. Times in it are UTC."""
+    """The row a job's state is in. Times in it are UTC.
+
+    what: its word in errors. keyspace_from: their words for where the keyspace was named.
+    """
 
     keyspace: str
     table: str
     name: str
     what: str = "the mirror"
+    keyspace_from: str = "the setting mirror_keyspace"
 
     def __str__(self) -> str:
         return f"{self.what} {self.keyspace}.{self.table}"
@@ -72,8 +76,8 @@ def ddl(place: Place, *, sharded: bool) -> list[str]:
     return statements
 
 
-def is_sharded(config: Config, keyspace: str) -> bool:
-    """Ask whether a keyspace needs a VSchema.
+def is_sharded(config: Config, place: Place) -> bool:
+    """Ask whether the keyspace needs a VSchema.
 
     Raises:
         RequestError: VTGate does not know the keyspace.
@@ -81,9 +85,12 @@ def is_sharded(config: Config, keyspace: str) -> bool:
     with connect(config) as sql:
         rows = sql.query("show vschema keyspaces")
     found = {_text(row["Keyspace"]): _text(row["Sharded"]) == "true" for row in rows}
-    if keyspace not in found:
-        raise RequestError(f"setting mirror_keyspace: VTGate does not know {keyspace}")
-    return found[keyspace]
+    if place.keyspace not in found:
+        raise RequestError(
+            f"{place}: VTGate does not know the keyspace {place.keyspace}: check "
+            f"{place.keyspace_from}"
+        )
+    return found[place.keyspace]
 
 
 def create(config: Config, place: Place) -> None:
@@ -92,7 +99,7 @@ def create(config: Config, place: Place) -> None:
     Raises:
         VitessError: VTGate refuses one of them.
     """
-    statements = ddl(place, sharded=is_sharded(config, place.keyspace))
+    statements = ddl(place, sharded=is_sharded(config, place))
     with _opened(config, place, "may the user create tables and alter the VSchema?") as sql:
         for statement in statements:
             sql.query(statement)

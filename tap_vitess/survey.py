@@ -132,6 +132,19 @@ def shard_facts(sql: Sql, keyspace: str, shard: str, tablet_type: str) -> ShardF
     )
 
 
+def has_table(sql: Sql, keyspace: str, table: str, tablet_type: str) -> bool:
+    """Tell whether the MySQL of every shard has a table.
+
+    Raises:
+        RetriableError: a shard has no tablet of this type.
+    """
+    for shard in shards(sql, keyspace):
+        sql.use(f"{keyspace}:{shard}@{tablet_type.lower()}")
+        if table not in {_text(row["table_name"]) for row in sql.query(_ROW_COUNTS)}:
+            return False
+    return True
+
+
 def tablets(sql: Sql, keyspace: str) -> list[Tablet]:
     """List the tablets VTGate sees in a keyspace."""
     names = ("Cell", "Keyspace", "Shard", "TabletType", "State", "Alias", "Hostname")
@@ -204,6 +217,11 @@ class Survey:
         """Find the tables that VTGate routes to another keyspace; see `routed`."""
         with connect(self._config) as sql:
             return routed(sql, self.keyspace, tables)
+
+    def has_table(self, table: str) -> bool:
+        """Tell whether every shard has a table; see `has_table`."""
+        with connect(self._config) as sql:
+            return has_table(sql, self.keyspace, table, self._config.tablet_type)
 
     def row_counts(self, tables: Iterable[str]) -> dict[str, int]:
         """Estimate how many rows tables have; see `row_counts`."""

@@ -34,6 +34,7 @@ from tap_vitess.errors import (
     RetriableError,
     ShardsGoneError,
     StalledError,
+    TableUnseenError,
     ValueDecodeError,
     VitessError,
 )
@@ -473,7 +474,7 @@ class KeyspaceSync:
         misread = self._layouts.altered(at for at in item.altered if at[0] not in self._out)
         self._copy_again((item.replaced | misread) - self._out)
 
-    def _look(self, feed: ChangeStream, error: RetriableError) -> VitessError:
+    def _look(self, feed: ChangeStream, error: VitessError) -> VitessError:
         """Look into a fault of the shared stream; a stop position that never comes is mended."""
         found = self._inquiry.look(error, feed.position)
         if isinstance(found, StalledError):
@@ -626,7 +627,7 @@ class KeyspaceSync:
 
         floor = None if spec.full_table else self._copy_position(spec.name)
 
-        def look(error: RetriableError) -> VitessError:
+        def look(error: VitessError) -> VitessError:
             return self._inquiry.look(error, floor)
 
         def batches() -> Iterator[tuple[str, Sequence[CopyItem]]]:
@@ -635,7 +636,7 @@ class KeyspaceSync:
                     yield spec.name, ()
                 for items in read(self._client, feed, self._options.retry, look):
                     yield spec.name, items
-            except (RequestError, CopyCutError) as error:
+            except (RequestError, CopyCutError, TableUnseenError) as error:
                 # A copy asks for no changes: what it has lost are shards.
                 again = error.remedy is Remedy.RESTART or isinstance(error, ShardsGoneError)
                 raise _TableError(spec.name, error, again=again) from None

@@ -47,7 +47,6 @@ from tap_vitess.records import (
     RecordOptions,
     RecordSequence,
 )
-from tap_vitess.sql import connect
 from tap_vitess.state import KeyspaceState, bookmark_key, bookmarks_of, parse
 from tap_vitess.streams import (
     AUTOMATIC,
@@ -115,8 +114,7 @@ class TapVitess(Tap):
         """Make the streams of the catalog given; without one, of the database."""
         if self.input_catalog is not None:
             return [self._catalogued(entry.to_dict()) for entry in self.input_catalog.streams]
-        with connect(self.settings) as sql:
-            tables = discovery.discover(sql, self.settings)
+        tables = discovery.discover(self.settings, self.retry)
         self._check_names(tables)
         return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
 

@@ -20,7 +20,7 @@ from airbyte_protocol.models import AirbyteMessage, ConfiguredAirbyteCatalog
 from tap_vitess import discovery
 from tap_vitess.airbyte.catalog import stream_of
 from tap_vitess.airbyte.spec import config_of
-from tap_vitess.sql import connect
+from tap_vitess.vstream.reader import RetryOptions
 
 SECONDS = 60
 Message = dict[str, Any]
@@ -104,8 +104,7 @@ class Connector:
     def catalog(self, *tables: str, full_refresh: bool = False) -> dict[str, Any]:
         """Discover, in this process, and configure some streams or all of them."""
         config = config_of(self.config)
-        with connect(config) as sql:
-            found = discovery.discover(sql, config)
+        found = discovery.discover(config, RetryOptions(budget=0))
         streams = [stream_of(t, config.values) for t in found if not tables or t.name in tables]
         mode = "full_refresh" if full_refresh else "incremental"
         catalog = {

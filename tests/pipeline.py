@@ -59,6 +59,9 @@ class Asked:
     def routed(self, tables: Iterable[str]) -> dict[str, str]:  # noqa: ARG002
         return {}
 
+    def has_table(self, table: str) -> bool:  # noqa: ARG002
+        return False
+
     def version(self) -> tuple[int, int, int]:
         return 22, 0, 3
 
@@ -189,10 +192,10 @@ def run(
     return True
 
 
-def discover(config: dict[str, Any]) -> dict[str, Any]:
+def discover(config: dict[str, Any], tap_class: type[TapVitess] = TapVitess) -> dict[str, Any]:
     """Return the catalog, as a file would hold it."""
     with _signals_kept():
-        found: dict[str, Any] = json.loads(TapVitess(config=config).catalog_json_text)
+        found: dict[str, Any] = json.loads(tap_class(config=config).catalog_json_text)
         return found
 
 

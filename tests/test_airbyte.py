@@ -151,6 +151,18 @@ def test_discover(connector: Connector) -> None:
     assert all(s["default_cursor_field"] == ["_ab_cdc_cursor"] for s in found["streams"])
 
 
+def test_a_keyspace_without_a_tablet_for_a_while(connector: Connector, sandbox: Sandbox) -> None:
+    """Discovery waits for it; a check says how it is now."""
+    sandbox.faults.append(Fault(no_tablet_for="information_schema.columns", times=2))
+    [found] = connector.run("discover").of("CATALOG")
+    assert not sandbox.faults
+    assert len(found["streams"]) == len(TABLES)
+    connector.config["keyspaces"] = ["shop"]
+    sandbox.faults.append(Fault(no_tablet_for="information_schema.columns"))
+    [status] = connector.run("check").of("CONNECTION_STATUS")
+    assert "a shard has no tablet of this type" in status["message"]
+
+
 def test_records_are_what_the_catalog_says(tmp_path: Path) -> None:
     """Of every type, copied and streamed."""
     with serve(everything()) as sandbox:

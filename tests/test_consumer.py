@@ -108,6 +108,13 @@ def items(sandbox: Sandbox, **more: Any) -> list[Change[Any] | TableCopied | Bou
     return list(changes(vitess(sandbox), NAMES, retry=QUICK, **more))
 
 
+def test_the_tables_are_waited_for(sandbox: Sandbox) -> None:
+    """For a while after a reshard or a failover nobody can tell what they are."""
+    sandbox.faults.append(Fault(no_tablet_for="information_schema.columns", times=3))
+    assert {item.name for item in items(sandbox) if isinstance(item, TableCopied)} == NAMES.keys()
+    assert not sandbox.faults
+
+
 def test_a_copy(sandbox: Sandbox) -> None:
     """Copied rows carry a version, a finished copy is told, and boundaries come first and last."""
     found = items(sandbox)

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 from everything import everything
-from pipeline import Target, discover, run, settings
+from pipeline import ImpatientTap, QuickTap, Target, discover, run, settings
 
-from tap_vitess.errors import CatalogError, ConfigError
+from tap_vitess.errors import CatalogError, ConfigError, RetriableError
 from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.faults import Fault, Faults
 from tap_vitess.sandbox.sample import sample_cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import serve
@@ -121,6 +122,52 @@ def test_what_matches_nothing_is_named(more: dict[str, Any], words: str) -> None
     """One sentence that says which setting and what there is."""
     with pytest.raises(ConfigError, match=words):
         catalog(odd(), **more)
+
+
+OTHER = "table_schema = 'other'"
+
+
+@pytest.mark.parametrize("more", [{}, {"keyspaces": ["other"]}], ids=["unnamed", "named"])
+@pytest.mark.parametrize("question", ["tables", "columns", "statistics"])
+def test_a_keyspace_without_a_tablet_for_a_while(
+    more: dict[str, Any], question: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a reshard or a failover: it is waited for, and none of its tables is missing."""
+    statement = f"from information_schema.{question} where {OTHER}"
+    faults = Faults([Fault(no_tablet_for=statement, times=3)])
+    with serve(odd(), faults=faults) as sandbox:
+        found = discover(settings(sandbox, **more), QuickTap)
+    assert not faults, "the fault did not come"
+    assert "other-t" in streams(found)
+    assert "the tables of other: a shard has no tablet of this type (now)" in caplog.text
+    assert "no healthy tablet available); trying again in" in caplog.text
+    assert "left out" not in caplog.text
+
+
+def test_a_keyspace_that_stays_without_a_tablet(caplog: pytest.LogCaptureFixture) -> None:
+    """When the time to retry is over it is an error, or left out where nobody has named it."""
+    faults = Faults([Fault(no_tablet_for=OTHER, times=None)])
+    with serve(odd(), faults=faults) as sandbox:
+        with pytest.raises(RetriableError, match="no tablet of this type"):
+            discover(settings(sandbox, keyspaces=["my-ks", "other"]), ImpatientTap)
+        found = discover(settings(sandbox), ImpatientTap)
+    assert {name.partition("-")[0] for name in streams(found)} == {"my"}
+    assert "keyspace other is left out: a shard has no tablet" in caplog.text
+
+
+def test_a_keyspace_without_any_tablet_is_not_waited_for(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing will serve it soon."""
+    cluster = odd()
+    cluster.create_keyspace("dead", ["0"])
+    cluster.shard("dead", "0").serving = False
+    cluster.drop_old_shards("dead")
+    faults = Faults([Fault(no_tablet_for="table_schema = 'dead'", times=None)])
+    with serve(cluster, faults=faults) as sandbox:
+        discover(settings(sandbox), QuickTap)
+    assert "keyspace dead is left out" in caplog.text
+    assert "trying again" not in caplog.text
 
 
 def test_two_tables_of_one_stream_name() -> None:

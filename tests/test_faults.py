@@ -111,7 +111,7 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         "UNKNOWN",
         _VSTREAM + _TABLET + "table nosuch is not present in the database",
         TableGoneError,
-        Remedy.STOP,
+        Remedy.LOOK,
         "discover again",
     ),
     (
@@ -231,8 +231,8 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         "no tablet of this type",
     ),
     ("mysql", 1054, "column x not found", RequestError, Remedy.STOP, "a column is not there"),
-    ("mysql", 1105, "table t1 not found", TableGoneError, Remedy.STOP, "is not there"),
-    ("mysql", 1146, "Table 'vt_a.t1' doesn't exist", TableGoneError, Remedy.STOP, "not there"),
+    ("mysql", 1105, "table t1 not found", TableGoneError, Remedy.LOOK, "is not there"),
+    ("mysql", 1146, "Table 'vt_a.t1' doesn't exist", TableGoneError, Remedy.LOOK, "not there"),
     ("mysql", 1064, "syntax error at position 3", RequestError, Remedy.STOP, "refuses the stat"),
 ]
 

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 from events import KEYSPACE, begin, commit, ddl, field, fields, row, rows, vgtid
-from pipeline import QuickTap, Target, discover, expected, run
+from pipeline import ImpatientTap, QuickTap, Target, discover, expected, run
 from pipeline import settings as tap_settings
 from test_engine import SomeRpcError
 from test_sync import check, fill, insert, only, write
@@ -30,6 +30,7 @@ from tap_vitess.errors import (
     PositionLostError,
     RequestError,
     RetriableError,
+    TableUnseenError,
     ValueDecodeError,
     VitessError,
 )
@@ -265,6 +266,31 @@ def test_a_missing_table_does_not_stop_the_others(sandbox: Sandbox) -> None:
     sandbox.cluster.ddl("shop", "drop table alpha", None)
     with pytest.raises(RequestError, match="discover again"):
         run(config, target, catalog=catalog)
+    assert target.contents("shop-beta") == expected(sandbox.cluster, "shop", "beta")
+
+
+UNSEEN = Fault(error=("UNKNOWN", "table alpha is not present in the database"))
+
+
+def test_a_tablet_does_not_know_a_table_yet(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when a replica becomes primary right after CREATE TABLE: MySQL has it, so it waits."""
+    target = Target()
+    sandbox.faults.append(replace(UNSEEN, times=3))
+    run(tap_settings(sandbox), target)
+    assert not sandbox.faults
+    for name in ("alpha", "beta"):
+        assert target.contents(f"shop-{name}") == expected(sandbox.cluster, "shop", name)
+    assert "shop.alpha: a tablet does not know the table yet" in caplog.text
+
+
+def test_a_tablet_that_does_not_learn_of_a_table(sandbox: Sandbox) -> None:
+    """When the time to retry is over the table is named, and the others are copied."""
+    target = Target()
+    sandbox.faults.append(replace(UNSEEN, times=2))
+    with pytest.raises(TableUnseenError, match=r"shop\.alpha"):
+        run(tap_settings(sandbox), target, tap_class=ImpatientTap)
     assert target.contents("shop-beta") == expected(sandbox.cluster, "shop", "beta")
 
 

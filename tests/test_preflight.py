@@ -103,6 +103,9 @@ class Told:
     def routed(self, tables: object) -> dict[str, str]:  # noqa: ARG002
         return {}
 
+    def has_table(self, table: str) -> bool:  # noqa: ARG002
+        return False
+
     def version(self) -> tuple[int, int, int]:
         return self._version
 

@@ -185,9 +185,15 @@ def test_a_table_that_is_not_there(sandbox: Sandbox) -> None:
 
 
 def test_a_keyspace_that_is_not_there(sandbox: Sandbox) -> None:
-    """It is named."""
-    with pytest.raises(RequestError, match="no"):
-        VitessTableState(vitess(sandbox), "no", "job").create()
+    """It is named in the library's words, which knows no settings."""
+    state = VitessTableState(vitess(sandbox), "nope", "job", retry=QUICK)
+    where = "the state in nope.tap_vitess_state: VTGate does not know the keyspace"
+    with pytest.raises(RequestError, match=where) as made:
+        state.create()
+    assert str(made.value) == f"{where} nope: check the argument keyspace"
+    with pytest.raises(RequestError, match=where) as read:
+        state.load()
+    assert "setting" not in str(read.value)
 
 
 def test_a_table_that_holds_the_state_cannot_be_followed(sandbox: Sandbox) -> None:

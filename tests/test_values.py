@@ -527,6 +527,29 @@ def test_recorded_values_equal_what_select_answers() -> None:
     oracle.check(evidence)
 
 
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ('{"a": [3739804979590641.5, -1e20, 7, "1e2"]}', True),
+        ('{"a": [3.7398049795906415e15, -1e20, 7, "1e2"]}', True),
+        ('{"a": [3.7398049795906414e15, -1e20, 7, "1e2"]}', False),
+        ('{"a": [3739804979590641.50, -1e20, 7, "1e2"]}', False),
+        ('{"a": [-3.7398049795906415e15, -1e20, 7, "1e2"]}', False),
+        ('{"a": [3739804979590641.5, -1e20, 7.0, "1e2"]}', False),
+        ('{"a": [3739804979590641.5, -1e20, 7e0, "1e2"]}', False),
+        ('{"a": [3739804979590641.5, -1e20, 7, "100.0"]}', False),
+        ('{"a":[3739804979590641.5, -1e20, 7, "1e2"]}', False),
+        ('{"b": [3739804979590641.5, -1e20, 7, "1e2"]}', False),
+        ('{"a": [3739804979590641.5, -1e20, 7]}', False),
+        (None, False),
+    ],
+)
+def test_what_the_judge_takes_for_the_same_document(text: str | None, *, same: bool) -> None:
+    """A DOUBLE may have an exponent; all else is compared by its characters."""
+    mysql = oracle.DocumentText('{"a": [3739804979590641.5, -1e20, 7, "1e2"]}')
+    assert mysql.is_said_by(text) is same
+
+
 def test_the_settings_are_the_options() -> None:
     """With the same choices and defaults."""
     config = Config.from_settings({"host": "h"})

@@ -27,11 +27,12 @@ from tap_vitess.config import Config
 from tap_vitess.doctor.settings import read_json, read_settings
 from tap_vitess.ending import end_when_stuck
 from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
-from tap_vitess.sql import connect
 from tap_vitess.vstream import client as vstream_client
 from tap_vitess.vstream.reader import RetryOptions
 
 logger = logging.getLogger(__name__)
+
+_ONCE = RetryOptions(budget=0)  # who asks for a check wants to know how it is now
 
 
 def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = None) -> int:
@@ -52,7 +53,8 @@ def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = 
             case "check":
                 output.write({"type": "CONNECTION_STATUS", "connectionStatus": _check(options)})
             case "discover":
-                output.write({"type": "CATALOG", "catalog": _discover(_config(options))})
+                catalog = _discover(_config(options), retry or RetryOptions())
+                output.write({"type": "CATALOG", "catalog": catalog})
             case "read":
                 return _Read(options, output, retry or RetryOptions()).run()
     except TargetClosedError as error:
@@ -75,17 +77,15 @@ def _check(options: argparse.Namespace) -> Message:
     """Reach both ports and find the tables, as a sync would."""
     try:
         config = _config(options)
-        with connect(config) as sql:
-            discovery.discover(sql, config)
+        discovery.discover(config, _ONCE)
         with vstream_client.connect(config):
             return {"status": "SUCCEEDED"}
     except VitessError as error:
         return {"status": "FAILED", "message": str(error)}
 
 
-def _discover(config: Config) -> Message:
-    with connect(config) as sql:
-        tables = discovery.discover(sql, config)
+def _discover(config: Config, retry: RetryOptions) -> Message:
+    tables = discovery.discover(config, retry)
     return {"streams": [stream_of(table, config.values) for table in tables]}
 
 

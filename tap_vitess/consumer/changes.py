@@ -24,7 +24,6 @@ from tap_vitess.consumer.decoding import Change, TableReader
 from tap_vitess.errors import ConfigError, RetriableError, StateError, VitessError
 from tap_vitess.interleave import interleave
 from tap_vitess.records import RecordSequence
-from tap_vitess.sql import connect as connect_sql
 from tap_vitess.state import KeyspaceState, bookmark_key, bookmarks_of, parse
 from tap_vitess.survey import Survey
 from tap_vitess.sync import Checkpoint, CopyFinished, KeyspaceSync, TableSpec
@@ -247,8 +246,11 @@ class _Keyspace:
             self._state = run.stored
 
     def _describe(self, names: Iterable[str]) -> list[discovery.Table]:
-        with connect_sql(self._options.config) as sql:
-            found = {table.name: table for table in discovery.describe(sql, self._keyspace)}
+        options = self._options
+        described = discovery.patiently_described(
+            options.config, self._keyspace, options.retry, options.stop
+        )
+        found = {table.name: table for table in described}
         if missing := [name for name in names if name not in found]:
             raise ConfigError(
                 f"tables: {self._keyspace} has no table {', '.join(missing)}; it has "

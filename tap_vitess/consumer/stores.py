@@ -140,7 +140,7 @@ class VitessTableState:
         if not 0 < len(name) <= _LONGEST_NAME:
             raise ConfigError(f"the name of a state has 1 to {_LONGEST_NAME} characters")
         self._config: Config = vitess.config()
-        self.place = Place(keyspace, table, name, "the state in")
+        self.place = Place(keyspace, table, name, "the state in", "the argument keyspace")
         self._retry = retry or RetryOptions()
         self._claim: Claim | None = None
 

@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KIND=VALUE[,times=N|always]",
         help="break on purpose, may be repeated: cut_after_events=N, cut_after_all_events=N, "
-        "cut_in_copy=N, stall_after_events=N, or error=NAME with NAME one of "
-        + ", ".join(sorted(RECORDED)),
+        "cut_in_copy=N, stall_after_events=N, no_tablet_for=WORDS (of SQL), or "
+        "error=NAME with NAME one of " + ", ".join(sorted(RECORDED)),
     )
     return parser
 
@@ -117,6 +117,8 @@ def _set(fault: Fault, name: str, value: str) -> None:
         fault.cut_in_copy = int(value)
     elif name == "stall_after_events":
         fault.stall_after_events = int(value)
+    elif name == "no_tablet_for" and value:
+        fault.no_tablet_for = value
     else:
         raise ValueError(name)
 

@@ -1,7 +1,8 @@
 """How a sandbox breaks on purpose.
 
-Guarantees: a fault applies to the stream that is open when it is due, `times` times over the
-life of the process (None is always), and faults may be added or removed while streams run.
+Guarantees: a fault applies to the stream that is open when it is due, or to the statement that
+comes, `times` times over the life of the process (None is always), and faults may be added or
+removed while streams run.
 
 Surprising: a cut falls behind the n-th event, wherever that is: in the middle of a transaction,
 or of what would have been one response.
@@ -30,6 +31,7 @@ class Fault:
     cut_after_all_events: int | None = None  # of all streams together
     cut_in_copy: int | None = None  # copied rows of a stream
     stall_after_events: int | None = None  # only heartbeats from then on
+    no_tablet_for: str | None = None  # statements of SQL that have this in them
     error: str | tuple[str, str] | None = None
     times: int | None = 1
 
@@ -46,6 +48,9 @@ class Fault:
         counts = (self.cut_after_events, self.cut_after_all_events, self.cut_in_copy)
         return self.error is not None and not any(count is not None for count in counts)
 
+    def meets(self, statement: str) -> bool:
+        return self.no_tablet_for is not None and self.no_tablet_for in statement
+
 
 class Faults(list[Fault]):
     """The faults of a sandbox: a list to append to and clear, from any thread."""
@@ -59,6 +64,10 @@ class Faults(list[Fault]):
         with self._lock:
             self._events += 1
             return self._events
+
+    def lack_a_tablet(self, statement: str) -> bool:
+        """Whether no tablet is there for a statement, once more."""
+        return any(fault.meets(statement) and self.take(fault) for fault in list(self))
 
     def take(self, fault: Fault) -> bool:
         """Whether the fault applies once more; the last time removes it."""

@@ -45,6 +45,7 @@ from sqlglot import exp
 
 from tap_vitess.sandbox import infoschema, sql
 from tap_vitess.sandbox.cluster import Cluster, Shard
+from tap_vitess.sandbox.faults import Faults
 
 _VARIABLES: dict[str, VariableSchema] = {
     **SYSTEM_VARIABLES,
@@ -72,13 +73,16 @@ _Rows = list[tuple[Any, ...]]
 class VitessSession(Session):
     """One connection."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, faults: Faults) -> None:
         super().__init__(SessionVariables(GlobalVariables(_VARIABLES)))
         self._cluster = cluster
+        self._faults = faults
         # Behind the first one, which puts values in the place of functions like now().
         self.middlewares.insert(1, self._run_own)
 
     async def handle_query(self, sql: str, attrs: dict[str, str]) -> AllowedResult:
+        if self._faults.lack_a_tablet(sql):
+            raise _no_tablet(self.database or "unknown")
         for pattern, answer in _SHOWS:
             if match := pattern.fullmatch(sql.strip().rstrip("; \n")):
                 return answer(self, match)
@@ -108,7 +112,7 @@ class VitessSession(Session):
         name = target.partition(":")[2] or self._cluster.shards(keyspace)[0]
         if name not in self._cluster.shards(keyspace) or tablet_type not in {"", "primary"}:
             where = f"{keyspace}.{name}.{tablet_type or 'primary'}"
-            raise _error(1105, f"target: {where}: no healthy tablet available")
+            raise _no_tablet(where)
         return self._cluster.shard(keyspace, name)
 
     def throttled_shard(self) -> Shard:
@@ -146,12 +150,19 @@ class VitessSession(Session):
 
 @contextmanager
 def serve_mysql(
-    cluster: Cluster, host: str, port: int, credentials: tuple[str, str] | None
+    cluster: Cluster,
+    host: str,
+    port: int,
+    credentials: tuple[str, str] | None,
+    faults: Faults | None = None,
 ) -> Iterator[int]:
     """Serves on a thread of its own and yields the port."""
     started: Future[tuple[int, Callable[[], object]]] = Future()
+    found = Faults() if faults is None else faults
     thread = threading.Thread(
-        target=lambda: asyncio.run(_serve(cluster, host, port, credentials, started)),
+        target=lambda: asyncio.run(
+            _serve(lambda: VitessSession(cluster, found), host, port, credentials, started)
+        ),
         name="sandbox-mysql",
     )
     thread.start()
@@ -166,7 +177,7 @@ def serve_mysql(
 
 
 async def _serve(
-    cluster: Cluster,
+    session: Callable[[], Session],
     host: str,
     port: int,
     credentials: tuple[str, str] | None,
@@ -177,7 +188,7 @@ async def _serve(
     connections = _Connections()
     server = MysqlServer(
         control=connections,
-        session_factory=lambda: VitessSession(cluster),
+        session_factory=session,
         identity_provider=_identities(credentials),
     )
     try:
@@ -247,6 +258,10 @@ class _OneUser(IdentityProvider):
 def _error(code: int, message: str) -> MysqlError:
     # mysql-mimic lists few of MySQL's numbers and sends any.
     return MysqlError(message, cast("ErrorCode", code))
+
+
+def _no_tablet(target: str) -> MysqlError:
+    return _error(1105, f"target: {target}: no healthy tablet available")
 
 
 def _result(names: Sequence[str], rows: _Rows) -> ResultSet:

@@ -74,7 +74,7 @@ def serve(
         if mysql_port is not None:
             from tap_vitess.sandbox.mysql import serve_mysql  # noqa: PLC0415 - an optional extra
 
-            mysql = serve_mysql(cluster, host, mysql_port, credentials)
+            mysql = serve_mysql(cluster, host, mysql_port, credentials, sandbox.faults)
             sandbox.mysql_port = stack.enter_context(mysql)
         yield sandbox
 

@@ -24,7 +24,7 @@ from tap_vitess.vstream.protocol import Feed
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-Look = Callable[[RetriableError], VitessError]
+Look = Callable[[VitessError], VitessError]
 Result = TypeVar("Result")
 
 
@@ -127,7 +127,7 @@ def _call(
     """Read one call, and look into what ends it where looking helps."""
     try:
         yield from _responses(client, feed, retry, look)
-    except RetriableError as error:
+    except VitessError as error:
         if error.remedy is not Remedy.LOOK:
             raise
         raise look(error) from None

@@ -194,7 +194,11 @@ class Cluster:
         folder = self.folder / f"vt_{number:010}"
         pid = _read_pid(folder / "mysql.pid")
         os.kill(pid, signal.SIGKILL)
-        self._wait(f"the end of MySQL {number}", lambda: not self.is_alive(pid))
+        port = self._base + 2000 + number
+        # Its threads may hold the port for longer than it lives, and who answers is not started.
+        self._wait(
+            f"the end of MySQL {number}", lambda: not self.is_alive(pid) and not _answers(port)
+        )
         # A dead process that nobody has waited for passes for one that runs.
         for name in ("mysql.pid", "mysql.sock.lock"):
             (folder / name).unlink(missing_ok=True)
@@ -315,6 +319,14 @@ def _free_port_base() -> int:
     bases = list(range(12000, 28000, 500))
     random.shuffle(bases)
     return next(base for base in bases if all(_is_free(base + offset) for offset in offsets))
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection((HOST, port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _is_free(port: int) -> bool:

@@ -5,7 +5,9 @@ Views, sequences and internal tables are left out; odd names pass unchanged.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -19,6 +21,7 @@ from cluster.source import Source, quote
 
 pytestmark = pytest.mark.cluster
 
+DEAD_SECONDS = 5.0
 INTERNAL = "_vt_hld_6ace8bcef73211ea87e9f875a4d24e90_20200915120410_"
 TABLES = {
     "plain": ("id bigint primary key, v varchar(20)", ["id"]),
@@ -111,3 +114,30 @@ def test_sequences_and_internal_tables_are_left_out(
     assert f'"{UNSHARDED}-{table}"' in done.out
     assert sequence not in done.out
     assert INTERNAL not in done.out
+
+
+def test_a_keyspace_without_a_tablet_is_waited_for(
+    source: Source, own_cluster: Cluster, pipeline: Callable[..., Pipeline], prefix: str
+) -> None:
+    """Its only vttablet is dead when discovery begins, and comes back."""
+    number, table = own_cluster.tablet(UNSHARDED, "0"), prefix + "awaited"
+    with closing(Source(replace(source.address, keyspace=UNSHARDED), prefix)) as main:
+        main.execute(f"create table {table} (id bigint primary key)")
+    pipe = pipeline(tables=None)
+    with ThreadPoolExecutor(1) as pool:
+        own_cluster.kill_tablet(number, mysql=False)
+        try:
+            found = pool.submit(
+                pipe.alone, "--discover", keyspaces=[UNSHARDED], tables=[f"*.{table}"]
+            )
+            time.sleep(DEAD_SECONDS)
+            assert not found.done(), found.result().log
+        finally:
+            own_cluster.start_tablet(number, UNSHARDED, "0")
+        done = found.result()
+    own_cluster.wait_served(UNSHARDED)
+    assert done.code == 0, done.log
+    assert f'"{UNSHARDED}-{table}"' in done.out
+    assert f"the tables of {UNSHARDED}: a shard has no tablet of this type (now)" in done.log
+    with closing(Source(replace(source.address, keyspace=UNSHARDED), prefix)) as main:
+        main.execute(f"drop table {table}")
