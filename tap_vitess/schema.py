@@ -85,6 +85,8 @@ class StreamSchema:
 
         Those that are not told in this run stay; a new column that is dropped again does not.
         """
+        if not self.version and not self._given:
+            return {}  # each STATE asks every stream
         told = {n: prop for n, prop in self.properties.items() if self._catalog.get(n) != prop}
         silent = {n: prop for n, prop in self._given.items() if n not in self.properties}
         return {n: prop for n, prop in (silent | told).items() if not self._is_gone(n)}
