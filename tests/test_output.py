@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from singer_sdk.singerlib import RecordMessage, SchemaMessage, StateMessage
@@ -110,4 +111,11 @@ def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
 def test_a_schema_is_written_as_the_sdk_does(key: list[str], bookmarks: list[str] | None) -> None:
     """Without its copy in depth."""
     message = SchemaMessage("s", {"properties": {"id": {"type": ["string"]}}}, key, bookmarks)
+    assert json.loads(BufferedWriter().serialize_message(message)) == message.to_dict()
+
+
+@pytest.mark.parametrize("value", [{}, {"bookmarks": {"vitess:ks": {"groups": [{"tables": []}]}}}])
+def test_a_state_is_written_as_the_sdk_does(value: dict[str, Any]) -> None:
+    """Without its copy in depth."""
+    message = StateMessage(value)
     assert json.loads(BufferedWriter().serialize_message(message)) == message.to_dict()
