@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,15 @@ class Engine:
             cwd=self.home,
         )
 
+    def begin_alone(self, job: str) -> subprocess.Popen[str]:
+        """Run a job's pipe without Dagster around it."""
+        code = "import json, sys; from definitions import run; run(*map(json.loads, sys.argv[1:]))"
+        return self.processes.begin(
+            [targets.install(DAGSTER) / "python", "-c", code, json.dumps(job), json.dumps(JOBS)],
+            env={**self.environment, "PYTHONPATH": str(EXAMPLES / "dagster")},
+            stderr=subprocess.PIPE,
+        )
+
     def run(self, job: str) -> tuple[int, str]:
         """Run one of Dagster's jobs to its end; return its exit code and what it told."""
         process = self.begin(job)
@@ -224,7 +233,7 @@ def test_dagster_runs_the_jobs_with_a_state_each(engine: Engine, sandbox: Sandbo
     out.file("orders").rmdir()
     kept.rename(out.file("orders"))
     rest = engine.state("rest")
-    assert _two_at_once(engine, "orders_job") == ["begin", "end"] * 2
+    assert _two_at_once(engine, lambda: engine.begin("orders_job")) == ["begin", "end"] * 2
     out.check(cluster, *TABLES)
     assert out.ops("orders", counts["orders"]) == {"insert", "update", "delete"}
     assert len(out.records("orders")) == counts["orders"] + 22, "the second run brought it again"
@@ -232,7 +241,12 @@ def test_dagster_runs_the_jobs_with_a_state_each(engine: Engine, sandbox: Sandbo
     assert engine.state("rest") == rest
 
 
-def _two_at_once(engine: Engine, job: str) -> list[str]:
+def test_runs_that_dagster_lets_through_do_not_overlap(engine: Engine) -> None:
+    """They lock the job's folder."""
+    assert _two_at_once(engine, lambda: engine.begin_alone("orders")) == ["begin", "end"] * 2
+
+
+def _two_at_once(engine: Engine, begin: Callable[[], subprocess.Popen[str]]) -> list[str]:
     """Begin two runs of a job with a slow target; tell when those targets began and ended."""
     times, slow = engine.home / "times", engine.home / "slow"
     slow.write_text(
@@ -240,7 +254,7 @@ def _two_at_once(engine: Engine, job: str) -> list[str]:
     )
     slow.chmod(0o755)
     engine.environment["VITESS_TARGET"] = str(slow)
-    for run in [engine.begin(job) for _ in range(2)]:
+    for run in [begin() for _ in range(2)]:
         told, _ = run.communicate(timeout=SECONDS)
         assert run.returncode == 0, told
     return times.read_text().split()
@@ -249,12 +263,7 @@ def _two_at_once(engine: Engine, job: str) -> list[str]:
 def test_a_run_that_is_cancelled_keeps_what_has_come(engine: Engine, sandbox: Sandbox) -> None:
     """The tap ends at a boundary, and the target's last state is stored."""
     sandbox.faults.append(Fault(stall_after_events=3))
-    code = "import json, sys; from definitions import run; run('rest', json.loads(sys.argv[1]))"
-    process = engine.processes.begin(
-        [targets.install(DAGSTER) / "python", "-c", code, json.dumps(JOBS)],
-        env={**engine.environment, "PYTHONPATH": str(EXAMPLES / "dagster")},
-        stderr=subprocess.PIPE,
-    )
+    process = engine.begin_alone("rest")
     _wait_for_a_stream(sandbox, process)
     process.send_signal(signal.SIGINT)
     _, log = process.communicate(timeout=SECONDS)

@@ -4,7 +4,7 @@
       vitess.json         the tap's settings that all jobs share
       target.json         the target's settings
       jobs.json           {"orders": ["shop.orders", "shop.order_*"], "rest": ["*"]}
-      <job>/              made here: settings.json, state.json, tap.log, target.log
+      <job>/              made here: settings.json, state.json, tap.log, target.log, lock
 
 A table belongs to the first job of jobs.json with a pattern that fits, so it is in one job only,
 and a last job with "*" takes the tables that are created later. Each job is an asset, a Dagster
@@ -14,6 +14,7 @@ A state is stored the moment the target prints it, which is when the target has 
 before it. So what ends a run, the tap, the target or the machine, its next run goes on from there.
 """
 
+import fcntl
 import json
 import os
 import subprocess
@@ -41,9 +42,15 @@ def settings_of(job: str, jobs: Patterns, shared: Mapping[str, Any]) -> dict[str
 
 
 def run(job: str, jobs: Patterns) -> None:
-    """Run a job's pipe to its end; raise Failure when the tap or the target fails."""
+    """Run a job's pipe to its end, alone; raise Failure when the tap or the target fails."""
     folder = HOME / job
     folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _run(job, jobs, folder)
+
+
+def _run(job: str, jobs: Patterns, folder: Path) -> None:
     shared = json.loads((HOME / "vitess.json").read_text())
     settings, state = folder / "settings.json", folder / "state.json"
     settings.write_text(json.dumps(settings_of(job, jobs, shared)))
@@ -95,7 +102,8 @@ def _last_line(path: Path) -> str:
 
 
 def _asset(job: str, jobs: Patterns) -> dg.AssetsDefinition:
-    # A pool of one: two runs of a job never overlap (dagster.yaml sets the limit).
+    # A pool of one (dagster.yaml sets the limit): the next run of a job waits. Two that asked in
+    # the same moment were once seen to get it both, with Dagster's own SQLite: so `run` locks, too.
     @dg.asset(name=job, group_name="vitess", pool=f"vitess_{job}")
     def asset() -> None:
         run(job, jobs)
