@@ -227,6 +227,12 @@ def test_values_may_look_like_events(mark: bytes, behind: bytes) -> None:
         assert taken_apart(decode(response(*told))) == taken_apart(told)
 
 
+def test_a_misleading_value_costs_no_time() -> None:
+    """What looks like the size of an event is no longer than one may be."""
+    told = [*copied(packed([b"\xff" * 1_000_000 + b"\x08\x0c\x2a"])), commit(A)]
+    assert taken_apart(decode(response(*told)), 1) == taken_apart(told, 1)
+
+
 def test_copied_rows_that_lack_columns_stay_events() -> None:
     """Their images cannot be cut without a look at each."""
     (event,) = copied(ONE)

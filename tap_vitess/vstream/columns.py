@@ -371,11 +371,12 @@ def _first_copied(response: bytes) -> int | None:
 def _last_copied_end(response: bytes) -> int | None:
     """Return where what looks like the last event of a copied row ends, by the size before it."""
     begin = response.rfind(_COPIED)
-    place, size = begin - 1, 0
-    while place > 0 and (response[place] & 0x80 or place == begin - 1):
+    size = 0
+    for place in range(begin - 1, max(begin - 1 - _LONGEST, -1), -1):
         size = size << 7 | response[place] & 0x7F
-        place -= 1
-    return begin + size if response.startswith(_EVENT, place) else None
+        if not (place and response[place - 1] & 0x80):
+            return begin + size if response.startswith(_EVENT, max(place - 1, 0)) else None
+    return None
 
 
 def _copied_rows(run: bytes) -> CopiedRows | None:

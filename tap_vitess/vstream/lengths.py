@@ -25,8 +25,8 @@ _LONG = re.compile(rb"([\x80-\xff]{1,4}[\x00-\x7f])")
 _NULL = re.compile(rb"\x01")
 _SHORT = bytes([1, *range(0, 0x80, 2)])
 _HALVES = bytes([0, 0, *(value // 2 for value in range(2, 256))])
-# A long length costs here what so many cost as protobuf's.
-_WORTH = 3
+# A long length costs here what so many cost as protobuf's, or two or three where NULLs are many.
+_WORTH = 6
 
 
 def count(packed: bytes) -> int:
@@ -71,15 +71,16 @@ class Lengths:
             raise ProtocolError(f"{where}: a length that is none")
 
     def _take_long(self, packed: bytes, where: str) -> None:
-        parts = _LONG.split(packed)
-        shorts, longs = parts[::2], parts[1::2]
-        if len(longs) * _WORTH > len(packed) - len(longs):
+        total = count(packed)
+        if (len(packed) - total) * _WORTH > total:
             row = b"\x0a" + _varint(len(packed)) + packed
             try:
                 self._list = list(query.Row.FromString(row).lengths)
             except DecodeError:
                 raise ProtocolError(f"{where}: a length that is none") from None
             return
+        parts = _LONG.split(packed)
+        shorts, longs = parts[::2], parts[1::2]
         self._places = list(accumulate(len(short) + 1 for short in shorts[:-1]))
         self._long = list(map(_zigzag, longs))
         self._marks = b"\x00".join(shorts)
