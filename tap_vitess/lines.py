@@ -15,7 +15,6 @@ from itertools import chain
 import orjson
 
 from tap_vitess.vstream.columns import (
-    CHUNK_ROWS,
     Changes,
     CopiedChanges,
     EncodedChanges,
@@ -27,6 +26,7 @@ from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.values import ValueType
 
 FEW_ROWS = 4
+_NUMBERS = 1000  # written at a time
 
 
 @lru_cache(maxsize=8)
@@ -37,7 +37,7 @@ def moment(seconds: int) -> str:
 
 def _numbers(first: int, rows: int) -> Iterator[bytes]:
     end = first + rows
-    parts = (range(start, min(start + CHUNK_ROWS, end)) for start in range(first, end, CHUNK_ROWS))
+    parts = (range(start, min(start + _NUMBERS, end)) for start in range(first, end, _NUMBERS))
     return chain.from_iterable(orjson.dumps([*part])[1:-1].split(b",") for part in parts)
 
 

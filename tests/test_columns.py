@@ -18,6 +18,7 @@ from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ProtocolError
 from tap_vitess.vstream.columns import (
     CHUNK_ROWS,
+    CHUNK_VALUES,
     ChangedRows,
     CopiedChanges,
     CopiedRows,
@@ -86,10 +87,9 @@ def test_copied_rows_are_read_as_one(table: tuple[int, list[Values]]) -> None:
     changes = CopiedChanges(run.images, width, "here")
     assert len(changes) == len(values)
     assert [change.after for change in changes] == [packed(row) for row in values]
-    (chunk,) = run.images.chunks(width, "here")
+    (chunk,) = run.images.chunks(width, "here", range(width))
     columns = [chunk.column(index) for index in range(width)]
     assert [list(row) for row in zip(*columns, strict=True)] == values
-    assert [run.images.column(index, width, "here") for index in range(width)] == columns
 
 
 Told = binlogdata.VEvent | tuple[str, str, int, bool, binlogdata.RowChange]
@@ -255,7 +255,9 @@ def test_copied_rows_that_lack_columns_stay_events() -> None:
 def test_images_that_contradict_themselves_are_refused(images: Images) -> None:
     """Lengths that are no whole rows, or not those of the values."""
     with pytest.raises(ProtocolError, match="here"):
-        list(images.chunks(2, "here"))
+        list(images.chunks(2, "here", [0, 1]))
+    with pytest.raises(ProtocolError, match="here"):
+        list(images.chunks(2, "here", []))
 
 
 def test_rows_without_columns_are_refused() -> None:
@@ -264,11 +266,15 @@ def test_rows_without_columns_are_refused() -> None:
         CopiedChanges(read_images([], b""), 0, "here")
 
 
-def test_many_rows_come_in_chunks() -> None:
+@pytest.mark.parametrize("width", [2, CHUNK_VALUES])
+def test_many_rows_come_in_chunks(width: int) -> None:
     """The objects of one chunk at a time: memory does not grow with a response's rows."""
-    count = 2 * CHUNK_ROWS + 1
-    images = read_images([1, -1] * count, b"x" * count)
-    assert [chunk.rows for chunk in images.chunks(2, "here")] == [CHUNK_ROWS, CHUNK_ROWS, 1]
+    step = max(CHUNK_VALUES // width, CHUNK_ROWS)
+    count = 2 * step + 1
+    images = read_images([1, *[-1] * (width - 1)] * count, b"x" * count)
+    chunks = list(images.chunks(width, "here", [0]))
+    assert [chunk.rows for chunk in chunks] == [step, step, 1]
+    assert [set(chunk.column(0)) for chunk in chunks] == [{b"x"}] * 3
 
 
 @settings(deadline=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap_vitess._proto import query_pb2 as query
@@ -12,7 +12,6 @@ from tap_vitess.vstream.columns import Images
 from tap_vitess.vstream.lengths import Lengths, count
 
 short = st.integers(-1, 63)
-long = st.integers(64, 2**31 - 1)
 
 
 def packed(lengths: list[int]) -> bytes:
@@ -22,29 +21,58 @@ def packed(lengths: list[int]) -> bytes:
     return written[size + 1 :]
 
 
+def content(lengths: list[int]) -> list[bytes]:
+    """Make values of these lengths that are unlike each other; of the longest, a part."""
+    return [(b"%d " % place * length)[: max(length, 0)] for place, length in enumerate(lengths)]
+
+
 @st.composite
-def rows(draw: st.DrawFn) -> tuple[int, list[int]]:
-    """Draw the lengths of some rows; with few long values, with many, and with none."""
+def rows(draw: st.DrawFn) -> tuple[int, list[int], list[int]]:
+    """Draw the lengths of some rows, and columns: few long values, many, of any size, and none."""
     width = draw(st.integers(1, 5))
+    long = st.sampled_from([64, 8191, 8192, 100_000, 2**20]) | st.integers(64, 10_000)
     kind = draw(st.sampled_from([short, long, short | long, st.integers(62, 65)]))
     lengths = draw(st.lists(kind, max_size=12 * width))
-    return width, lengths[: len(lengths) // width * width]
+    if draw(st.booleans()):
+        lengths += draw(st.lists(short, min_size=40, max_size=40))
+    columns = draw(st.sets(st.integers(0, width - 1)))
+    return width, lengths[: len(lengths) // width * width], sorted(columns)
 
 
-@given(rows(), st.integers(0, 12), st.integers(0, 12))
-def test_any_rows(drawn: tuple[int, list[int]], one: int, other: int) -> None:
-    """Sizes and NULLs of any of the rows."""
-    width, told = drawn
+@settings(deadline=None)
+@given(rows(), st.integers(0, 50))
+def test_any_rows(drawn: tuple[int, list[int], list[int]], split: int) -> None:
+    """Values and NULLs of any columns, the rows cut in two parts."""
+    width, told, columns = drawn
     lengths = Lengths(packed(told), width, "here")
     assert count(packed(told)) == len(lengths) == len(told)
+    values = content(told)
+    joined = b"".join(values)
     total = len(told) // width
-    first, last = sorted((min(one, total), min(other, total)))
-    part = lengths.rows(first, last)
-    wanted = told[first * width : last * width]
-    assert list(part.sizes) == [max(length, 0) for length in wanted]
-    nulls = {row * width + index for index, places in part.nulls.items() for row in places}
-    assert nulls == {place for place, length in enumerate(wanted) if length < 0}
-    assert all(part.nulls.values())
+    middle = min(split, total)
+    end = 0
+    for first, last in ((0, middle), (middle, total)):
+        part = lengths.cut(joined, end, first, last, columns)
+        end = part.end
+        for index in columns:
+            place = slice(first * width + index, last * width, width)
+            assert list(part.values[index]) == values[place]
+            nulls = [row for row, length in enumerate(told[place]) if length < 0]
+            assert list(part.nulls.get(index, ())) == nulls
+        assert part.values.keys() == set(columns) >= part.nulls.keys()
+        assert all(part.nulls.values())
+    assert end == len(joined)
+
+
+@pytest.mark.parametrize("long", [0, 1, 30])
+def test_fewer_bytes_than_the_lengths_say(long: int) -> None:
+    """Whichever way they are cut."""
+    told = [10_000] * long + [3] * 30
+    lengths = Lengths(packed(told), 1, "here")
+    joined = b"".join(content(told))
+    assert lengths.cut(joined, 0, 0, len(told), [0]).end == len(joined)
+    with pytest.raises(ProtocolError, match="here: a row has fewer bytes than its values"):
+        lengths.cut(joined[:-1], 0, 0, len(told), [0])
 
 
 @pytest.mark.parametrize("share", [0, 10])
@@ -71,7 +99,7 @@ def test_more_than_any_message_holds(others: list[int]) -> None:
     """It is refused, if not before the values are looked at."""
     images = Images(packed([*others, 2**40]), b"x" * 10_000)
     with pytest.raises(ProtocolError, match="here: "):
-        list(images.chunks(1, "here"))
+        list(images.chunks(1, "here", [0]))
 
 
 @pytest.mark.parametrize(("lengths", "width"), [([1, 1, 1], 2), ([1], 0), ([100, 1, 200], 2)])

@@ -36,21 +36,23 @@ class CopiedRowEvent(_message.Message):
     __slots__ = ("table_name", "row_changes")
     TABLE_NAME_FIELD_NUMBER: _ClassVar[int]
     ROW_CHANGES_FIELD_NUMBER: _ClassVar[int]
-    table_name: str
+    table_name: bytes
     row_changes: Changes
-    def __init__(self, table_name: _Optional[str] = ..., row_changes: _Optional[_Union[Changes, _Mapping]] = ...) -> None: ...
+    def __init__(self, table_name: _Optional[bytes] = ..., row_changes: _Optional[_Union[Changes, _Mapping]] = ...) -> None: ...
 
 class CopiedEvents(_message.Message):
-    __slots__ = ("type", "timestamp", "row_event", "shard")
+    __slots__ = ("type", "timestamp", "row_event", "keyspace", "shard")
     TYPE_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     ROW_EVENT_FIELD_NUMBER: _ClassVar[int]
+    KEYSPACE_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
     type: _containers.RepeatedScalarFieldContainer[int]
     timestamp: _containers.RepeatedScalarFieldContainer[int]
     row_event: CopiedRowEvent
-    shard: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, type: _Optional[_Iterable[int]] = ..., timestamp: _Optional[_Iterable[int]] = ..., row_event: _Optional[_Union[CopiedRowEvent, _Mapping]] = ..., shard: _Optional[_Iterable[str]] = ...) -> None: ...
+    keyspace: bytes
+    shard: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, type: _Optional[_Iterable[int]] = ..., timestamp: _Optional[_Iterable[int]] = ..., row_event: _Optional[_Union[CopiedRowEvent, _Mapping]] = ..., keyspace: _Optional[bytes] = ..., shard: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class CopiedResponse(_message.Message):
     __slots__ = ("events",)

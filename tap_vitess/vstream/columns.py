@@ -2,8 +2,8 @@
 
 An object and a few calls a row are what reading protobuf costs in Python. Here a response's
 copied rows, or a ROW event's changes, are read again as other messages of the same bytes
-(`_proto/columns.proto`): all lengths behind each other, and all values. One pass of
-`BytesIO.read` over the lengths then cuts all values, and slices of that list are the columns.
+(`_proto/columns.proto`): all lengths behind each other, and all values. One call then cuts many
+values (`lengths.py`), and slices of what it gives are the columns.
 
 The same goes for changes: MySQL logs them in events of 8 kB, so a transaction of some size comes
 as many ROW events of few rows each, and those that follow each other are read as one.
@@ -18,8 +18,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
-from itertools import accumulate, groupby
+from itertools import groupby
 
 from google.protobuf.message import DecodeError
 
@@ -28,9 +27,11 @@ from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ProtocolError
-from tap_vitess.vstream.lengths import Lengths, Part, count
+from tap_vitess.vstream.lengths import Lengths, count, varint
 
-CHUNK_ROWS = 1000  # taken apart at a time: what the objects of more would cost is memory
+# Taken apart at a time, some thousand values: with more the processor's caches help less.
+CHUNK_VALUES = 4000
+CHUNK_ROWS = 100  # at least
 
 # A VEvent of a copied row: its type, ROW, and at once its row_event. All others have a timestamp.
 _COPIED = b"\x08\x0c\x2a"
@@ -46,11 +47,11 @@ Column = list[bytes | None]
 class Chunk:
     """Some rows.
 
-    values: those of each column, no bytes for NULL. nulls: see `Part`.
+    values, nulls: see `Part`.
     """
 
     rows: int
-    values: list[list[bytes]]
+    values: Mapping[int, Sequence[bytes]]
     nulls: Mapping[int, Sequence[int]]
 
     def column(self, index: int) -> Column:
@@ -78,53 +79,32 @@ class Images:
         """The number of values."""
         return count(self.lengths)
 
-    def column(self, index: int, width: int, where: str) -> Column:
-        """Return the values of one column of rows of `width` columns, without cutting the others.
+    def chunks(self, width: int, where: str, columns: Sequence[int]) -> Iterator[Chunk]:
+        """Yield the rows, some at a time.
 
-        Raises:
-            ProtocolError: the lengths are no whole rows, or not those of the values.
-        """
-        lengths = Lengths(self.lengths, width, where)
-        part = lengths.rows(0, len(lengths) // width)
-        ends = list(accumulate(part.sizes, initial=0))
-        if ends[-1] != len(self.values):
-            raise ProtocolError(f"{where}: the values are no rows of {width} columns")
-        values = self.values
-        column: Column = [
-            values[start:end]
-            for start, end in zip(ends[index::width], ends[index + 1 :: width], strict=False)
-        ]
-        for row in part.nulls.get(index, ()):
-            column[row] = None
-        return column
-
-    def chunks(self, width: int, where: str) -> Iterator[Chunk]:
-        """Yield the rows, `width` values each.
+        Args:
+            width: how many values each has.
+            where: keyspace, table and shard, for errors.
+            columns: whose values are wanted, in order.
 
         Raises:
             ProtocolError: the lengths are no whole rows, or not those of the values.
         """
         lengths = Lengths(self.lengths, width, where)
         total = len(lengths) // width
-        read = BytesIO(self.values)
-        for first in range(0, total, CHUNK_ROWS):
-            last = min(first + CHUNK_ROWS, total)
-            yield self._chunk(lengths.rows(first, last), read, width, where)
-        if read.read(1):
+        step = max(CHUNK_VALUES // width, CHUNK_ROWS)
+        end = 0
+        for first in range(0, total, step):
+            last = min(first + step, total)
+            part = lengths.cut(self.values, end, first, last, columns)
+            end = part.end
+            yield Chunk(last - first, part.values, part.nulls)
+        if end < len(self.values):
             raise ProtocolError(f"{where}: a row has more bytes than its values")
-
-    def _chunk(self, part: Part, read: BytesIO, width: int, where: str) -> Chunk:
-        start = read.tell()
-        cut = list(map(read.read, part.sizes))
-        # Only the last read of all can be a short one.
-        end = read.tell()
-        if end == len(self.values) and end - start != sum(part.sizes):
-            raise ProtocolError(f"{where}: a row has fewer bytes than its values")
-        return Chunk(len(cut) // width, [cut[i::width] for i in range(width)], part.nulls)
 
     def rows(self, width: int, where: str) -> Iterator[query.Row]:
         """Yield the rows as messages."""
-        for chunk in self.chunks(width, where):
+        for chunk in self.chunks(width, where, range(width)):
             for values in zip(*map(chunk.column, range(width)), strict=True):
                 yield query.Row(
                     lengths=[-1 if value is None else len(value) for value in values],
@@ -383,14 +363,25 @@ def _copied_rows(run: bytes) -> CopiedRows | None:
     """Read events as one; None when they are not copied rows of one shard."""
     try:
         merged = by_column.CopiedResponse.FromString(run).events
-    except DecodeError:
-        return None
-    types, shards = list(merged.type), list(merged.shard)
-    if set(types) != {binlogdata.ROW} or merged.timestamp:
-        return None
-    if len(set(shards)) != 1 or len(shards) != len(types):
+        table = merged.row_event.table_name.decode()
+        shard = merged.shard[0].decode() if merged.shard else None
+    except (DecodeError, UnicodeDecodeError):
         return None
     changes = merged.row_event.row_changes
     if changes.HasField("before") or changes.data_columns or changes.json_partial_values:
         return None
-    return CopiedRows(merged.row_event.table_name, shards[0], Images.of(changes.after))
+    images = Images.of(changes.after)
+    merged.ClearField("row_event")
+    return CopiedRows(table, shard, images) if shard and _are_alike(merged) else None
+
+
+def _are_alike(events: by_column.CopiedEvents) -> bool:
+    """Tell whether events are ROW events of one shard, and nothing else.
+
+    Compared is what they are written as, all types and then all shards: no object an event.
+    """
+    count, alike = len(events.type), by_column.CopiedEvents
+    types = b"\x0a" + varint(count) + bytes([binlogdata.ROW]) * count
+    keyspace = alike(keyspace=events.keyspace).SerializeToString()
+    shards = alike(shard=events.shard[:1]).SerializeToString() * count
+    return events.SerializeToString() == types + keyspace + shards

@@ -23,9 +23,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import count
 from operator import itemgetter
 from typing import Any
@@ -64,8 +65,33 @@ def from_copy(raw: bytes) -> bytes:
     Raises:
         ValueError: it is no JSON.
     """
-    orjson.loads(raw)
+    check([raw])
     return raw
+
+
+def check(values: Sequence[bytes]) -> None:
+    """Check documents without reading them, which takes a third of the time.
+
+    Raises:
+        ValueError: one of them is no JSON.
+    """
+    # What checks the grammar does not look at letters. A blank between two, so that broken bytes
+    # of one and the next do not make one.
+    joined = b" ".join(values)
+    if not joined.isascii():
+        joined.decode()
+    skip, refused = _checker()
+    try:
+        deque(map(skip, values), maxlen=0)
+    except refused:
+        raise ValueError("not JSON") from None
+
+
+@cache
+def _checker() -> tuple[Callable[[bytes], object], type[Exception]]:
+    import msgspec  # noqa: PLC0415 - 10 ms, for those that have documents
+
+    return msgspec.json.Decoder(msgspec.Raw).decode, msgspec.DecodeError
 
 
 def from_binlog(raw: bytes) -> bytes:

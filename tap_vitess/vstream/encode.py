@@ -22,7 +22,7 @@ from tap_vitess.vstream.columns import Chunk, Images
 from tap_vitess.vstream.rows import unfit
 from tap_vitess.vstream.values import Convert, Raw, ValueType
 
-Values = list[bytes]
+Values = Sequence[bytes]
 # What a column's values are as they stand: what opens each, their text, what closes each.
 Plain = tuple[bytes, Values, bytes]
 Way = Callable[[Values], Plain | None]
@@ -38,17 +38,17 @@ _OF_INTEGERS, _OF_DECIMALS = b"0123456789-,", b"0123456789-,."
 def _are(values: Values, letters: bytes) -> bool:
     """Tell whether all are numbers as JSON has them, of these letters; -0 is none."""
     joined = b",".join(values)
-    if not joined or joined.translate(None, letters) or joined.count(b",") != len(values) - 1:
+    if joined.translate(None, letters):
         return False
     if b"-0" in joined:
-        return _DECIMALS.fullmatch(joined) is not None
+        alone = joined.count(b",") == len(values) - 1
+        return alone and _DECIMALS.fullmatch(joined) is not None
     # Nothing but numbers, none of them with an exponent, can be made of these letters: so JSON's
     # grammar is the pattern's, and its parser the faster one.
     try:
-        orjson.loads(b"[%b]" % joined)
+        return len(orjson.loads(b"[%b]" % joined)) == len(values)
     except orjson.JSONDecodeError:
         return False
-    return True
 
 
 def _integer(values: Values) -> Plain | None:
@@ -59,15 +59,20 @@ def _number(values: Values) -> Plain | None:
     return (b"", values, b"") if _are(values, _OF_DECIMALS) else None
 
 
+_UNESCAPED = bytes(byte for byte in range(0x20, 0x100) if byte not in b'"\\')
+
+
 def _text(values: Values) -> Plain | None:
-    """Take UTF-8 without quote, backslash and what does not print; not all of that must not be."""
-    try:
-        # A blank between two, so that broken bytes of one and the next do not make a letter.
-        text = b" ".join(values).decode()
-    except UnicodeDecodeError:
+    """Take UTF-8 without what JSON escapes: quote, backslash and control characters."""
+    # A blank between two, so that broken bytes of one and the next do not make a letter.
+    joined = b" ".join(values)
+    if joined.translate(None, _UNESCAPED):
         return None
-    if not text.isprintable() or '"' in text or "\\" in text:
-        return None
+    if not joined.isascii():
+        try:
+            joined.decode()
+        except UnicodeDecodeError:
+            return None
     return b'"', values, b'"'
 
 
@@ -87,9 +92,9 @@ def _float(values: Values) -> Plain | None:
 
 def _moment(values: Values) -> Plain | None:
     """Take moments of the calendar, which Python reads as MySQL writes them."""
+    shape = values[0].translate(_DIGITS)
     joined = b"\n".join(values)
-    shapes = joined.translate(_DIGITS).split(b"\n")
-    if len(shapes) != len(values) or not _SHAPES.issuperset(shapes):
+    if shape not in _SHAPES or joined.translate(_DIGITS) + b"\n" != (shape + b"\n") * len(values):
         return None
     try:
         deque(map(datetime.fromisoformat, joined.decode().split("\n")), maxlen=0)
@@ -105,29 +110,10 @@ _SHAPES = frozenset([_SECOND, *(_SECOND + b"." + b"0" * digits for digits in ran
 
 def _document(values: Values) -> Plain | None:
     try:
-        for start in range(0, len(values), _TOGETHER):
-            if not _are_documents(values[start : start + _TOGETHER]):
-                return None
-    except orjson.JSONDecodeError:
+        documents.check(values)
+    except ValueError:
         return None
     return b"", _in_one_line(values), b""
-
-
-# Documents are read together, which is faster, but not so many that Python's garbage collector
-# looks at what is made of them. What stands between them shows that each is one by itself.
-_TOGETHER = 64
-_LARGE = 1 << 18
-_BETWEEN = b'"\\u0000\\u0000"'
-
-
-def _are_documents(values: Values) -> bool:
-    joined = (b",%b," % _BETWEEN).join(values)
-    apart = len(values) - 1
-    if len(joined) > _LARGE or joined.count(_BETWEEN) != apart:
-        deque(map(orjson.loads, values), maxlen=0)
-        return True
-    found = orjson.loads(b"[%b]" % joined)
-    return len(found) == len(values) + apart and found[1::2] == ["\0\0"] * apart
 
 
 def _in_one_line(values: Values) -> Values:
@@ -187,6 +173,7 @@ class _Member:
         self.key = orjson.dumps(name) + b":"
         self._plain = _way_of(type_)
         self._filling = _FILLINGS.get(type_.raw, b"0")  # stands in for NULL
+        self._fill_alike = type_.raw is Raw.MOMENT
         self._convert: Convert = type_.convert
 
     def write(self, values: Values, nulls: Collection[int]) -> Plain:
@@ -201,14 +188,18 @@ class _Member:
         """
         if not nulls:
             return self._plain(values) or (b"", self._converted(values), b"")
-        filled = values.copy()
+        filling = self._filling
+        if self._fill_alike:
+            filling = next(filter(None, values), filling)
+        filled = list(values)
         for row in nulls:
-            filled[row] = self._filling
+            filled[row] = filling
         plain = self._plain(filled)
         texts = _closed(*plain) if plain else self._converted_between(values, nulls)
+        told = list(texts)
         for row in nulls:
-            texts[row] = b"null"
-        return b"", texts, b""
+            told[row] = b"null"
+        return b"", told, b""
 
     def _converted(self, values: Values) -> Values:
         convert, dumps = self._convert, orjson.dumps
@@ -266,8 +257,10 @@ class RowEncoder:
             ValueDecodeError: a value does not fit its column's type.
             ProtocolError: the images are no whole rows.
         """
-        for chunk in images.chunks(self._width, self._where):
-            yield _join(chunk.rows, [*self._pieces(chunk, head), *tail])
+        columns = [member.index for member in self._members]
+        for chunk in images.chunks(self._width, self._where, columns):
+            behind = [p if isinstance(p, bytes) else [*islice(p, chunk.rows)] for p in tail]
+            yield _join(chunk.rows, [*self._pieces(chunk, head), *behind])
 
     def _pieces(self, chunk: Chunk, head: bytes) -> Iterator[bytes | Values]:
         yield head
@@ -286,28 +279,31 @@ class RowEncoder:
 
 
 def same_columns(
-    one: Images, other: Images, width: int, indexes: Collection[int], where: str
+    one: Images, other: Images, width: int, indexes: Sequence[int], where: str
 ) -> bool:
-    """Tell whether two images of each row have the same bytes in some columns.
+    """Tell whether two images of each row have the same bytes in some columns, given in order.
 
     Raises:
         ProtocolError: the images are no whole rows.
     """
     return all(
-        one.column(index, width, where) == other.column(index, width, where) for index in indexes
+        own == others
+        for own, others in zip(
+            one.chunks(width, where, indexes), other.chunks(width, where, indexes), strict=True
+        )
     )
 
 
-def _join(rows: int, pieces: Sequence[bytes | Values | Iterator[bytes]]) -> bytes:
+def _join(rows: int, pieces: Sequence[bytes | Values]) -> bytes:
     """Join the pieces of each row, and the rows; constant neighbours become one piece."""
     row: list[bytes] = []
-    columns: dict[int, Iterable[bytes]] = {}
+    columns: dict[int, Values] = {}
     constant = b""
     for piece in pieces:
         if isinstance(piece, bytes):
             constant += piece
             continue
-        columns[len(row) + 1] = islice(piece, rows)
+        columns[len(row) + 1] = piece
         row += [constant, b""]
         constant = b""
     row.append(constant)

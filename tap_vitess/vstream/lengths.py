@@ -2,16 +2,20 @@
 
 An object a length is what protobuf's own list costs. Nearly all values are shorter than 64 bytes,
 and their lengths one byte each: those are taken as bytes, and looked through by what works on
-bytes at once. Where long values are many, protobuf's list is the faster one.
+bytes at once. What cuts the values is `struct`, a third faster than a call a value: its format,
+`05s12s00s`, is written by planes of digits. Where long values are many, protobuf's list is the
+faster one.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from itertools import accumulate
 
 from google.protobuf.message import DecodeError
@@ -20,11 +24,16 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError
 
 _CONTINUED = bytes(range(0x80, 0x100))  # what does not end a varint
+_ENDS = bytes(range(0x80))
+_MARKED = _ENDS + b"\x80" * 0x80
 # Those of more than five bytes are longer than any message, and stay what is no length.
 _LONG = re.compile(rb"([\x80-\xff]{1,4}[\x00-\x7f])")
 _NULL = re.compile(rb"\x01")
 _SHORT = bytes([1, *range(0, 0x80, 2)])
-_HALVES = bytes([0, 0, *(value // 2 for value in range(2, 256))])
+# The digits of a short length, by its mark.
+_SIZES = [0 if mark == 1 else mark // 2 for mark in range(128)]
+_TENS = bytes(ord("0") + size // 10 for size in _SIZES) * 2
+_ONES = bytes(ord("0") + size % 10 for size in _SIZES) * 2
 # A long length costs here what so many cost as protobuf's, or two or three where NULLs are many.
 _WORTH = 6
 
@@ -36,14 +45,15 @@ def count(packed: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Lengths of some whole rows.
+    """Some whole rows.
 
-    sizes: how many bytes each value has, none for NULL. nulls: the rows that hold a NULL, for each
-    column that has some.
+    values: those of each wanted column, no bytes for NULL. nulls: the rows that hold a NULL, for
+    each wanted column that has some. end: where their values end.
     """
 
-    sizes: Sequence[int]
+    values: Mapping[int, Sequence[bytes]]
     nulls: Mapping[int, Sequence[int]]
+    end: int
 
 
 class Lengths:
@@ -56,6 +66,7 @@ class Lengths:
             ProtocolError: they are no whole rows, or below -1.
         """
         self._width = width
+        self._where = where
         # A byte each: twice the length, 1 for NULL, 0 where it is among the long ones.
         self._marks = packed
         self._places: list[int] = []  # of the long ones, counted from 1
@@ -73,51 +84,111 @@ class Lengths:
     def _take_long(self, packed: bytes, where: str) -> None:
         total = count(packed)
         if (len(packed) - total) * _WORTH > total:
-            row = b"\x0a" + _varint(len(packed)) + packed
+            row = b"\x0a" + varint(len(packed)) + packed
             try:
                 self._list = list(query.Row.FromString(row).lengths)
             except DecodeError:
                 raise ProtocolError(f"{where}: a length that is none") from None
             return
-        parts = _LONG.split(packed)
-        shorts, longs = parts[::2], parts[1::2]
+        shorts, self._long = _of_two_bytes(packed) or _of_some_bytes(packed)
         self._places = list(accumulate(len(short) + 1 for short in shorts[:-1]))
-        self._long = list(map(_zigzag, longs))
         self._marks = b"\x00".join(shorts)
 
     def __len__(self) -> int:
         return self._total
 
-    def rows(self, first: int, last: int) -> Part:
-        """Return the lengths of the rows from `first` to before `last`."""
-        start, stop = first * self._width, last * self._width
-        if self._list is not None:
-            return self._of_list(self._list[start:stop])
-        marks = self._marks[start:stop]
-        sizes: Sequence[int] = marks.translate(_HALVES)
-        first_long, behind = bisect(self._places, start), bisect(self._places, stop)
-        if first_long < behind:
-            sizes = list(sizes)
-            for i in range(first_long, behind):
-                sizes[self._places[i] - start - 1] = self._long[i]
-        return Part(sizes, self._nulls(marks) if b"\x01" in marks else {})
+    def cut(self, values: bytes, start: int, first: int, last: int, columns: Sequence[int]) -> Part:
+        """Cut the values of the rows from `first` to before `last`.
 
-    def _nulls(self, marks: bytes) -> dict[int, list[int]]:
-        columns = {index: marks[index :: self._width] for index in range(self._width)}
+        Args:
+            values: all values.
+            start: where those of the first row begin.
+            first: the number of a row.
+            last: the number of the row behind them.
+            columns: which are wanted, in order.
+
+        Raises:
+            ProtocolError: there are fewer bytes.
+        """
+        if self._list is not None:
+            return self._cut_by_list(self._list, values, start, slice(first, last), columns)
+        width = self._width
+        marks = self._marks[first * width : last * width]
+        try:
+            format_ = self._format(marks, first * width, columns)
+            cut = format_.unpack_from(values, start)
+        except struct.error:
+            raise ProtocolError(f"{self._where}: a row has fewer bytes than its values") from None
+        taken = len(columns)
+        found = {index: cut[place::taken] for place, index in enumerate(columns)}
+        nulls = self._nulls(marks, columns) if b"\x01" in marks else {}
+        return Part(found, nulls, start + format_.size)
+
+    def _format(self, marks: bytes, start: int, columns: Sequence[int]) -> struct.Struct:
+        """Write a size and `s` for each value; `x`, skip, for those of other columns."""
+        behind = start + len(marks)
+        long = range(bisect(self._places, start), bisect(self._places, behind))
+        digits = len(str(max((self._long[i] for i in long), default=10)))
+        step = digits + 1
+        written = bytearray(b"0" * digits + b"s") * len(marks)
+        written[digits - 2 :: step] = marks.translate(_TENS)
+        written[digits - 1 :: step] = marks.translate(_ONES)
+        for i in long:
+            at = (self._places[i] - start - 1) * step
+            written[at : at + digits] = b"%0*d" % (digits, self._long[i])
+        if len(columns) < self._width:
+            row = bytearray(b"x" * self._width)
+            for index in columns:
+                row[index] = ord("s")
+            written[digits::step] = row * (len(marks) // self._width)
+        return struct.Struct(bytes(written))
+
+    def _nulls(self, marks: bytes, columns: Sequence[int]) -> dict[int, list[int]]:
+        by_column = {index: marks[index :: self._width] for index in columns}
         return {
             index: [match.start() for match in _NULL.finditer(column)]
-            for index, column in columns.items()
+            for index, column in by_column.items()
             if b"\x01" in column
         }
 
-    def _of_list(self, sizes: list[int]) -> Part:
+    def _cut_by_list(
+        self, lengths: list[int], values: bytes, start: int, rows: slice, columns: Sequence[int]
+    ) -> Part:
+        width = self._width
+        sizes = lengths[rows.start * width : rows.stop * width]
         nulls: dict[int, list[int]] = {}
-        for index in range(self._width):
-            column = sizes[index :: self._width]
+        for index in range(width):
+            column = sizes[index::width]
             if -1 in column:
-                nulls[index] = [row for row, size in enumerate(column) if size < 0]
-                sizes[index :: self._width] = [max(size, 0) for size in column]
-        return Part(sizes, nulls)
+                if index in columns:
+                    nulls[index] = [row for row, size in enumerate(column) if size < 0]
+                sizes[index::width] = [max(size, 0) for size in column]
+        file = BytesIO(values)
+        file.seek(start)
+        cut = list(map(file.read, sizes))
+        end = file.tell()
+        if end - start != sum(sizes):
+            raise ProtocolError(f"{self._where}: a row has fewer bytes than its values")
+        return Part({index: cut[index::width] for index in columns}, nulls, end)
+
+
+def _of_two_bytes(packed: bytes) -> tuple[list[bytes], list[int]] | None:
+    """Return what stands between the long ones, and these; None when not all are of two bytes."""
+    marked = packed.translate(_MARKED)
+    if b"\x80\x80" in marked or marked.endswith(b"\x80"):
+        return None
+    first, *others = marked.split(b"\x80")
+    highs = [part[0] for part in others]
+    lows = packed.translate(None, _ENDS)
+    long = [(low & 0x7F | high << 7) >> 1 for low, high in zip(lows, highs, strict=True)]
+    if any(low & 1 for low in lows):  # below zero
+        return None
+    return [first, *(part[1:] for part in others)], long
+
+
+def _of_some_bytes(packed: bytes) -> tuple[list[bytes], list[int]]:
+    parts = _LONG.split(packed)
+    return parts[::2], list(map(_zigzag, parts[1::2]))
 
 
 @lru_cache(maxsize=4096)
@@ -128,7 +199,8 @@ def _zigzag(varint: bytes) -> int:
     return value >> 1 if not value & 1 else -(value >> 1) - 1
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Write a number as protobuf does."""
     found = bytearray()
     while value > 0x7F:
         found.append(value & 0x7F | 0x80)

@@ -137,13 +137,14 @@ class ObjectDecoder(RowDecoder):
             ValueDecodeError: a value does not fit its column's type.
             ProtocolError: the images are no whole rows.
         """
-        names = [name for name, convert in self.columns if convert is not None]
-        for chunk in images.chunks(len(self.columns), self.where):
-            columns = [
-                self._objects(name, convert, chunk.column(index))
-                for index, (name, convert) in enumerate(self.columns)
-                if convert is not None
-            ]
+        wanted = {
+            index: (name, convert)
+            for index, (name, convert) in enumerate(self.columns)
+            if convert is not None
+        }
+        names = [name for name, _ in wanted.values()]
+        for chunk in images.chunks(len(self.columns), self.where, [*wanted]):
+            columns = [self._objects(*wanted[index], chunk.column(index)) for index in wanted]
             for row in zip(*columns, strict=True):
                 yield dict(zip(names, row, strict=True))
 
