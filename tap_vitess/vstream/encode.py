@@ -19,6 +19,7 @@ import orjson
 
 from tap_vitess.vstream import documents
 from tap_vitess.vstream.columns import Chunk, Images
+from tap_vitess.vstream.join import join
 from tap_vitess.vstream.rows import unfit
 from tap_vitess.vstream.values import Convert, Raw, ValueType
 
@@ -260,7 +261,7 @@ class RowEncoder:
         columns = [member.index for member in self._members]
         for chunk in images.chunks(self._width, self._where, columns):
             behind = [p if isinstance(p, bytes) else [*islice(p, chunk.rows)] for p in tail]
-            yield _join(chunk.rows, [*self._pieces(chunk, head), *behind])
+            yield join(chunk.rows, [*self._pieces(chunk, head), *behind])
 
     def _pieces(self, chunk: Chunk, head: bytes) -> Iterator[bytes | Values]:
         yield head
@@ -292,22 +293,3 @@ def same_columns(
             one.chunks(width, where, indexes), other.chunks(width, where, indexes), strict=True
         )
     )
-
-
-def _join(rows: int, pieces: Sequence[bytes | Values]) -> bytes:
-    """Join the pieces of each row, and the rows; constant neighbours become one piece."""
-    row: list[bytes] = []
-    columns: dict[int, Values] = {}
-    constant = b""
-    for piece in pieces:
-        if isinstance(piece, bytes):
-            constant += piece
-            continue
-        columns[len(row) + 1] = piece
-        row += [constant, b""]
-        constant = b""
-    row.append(constant)
-    joined = row * rows
-    for place, texts in columns.items():
-        joined[place :: len(row)] = texts
-    return b"".join(joined)
