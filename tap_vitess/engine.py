@@ -23,6 +23,7 @@ def sync_options(config: Config, retry: RetryOptions) -> SyncOptions:
         checkpoint_seconds=config.checkpoint_seconds,
         copy_parallelism=config.copy_parallelism,
         resync=config.on_lost_position == "resync",
+        by_table=True,
     )
 
 

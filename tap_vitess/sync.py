@@ -58,6 +58,7 @@ from tap_vitess.vstream.protocol import (
 )
 from tap_vitess.vstream.reader import RetryOptions, read
 from tap_vitess.vstream.request import RequestOptions
+from tap_vitess.vstream.transactions import by_table
 from tap_vitess.vstream.vgtid import Vgtid
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,8 @@ class SyncOptions:
     copies that cannot be resumed start again in one run. resync: whether tables whose position
     is lost are copied again; else they are left behind with an error. follow: whether to go on
     behind the position at the start, for ever. poll_seconds: how often such a run asks where the
-    keyspace is, to see that the stream brings all there is.
+    keyspace is, to see that the stream brings all there is. by_table: whether the rows of small
+    transactions may come table by table; else they come in the order of their commits.
     """
 
     request: RequestOptions = field(default_factory=RequestOptions)
@@ -107,6 +109,7 @@ class SyncOptions:
     resync: bool = False
     follow: bool = False
     poll_seconds: float = 10.0
+    by_table: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,7 +408,7 @@ class KeyspaceSync:
         ask = 0.0
         look = functools.partial(self._look, feed)
         for items in read(self._client, feed, self._options.retry, look):
-            for item in items:
+            for item in by_table(items) if self._options.by_table else items:
                 yield from self._change(item, tables)
             if not tables - self._out:
                 return

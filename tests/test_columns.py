@@ -304,7 +304,7 @@ def test_changes_of_one_kind_are_read_by_column(table: tuple[int, list[Values]],
 
 def test_changes_that_are_none_are_an_error_of_ours() -> None:
     """One that names no row."""
-    broken = EncodedChanges([b"\x12\xff", b"\x12\x00"])
+    broken = EncodedChanges([b"\x12\xff", b"\x12\x00"], "after")
     with pytest.raises(ProtocolError, match="cannot be read"):
         broken.by_column(1)
     with pytest.raises(ProtocolError, match="cannot be read"):

@@ -268,11 +268,14 @@ def test_state_is_true_at_every_checkpoint(sandbox: Sandbox, client: Client) -> 
 
 @pytest.mark.parametrize("asks", [6, 7, 8, 12])
 def test_a_run_can_end_at_any_boundary(asks: int) -> None:
-    """Stopped every few boundaries, runs make progress, and together they bring everything."""
+    """Stopped every few boundaries, runs make progress, and together they bring everything.
+
+    The values are long, so that responses come one by one.
+    """
     cluster = Cluster()
     cluster.create_keyspace("shop", SHARDS)
-    cluster.create_table("shop", Table("a", (Column("id", "int"),), primary_key=("id",)))
-    cluster.insert("shop", "a", [{"id": b"%d" % i} for i in range(40)])
+    cluster.create_table("shop", Table("a", (Column("id", "varchar(5000)"),), primary_key=("id",)))
+    cluster.insert("shop", "a", [{"id": b"%5000d" % i} for i in range(40)])
     state, found, runs = KeyspaceState("shop"), set[int](), 0
     with (
         serve(cluster, options=Options(copy_rows_per_packet=4)) as served,

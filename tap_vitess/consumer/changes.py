@@ -270,6 +270,7 @@ class _Keyspace:
                 checkpoint_seconds=options.boundary_seconds,
                 follow=options.follow,
                 poll_seconds=options.poll_seconds,
+                by_table=False,
             ),
             options.stop,
         )

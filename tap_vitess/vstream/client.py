@@ -7,24 +7,24 @@ so we ping every 30 s. No compression: VTGate knows only snappy, gRPC for Python
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.config import Config, Tls
 from tap_vitess.errors import (
     ConnectError,
-    RetriableError,
+    ProtocolError,
     VitessError,
 )
 from tap_vitess.faults import classify, shorten
 from tap_vitess.tls import look
 from tap_vitess.vstream.columns import StreamEvent, decode
+from tap_vitess.vstream.responses import Responses
 
 _KEPT = 1 << 22  # bytes; most responses, and what is made of them, are smaller
 
@@ -37,17 +37,17 @@ class Client:
 
     def __init__(self, channel: grpc.Channel, config: Config) -> None:
         self._metadata = tuple(_metadata(config))
-        self._call = channel.unary_stream(
-            METHOD,
-            request_serializer=vtgate.VStreamRequest.SerializeToString,
-            response_deserializer=decode,
+        self._call: grpc.UnaryStreamMultiCallable[vtgate.VStreamRequest, bytes] = (
+            channel.unary_stream(METHOD, request_serializer=vtgate.VStreamRequest.SerializeToString)
         )
 
     @contextmanager
     def stream(
         self, request: vtgate.VStreamRequest, *, silence: float = 60.0
     ) -> Iterator[Iterator[Sequence[StreamEvent]]]:
-        """Open a VStream and yield its responses' events; leaving the block cancels the call.
+        """Open a VStream and yield its responses' events, of several small ones at once.
+
+        Leaving the block cancels the call.
 
         Args:
             request: what to ask for, heartbeats included.
@@ -58,50 +58,22 @@ class Client:
             VitessError: what the server or the network said, translated by `explain`.
         """
         call = self._call(request, metadata=self._metadata)
-        responses = _Responses(iter(call), call.cancel, silence)
+        responses = Responses(call, silence)
         try:
-            yield responses
+            yield map(_decoded, responses)
         except grpc.RpcError as error:
-            if responses.silent:
-                raise RetriableError(
-                    f"VTGate gave no answer, not even a heartbeat, for {silence:g} s"
-                ) from None
             # The cause holds what VTGate said in full, values of rows included.
             raise explain(error) from None
         finally:
-            responses.left.set()
             call.cancel()
+            responses.leave()
 
 
-class _Responses(Iterator[Sequence[StreamEvent]]):
-    """The responses of a call, which is cancelled when none come for too long."""
-
-    def __init__(
-        self,
-        responses: Iterator[Sequence[StreamEvent]],
-        cancel: Callable[[], object],
-        silence: float,
-    ) -> None:
-        self._responses = responses
-        self._cancel = cancel
-        self._silence = silence
-        self._since = float("inf")  # while the reader is busy, the server is not silent
-        self.left = threading.Event()
-        self.silent = False
-        threading.Thread(target=self._watch, name="vstream-watch", daemon=True).start()
-
-    def __next__(self) -> Sequence[StreamEvent]:
-        self._since = time.monotonic()
-        try:
-            return next(self._responses)
-        finally:
-            self._since = float("inf")
-
-    def _watch(self) -> None:
-        while not self.left.wait(self._silence / 10):
-            if time.monotonic() - self._since > self._silence:
-                self.silent = True
-                self._cancel()
+def _decoded(response: bytes) -> Sequence[StreamEvent]:
+    try:
+        return decode(response)
+    except DecodeError:
+        raise ProtocolError("VTGate sent what is no VStreamResponse") from None
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 from google.protobuf.message import DecodeError
 
@@ -140,7 +140,7 @@ class RowChanges(Collection[binlogdata.RowChange]):
     def by_column(self, width: int) -> Changes | None:
         """Return whole images of `width` columns; None when there are others, or several kinds."""
         event = by_column.ChangedRowEvent.FromString(self._event.SerializeToString())
-        return EncodedChanges(event.row_changes).by_column(width)
+        return _by_column(event.row_changes, width)
 
 
 @contextmanager
@@ -157,32 +157,47 @@ class EncodedChanges(Collection[binlogdata.RowChange]):
     Raises ProtocolError when they are read and are none.
     """
 
-    def __init__(self, encoded: Sequence[bytes]) -> None:
-        """Read them when they are asked for."""
-        self._encoded = encoded
+    def __init__(self, encoded: Sequence[bytes], kind: str) -> None:
+        """Read them when they are asked for.
+
+        Args:
+            encoded: the changes.
+            kind: what distinguishes inserts, updates and deletes.
+        """
+        self.encoded = encoded
+        self.kind = kind
+
+    @classmethod
+    def joined(cls, parts: Sequence[EncodedChanges]) -> EncodedChanges:
+        """Join changes of one kind."""
+        return cls([*chain.from_iterable(part.encoded for part in parts)], parts[0].kind)
 
     def __len__(self) -> int:
-        return len(self._encoded)
+        return len(self.encoded)
 
     def __iter__(self) -> Iterator[binlogdata.RowChange]:
         with _whole_changes():
-            return iter([binlogdata.RowChange.FromString(change) for change in self._encoded])
+            return iter([binlogdata.RowChange.FromString(change) for change in self.encoded])
 
     def __contains__(self, change: object) -> bool:
         return any(change == own for own in self)
 
     def by_column(self, width: int) -> Changes | None:
         """Return whole images of `width` columns; None when there are others, or several kinds."""
-        with _whole_changes():
-            merged = by_column.Changes.FromString(b"".join(self._encoded))
-        if merged.data_columns or merged.json_partial_values:
-            return None
-        before = Images.of(merged.before) if merged.HasField("before") else None
-        after = Images.of(merged.after) if merged.HasField("after") else None
-        rows = len(self._encoded)
-        if any(images and images.total != rows * width for images in (before, after)):
-            return None
-        return Changes(rows, before, after)
+        return _by_column(self.encoded, width)
+
+
+def _by_column(encoded: Sequence[bytes], width: int) -> Changes | None:
+    with _whole_changes():
+        merged = by_column.Changes.FromString(b"".join(encoded))
+    if merged.data_columns or merged.json_partial_values:
+        return None
+    before = Images.of(merged.before) if merged.HasField("before") else None
+    after = Images.of(merged.after) if merged.HasField("after") else None
+    rows = len(encoded)
+    if any(images and images.total != rows * width for images in (before, after)):
+        return None
+    return Changes(rows, before, after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +310,14 @@ def _is_change(event: bytes) -> bool:
 
 def _changed_rows(events: Iterable[by_column.ChangedEvent]) -> Iterator[ChangedRows]:
     """Join the changes of one table, one kind and one second."""
-    for (table, shard, timestamp, internal, _), run in groupby(events, _run_key):
+    for (table, shard, timestamp, internal, kind), run in groupby(events, _run_key):
         encoded: list[bytes] = []
         now = 0
         for event in run:
             encoded += event.row_event.row_changes
             now = max(now, event.current_time)
-        yield ChangedRows(table, shard, timestamp, now, internal, EncodedChanges(encoded))
+        changes = EncodedChanges(encoded, kind)
+        yield ChangedRows(table, shard, timestamp, now, internal, changes)
 
 
 def _run_key(event: by_column.ChangedEvent) -> tuple[str, str, int, bool, str]:

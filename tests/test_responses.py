@@ -1,0 +1,107 @@
+"""Responses received ahead: none is lost, moved or held too many of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tap_vitess.errors import RetriableError
+from tap_vitess.vstream.responses import AHEAD, SMALL, Responses
+
+sizes = st.sampled_from([0, 1, 300, SMALL - 1, SMALL, AHEAD // 3, AHEAD, 2 * AHEAD])
+
+
+def filled(size: int, place: int) -> bytes:
+    """Make a response that is unlike its neighbours."""
+    return bytes([place % 251]) * size
+
+
+class BrokenError(Exception):
+    """What ends a call."""
+
+
+class Call(Iterator[bytes]):
+    """Gives responses and counts them; then it ends, or breaks."""
+
+    def __init__(self, responses: list[bytes], *, broken: bool = False) -> None:
+        self._rest = list(reversed(responses))
+        self._broken = broken
+        self.given = 0
+
+    def __next__(self) -> bytes:
+        if not self._rest:
+            raise BrokenError if self._broken else StopIteration
+        self.given += 1
+        return self._rest.pop()
+
+
+@settings(deadline=None)
+@given(st.lists(sizes, max_size=30), st.booleans())
+def test_nothing_is_lost_or_moved(drawn: list[int], broken: bool) -> None:  # noqa: FBT001
+    """Small ones are joined with their neighbours, others come as they are; then the error."""
+    given_ = [filled(size, place) for place, size in enumerate(drawn)]
+    responses = Responses(Call(given_, broken=broken), silence=10)
+    found: list[bytes] = []
+    if broken:
+        with pytest.raises(BrokenError):
+            found.extend(iter(responses))
+    else:
+        found.extend(responses)
+    assert b"".join(found) == b"".join(given_)
+    large = [response for response in given_ if len(response) >= SMALL]
+    assert [response for response in large if response not in found] == []
+    responses.leave()
+
+
+def test_a_backlog_of_small_ones_is_joined() -> None:
+    """Many at a time, whatever the thread's luck."""
+    responses = Responses(Call([b"x" * 100] * 10_000), silence=10)
+    found = list(responses)
+    assert sum(map(len, found)) == 1_000_000
+    assert len(found) < 2_000
+
+
+@pytest.mark.parametrize("size", [SMALL, AHEAD // 8, AHEAD, 3 * AHEAD])
+def test_no_more_is_held_than_must_be(size: int) -> None:
+    """What is worked on counts: the next is not received while a large one is."""
+    call = Call([b"x" * size] * (4 * AHEAD // size))
+    responses = Responses(call, silence=10)
+    most = max(-(-AHEAD // size), 1)
+    taken = 0
+    for response in responses:
+        taken += 1
+        assert len(response) == size
+        assert call.given - (taken - 1) <= most  # this one included
+    assert taken == call.given
+    responses.leave()
+
+
+def test_silence_is_a_fault() -> None:
+    """However long the call would wait."""
+    end = threading.Event()
+
+    def call() -> Iterator[bytes]:
+        yield b"one"
+        end.wait(10)
+
+    responses = Responses(call(), silence=0.05)
+    assert next(responses) == b"one"
+    with pytest.raises(RetriableError, match="not even a heartbeat"):
+        next(responses)
+    end.set()
+    responses.leave()
+
+
+def test_a_call_that_is_left_is_not_read_on() -> None:
+    """The thread does not wait for a reader that is gone."""
+    before = threading.active_count()
+    call = Call([b"x" * AHEAD] * 5)
+    responses = Responses(call, silence=10)
+    next(responses)
+    assert threading.active_count() == before + 1
+    responses.leave()
+    assert threading.active_count() == before

@@ -1,0 +1,111 @@
+"""Rows of small transactions by table: what must stay, stays."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from events import VEvent, begin, commit, ddl, field, fields, gtid, rows, vgtid
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_vitess._proto import vtgate_pb2 as vtgate
+from tap_vitess.vstream.columns import EncodedChanges, decode
+from tap_vitess.vstream.gtid import GtidSet
+from tap_vitess.vstream.protocol import Boundary, ChangeItem, ChangeStream, Rows
+from tap_vitess.vstream.request import RequestOptions
+from tap_vitess.vstream.transactions import by_table
+from tap_vitess.vstream.vgtid import Vgtid
+
+A, B = "-80", "80-"
+# A transaction: its shard and second, and changes, each a table and an operation.
+Drawn = tuple[str, int, list[tuple[str, str]]]
+drawn = st.tuples(
+    st.sampled_from([A, B]),
+    st.integers(100, 101),
+    st.lists(
+        st.tuples(st.sampled_from(["t", "u"]), st.sampled_from(["insert", "update", "delete"])),
+        max_size=3,
+    ),
+)
+
+
+def events_of(transactions: list[Drawn]) -> list[list[VEvent]]:
+    """Write the transactions as VTGate does, each of them a response."""
+    told = [[fields(shard, table, field("id", key=True)) for table in "tu"] for shard in (A, B)]
+    positions = {A: 1, B: 1}
+    for number, (shard, second, changes) in enumerate(transactions):
+        positions[shard] += 1
+        images = {"insert": (None, [str(number)]), "delete": ([str(number)], None)}
+        same = [str(number)], [str(number)]
+        told.append(
+            [
+                begin(shard, second),
+                *(rows(shard, table, images.get(op, same), at=second) for table, op in changes),
+                vgtid(shard, dict(positions)),
+                commit(shard, second),
+            ]
+        )
+    return told
+
+
+def items_of(responses: list[list[VEvent]]) -> list[ChangeItem]:
+    """Read responses that came as one."""
+    start = Vgtid("shop", {shard: GtidSet.parse(gtid(shard, 1)) for shard in (A, B)})
+    stop = Vgtid("shop", {shard: GtidSet.parse(gtid(shard, 1000)) for shard in (A, B)})
+    joined = b"".join(
+        vtgate.VStreamResponse(events=events).SerializeToString() for events in responses
+    )
+    return ChangeStream(["t", "u"], start, stop, RequestOptions()).feed(decode(joined))
+
+
+def told(items: Sequence[ChangeItem]) -> dict[tuple[str, str], list[tuple[bytes, int]]]:
+    """Give each table's changes of each shard, in order, with their seconds."""
+    found: dict[tuple[str, str], list[tuple[bytes, int]]] = defaultdict(list)
+    for rows_ in items:
+        if isinstance(rows_, Rows):
+            found[rows_.fields.table, rows_.fields.shard] += [
+                (change.SerializeToString(), rows_.commit_time) for change in rows_.changes
+            ]
+    return found
+
+
+@given(st.lists(drawn, max_size=20))
+def test_each_tables_rows_keep_their_order(transactions: list[Drawn]) -> None:
+    """With their kinds and times, and the boundary behind them all is the last one."""
+    items = items_of(events_of(transactions))
+    found = by_table(items)
+    assert told(found) == told(items)
+    boundaries = [item for item in items if isinstance(item, Boundary)]
+    assert [item for item in found if isinstance(item, Boundary)] == boundaries[-1:]
+    if boundaries:
+        assert found[-1] == boundaries[-1]
+
+
+def test_rows_of_one_kind_come_at_once() -> None:
+    """In as many pieces as there are tables, shards, kinds in a row, and seconds."""
+    one: list[Drawn] = [(A, 100, [("t", "insert"), ("u", "insert")])] * 50
+    more: list[Drawn] = [(A, 100, [("t", "delete")])] * 9 + [(B, 101, [("t", "delete")])] * 9
+    items = items_of(events_of([*one, *more]))
+    assert len(items) == 50 * 3 + 18 * 2
+    found = by_table(items)
+    sizes = [(i.fields.table, len(i.changes)) for i in found if isinstance(i, Rows)]
+    assert sizes == [("t", 50), ("u", 50), ("t", 9), ("t", 9)]
+    assert all(isinstance(i.changes, EncodedChanges) for i in found if isinstance(i, Rows))
+
+
+def test_nothing_passes_a_ddl() -> None:
+    """What a TRUNCATE takes away must not come behind it, nor what follows before it."""
+    statement = "truncate table t"
+    altered = [begin(A), vgtid(A, {A: 9, B: 1}), ddl(A, statement)]
+    before, after = (events_of([(A, 100, [("t", "insert")])] * 2) for _ in range(2))
+    items = items_of([*before, altered, *after[2:]])
+    assert any(item.replaced for item in items if isinstance(item, Boundary))
+    assert by_table(items) is items
+
+
+def test_rows_behind_the_last_boundary_stay_behind_it() -> None:
+    """A transaction that has not ended is no part of what ends there."""
+    *whole, last = events_of([(A, 100, [("t", "insert")])] * 5)
+    found = by_table(items_of([*whole, last[:2]]))
+    assert [len(item.changes) if isinstance(item, Rows) else 0 for item in found] == [4, 0, 1]
