@@ -10,6 +10,10 @@ that targets keep them (targets strip `_sdc_sequence` and others):
     _sdc_vitess_seq          rises with every record of a keyspace, across runs too
 
 Their records are made in `records.py` and written in `writer.py`.
+
+A stream without a map, as most are, does not go through the SDK's mapper: of 500 tables that took
+longer than all else of a run. Its one map is made here, where it is certain to be what the SDK
+would make (`is_plain`).
 """
 
 from __future__ import annotations
@@ -20,12 +24,21 @@ from typing import Any
 
 from singer_sdk import Stream, Tap
 from singer_sdk.helpers.conform import TypeConformanceLevel
-from singer_sdk.mapper import RemoveRecordTransform, StreamMap
+from singer_sdk.mapper import (
+    PluginMapper,
+    RemoveRecordTransform,
+    SameRecordTransform,
+    StreamMap,
+)
 from singer_sdk.singerlib import (
     ActivateVersionMessage,
+    Catalog,
+    CatalogEntry,
     Metadata,
     MetadataMapping,
+    Schema,
     SchemaMessage,
+    StreamMetadata,
 )
 
 from tap_vitess.discovery import Table
@@ -98,7 +111,7 @@ class VitessStream(Stream):
         tap: Tap,
         keyspace: str,
         table: str,
-        schema: dict[str, Any],
+        schema: dict[str, Any] | None,
         key: Iterable[str],
         read_table: Callable[[VitessStream], Iterator[Record]],
     ) -> None:
@@ -108,7 +121,7 @@ class VitessStream(Stream):
             tap: the tap.
             keyspace: the table's keyspace.
             table: the bare table name.
-            schema: its JSON schema.
+            schema: its JSON schema; None where that is the catalog's, which is to be applied.
             key: the key columns, in order.
             read_table: copies this one table, for --test and the SDK's tests.
         """
@@ -120,6 +133,35 @@ class VitessStream(Stream):
         self.altered: Mapping[str, dict[str, Any]] = {}
         self._read_table = read_table
         self._sdk_tap = tap
+        self._is_discovered = schema is not None
+        self._catalog_selects: frozenset[str] = frozenset()
+        self._plain_maps: list[StreamMap] = []
+
+    def apply_catalog(self, catalog: Catalog) -> None:
+        """Take the catalog's entry, and note what it selects: --test selects all streams later."""
+        super().apply_catalog(catalog)
+        if self.selected:
+            self._catalog_selects = self.wanted
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The schema discovered, or the catalog's; that of the SDK is a second copy of it."""
+        return super().schema if self._is_discovered else self.effective_schema
+
+    @property
+    def stream_maps(self) -> list[StreamMap]:
+        """The SDK's maps; for a stream that it was spared, the one it would have made."""
+        if self._is_discovered or self.name in self._sdk_tap.mapper.stream_maps:
+            return self._plain_maps or super().stream_maps
+        if not self._plain_maps:
+            self._plain_maps.append(self._plain_map())
+        return self._plain_maps
+
+    def _plain_map(self) -> StreamMap:
+        plain = SameRecordTransform(self.name, {}, list(self.primary_keys), None)
+        plain.raw_schema = _selected(self.effective_schema, self._catalog_selects)
+        plain.transformed_schema = plain.raw_schema
+        return plain
 
     @property
     def metadata(self) -> MetadataMapping:
@@ -165,8 +207,8 @@ class VitessStream(Stream):
     @property
     def wanted(self) -> frozenset[str]:
         """The selected columns, own ones included."""
-        properties = self.effective_schema["properties"]
-        return frozenset(c for c in properties if self.mask.get(("properties", c), True))
+        properties, mask = self.effective_schema["properties"], self.mask
+        return frozenset(c for c in properties if mask.get(("properties", c), True))
 
     @property
     def charsets(self) -> dict[str, str]:
@@ -201,6 +243,55 @@ class VitessStream(Stream):
         mapper = self._sdk_tap.mapper
         mapper.register_raw_stream_schema(self.name, schema, self.primary_keys)
         return mapper.stream_maps[self.name]
+
+
+def changes_nothing(mapper: PluginMapper) -> bool:
+    """Tell whether the settings neither map nor flatten any stream."""
+    flattening = mapper.flattening_options
+    return (
+        not mapper.stream_maps_dict
+        and mapper.default_mapper_type is SameRecordTransform
+        and not (flattening and flattening.enabled)
+    )
+
+
+def is_plain(entry: CatalogEntry) -> bool:
+    """Tell whether the SDK's map of an unmapped stream is its schema without deselected columns.
+
+    Not so where a column has properties of its own, which are selected by themselves, or where
+    the entry tells something twice and not the same.
+    """
+    root, properties = entry.metadata.get(()), entry.schema.properties
+    if not isinstance(root, StreamMetadata) or properties is None:
+        return False
+    return (
+        (entry.stream or entry.tap_stream_id) == entry.tap_stream_id
+        and bool(entry.key_properties or not root.table_key_properties)
+        and all(map(_is_flat, properties.values()))
+        and all(_is_automatic(entry.metadata, column) for column in AUTOMATIC & properties.keys())
+    )
+
+
+def _is_flat(prop: Schema) -> bool:
+    return prop.properties is None and prop.anyOf is None and isinstance(prop.type, str | list)
+
+
+def _is_automatic(metadata: MetadataMapping, column: str) -> bool:
+    """Tell whether a catalog leaves an own column as it is discovered."""
+    found = metadata.get(("properties", column))
+    return found is not None and found.inclusion == Metadata.InclusionType.AUTOMATIC
+
+
+def _selected(schema: dict[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
+    """Return a schema of flat properties without those that are not wanted."""
+    properties = schema["properties"]
+    kept = {name: prop for name, prop in properties.items() if name in wanted}
+    if len(kept) == len(properties):
+        return schema
+    found = {**schema, "properties": kept}
+    if "required" in schema:
+        found["required"] = [n for n in schema["required"] if n in kept or n not in properties]
+    return found
 
 
 def write_schema(maps: Iterable[StreamMap], writer: BufferedWriter) -> None:

@@ -1,7 +1,8 @@
 """The tap: settings, discovery, and the run over all keyspaces.
 
 One reader serves all streams of a keyspace, so `Tap.sync_all`, which the SDK marks final, is
-overridden here, and `_handle_termination`, because the SDK's ends with exit code 0. A test fails
+overridden here, and `_handle_termination`, because the SDK's ends with exit code 0, and
+`setup_mapper`, because the SDK's takes most of the start where there are many tables. A test fails
 when the SDK's own bodies change. Everything else of the SDK is used as it is.
 """
 
@@ -26,7 +27,7 @@ from singer_sdk.helpers.capabilities import (
     TapCapabilities,
 )
 from singer_sdk.metrics import Counter
-from singer_sdk.singerlib import StateMessage
+from singer_sdk.singerlib import Catalog, CatalogEntry, StateMessage, StreamMetadata
 
 from tap_vitess import discovery, engine
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
@@ -52,6 +53,8 @@ from tap_vitess.streams import (
     AUTOMATIC,
     FULL_TABLE,
     VitessStream,
+    changes_nothing,
+    is_plain,
     json_schema,
     stream_name,
 )
@@ -110,10 +113,23 @@ class TapVitess(Tap):
 
     # Discovery
 
+    def setup_mapper(self) -> None:
+        """Register the streams whose maps the SDK must make; it copies their schemas thrice.
+
+        The others of a catalog given, mostly all, are told as they are (`VitessStream`).
+        """
+        super(Tap, self).setup_mapper()
+        entries = self.catalog.streams
+        if self.input_catalog is not None and changes_nothing(self.mapper):
+            entries = [entry for entry in entries if not is_plain(entry)]
+        self.mapper.register_raw_streams_from_catalog(
+            Catalog((entry.tap_stream_id, entry) for entry in entries)
+        )
+
     def discover_streams(self) -> Sequence[VitessStream]:
         """Make the streams of the catalog given; without one, of the database."""
         if self.input_catalog is not None:
-            return [self._catalogued(entry.to_dict()) for entry in self.input_catalog.streams]
+            return [self._catalogued(entry) for entry in self.input_catalog.streams]
         tables = discovery.discover(self.settings, self.retry)
         self._check_names(tables)
         return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
@@ -123,20 +139,20 @@ class TapVitess(Tap):
             table, self.settings.values, metadata_columns=self.settings.metadata_columns
         )
 
-    def _catalogued(self, entry: Mapping[str, Any]) -> VitessStream:
+    def _catalogued(self, entry: CatalogEntry) -> VitessStream:
         """Make a stream of a catalog entry; its keyspace is the root metadata's schema-name."""
-        stream_id = str(entry["tap_stream_id"])
-        roots = [m["metadata"] for m in entry["metadata"] if not m["breadcrumb"]]
-        keyspace = next((str(root["schema-name"]) for root in roots if "schema-name" in root), "")
+        stream_id = str(entry.tap_stream_id)
+        root = entry.metadata.get(())
+        keyspace = str(root.schema_name or "") if isinstance(root, StreamMetadata) else ""
         if not keyspace or not stream_id.startswith(keyspace + "-"):
             raise CatalogError(
                 f"stream {stream_id}: the catalog does not say its keyspace; discover again"
             )
         table = stream_id.removeprefix(keyspace + "-")
-        return self._stream(keyspace, table, entry["schema"], entry.get("key_properties") or ())
+        return self._stream(keyspace, table, None, entry.key_properties or ())
 
     def _stream(
-        self, keyspace: str, table: str, schema: dict[str, Any], key: Sequence[str]
+        self, keyspace: str, table: str, schema: dict[str, Any] | None, key: Sequence[str]
     ) -> VitessStream:
         return VitessStream(self, keyspace, table, schema, key, self._read_table)
 
