@@ -98,6 +98,7 @@ class TapVitess(Tap):
         self._settings: Config | None = None
         self._signal: int | None = None
         self._syncing = False
+        self._told: dict[str, Any] | None = None  # the bookmarks of the last STATE
         self._state_given = kwargs.get("state") is not None
         _check_secrets(kwargs.get("config"))
         if kwargs.get("state") is not None:
@@ -259,25 +260,29 @@ class TapVitess(Tap):
         for stream in streams:
             stream.altered = run.state.altered.get(stream.table, {})
         writers: dict[str, RecordWriter] = {}
+        altered: dict[str, RecordWriter] = {}  # those of `writers` that a STATE tells of
         try:
             for event in run.events():
                 match event:
                     case Rows(fields=fields):
                         count = _write_rows(run, writers[fields.table], event)
                         counters[by_table[fields.table].name].increment(count)
+                        if writers[fields.table].is_altered:
+                            altered[fields.table] = writers[fields.table]
                     case CopyFinished(table=table, version=version):
                         writers[table].write_activate_version(version)
                     case Checkpoint():
-                        self._write_state(run.stored, sequence, writers)
+                        self._write_state(run.stored, sequence, altered)
                         if not writers:
                             options = self._record_options(run.keyspace, run.whole_rows)
                             writers = self._start(streams, sequence, options)
+                            altered = {t: w for t, w in writers.items() if w.is_altered}
                             self._watch.count({t: w.tally for t, w in writers.items()})
         except (TargetClosedError, FencedError):
             raise
         except VitessError as error:
             logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
-            self._write_state(run.stored, sequence, writers)
+            self._write_state(run.stored, sequence, altered)
             return [error]
         return []
 
@@ -306,13 +311,23 @@ class TapVitess(Tap):
     def _write_state(
         self, state: KeyspaceState, sequence: RecordSequence, writers: Mapping[str, RecordWriter]
     ) -> None:
+        """Write a STATE if it says anything new; `writers` are those of altered tables.
+
+        The SDK's StateWriter does that with a copy in depth of each STATE, which names all tables.
+        """
         altered = {**state.altered, **{table: w.altered for table, w in writers.items()}}
-        known = writers.keys() | {table for group in state.groups for table in group.tables}
-        altered = {t: columns for t, columns in altered.items() if columns and t in known}
+        altered = {
+            table: columns
+            for table, columns in altered.items()
+            if columns and (table in writers or state.group_of(table))
+        }
         value = replace(state, seq=sequence.last, altered=altered).render()
-        self.state.setdefault("bookmarks", {})[bookmark_key(state.keyspace)] = value
+        bookmarks = self.state.setdefault("bookmarks", {})
+        bookmarks[bookmark_key(state.keyspace)] = value
         self._mirror.emit(self.state)
-        self.state_writer.write_state(self.state)
+        if bookmarks != self._told:
+            self._writer.write_message(StateMessage(self.state))
+            self._told = dict(bookmarks)  # each bookmark is replaced, never changed in place
         self._writer.flush()
 
     def _write_last_state(self) -> None:
