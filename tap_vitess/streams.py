@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from singer_sdk import Stream, Tap
@@ -169,7 +170,11 @@ class VitessStream(Stream):
         mapping = super().metadata
         mapping.root.schema_name = self.keyspace
         for column in AUTOMATIC & self.schema["properties"].keys():
-            mapping["properties", column].inclusion = Metadata.InclusionType.AUTOMATIC
+            noted = mapping["properties", column]
+            if noted.inclusion != Metadata.InclusionType.AUTOMATIC:  # it may be other columns', too
+                mapping["properties", column] = replace(
+                    noted, inclusion=Metadata.InclusionType.AUTOMATIC
+                )
         return mapping
 
     def get_records(self, context: Mapping[str, Any] | None) -> Iterator[Record]:  # noqa: ARG002
@@ -214,9 +219,9 @@ class VitessStream(Stream):
     def charsets(self) -> dict[str, str]:
         """What discovery has noted of columns' charsets, where FIELD events may not tell."""
         return {
-            name: _noted(schema)["charset"]
+            name: schema[DATATYPE_PROPERTIES]["charset"]
             for name, schema in self.effective_schema["properties"].items()
-            if "charset" in _noted(schema)
+            if DATATYPE_PROPERTIES in schema and "charset" in schema[DATATYPE_PROPERTIES]
         }
 
     def stream_schema(self) -> StreamSchema:
@@ -317,12 +322,12 @@ def write_activate_version(maps: Iterable[StreamMap], writer: BufferedWriter, ve
 def _with_datatype_properties(schema: dict[str, Any]) -> dict[str, Any]:
     """Put precision and scale where targets look for them; catalogs cannot hold them there."""
     properties = {
-        name: {**prop, **{k: v for k, v in _noted(prop).items() if k in {"precision", "scale"}}}
+        name: _with_digits(prop) if DATATYPE_PROPERTIES in prop else prop
         for name, prop in schema["properties"].items()
     }
     return {**schema, "properties": properties}
 
 
-def _noted(prop: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a property notes of its column beside its JSON type."""
-    return dict(prop.get(DATATYPE_PROPERTIES, {}))
+def _with_digits(prop: Mapping[str, Any]) -> dict[str, Any]:
+    noted = dict(prop[DATATYPE_PROPERTIES])
+    return {**prop, **{k: v for k, v in noted.items() if k in {"precision", "scale"}}}

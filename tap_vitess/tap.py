@@ -29,7 +29,7 @@ from singer_sdk.helpers.capabilities import (
 from singer_sdk.metrics import Counter
 from singer_sdk.singerlib import Catalog, CatalogEntry, StateMessage, StreamMetadata
 
-from tap_vitess import discovery, engine
+from tap_vitess import catalog, discovery, engine
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.ending import end_when_stuck
 from tap_vitess.errors import (
@@ -103,6 +103,8 @@ class TapVitess(Tap):
         _check_secrets(kwargs.get("config"))
         if kwargs.get("state") is not None:
             bookmarks_of(kwargs["state"])
+        if isinstance(given := kwargs.get("catalog"), dict):
+            kwargs["catalog"] = catalog.read(given) or given
         super().__init__(**kwargs)
 
     @property
