@@ -18,6 +18,7 @@ would make (`is_plain`).
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,7 +34,6 @@ from singer_sdk.mapper import (
 )
 from singer_sdk.singerlib import (
     ActivateVersionMessage,
-    Catalog,
     CatalogEntry,
     Metadata,
     MetadataMapping,
@@ -101,6 +101,7 @@ class VitessStream(Stream):
     """A table. Its records are written by the run (`tap.py`), not by `sync`.
 
     altered: the properties that earlier runs have told otherwise than the catalog does.
+    plain: whether no map is made for it by the SDK (`is_plain`).
     """
 
     own_columns = OWN_COLUMNS
@@ -134,35 +135,25 @@ class VitessStream(Stream):
         self.altered: Mapping[str, dict[str, Any]] = {}
         self._read_table = read_table
         self._sdk_tap = tap
+        self.plain = False
         self._is_discovered = schema is not None
-        self._catalog_selects: frozenset[str] = frozenset()
-        self._plain_maps: list[StreamMap] = []
-
-    def apply_catalog(self, catalog: Catalog) -> None:
-        """Take the catalog's entry, and note what it selects: --test selects all streams later."""
-        super().apply_catalog(catalog)
-        if self.selected:
-            self._catalog_selects = self.wanted
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The schema discovered, or the catalog's; that of the SDK is a second copy of it."""
-        return super().schema if self._is_discovered else self.effective_schema
+        """The schema discovered, or the catalog's, of which the SDK would have a second copy."""
+        return (None if self._is_discovered else self.effective_schema) or super().schema
 
     @property
     def stream_maps(self) -> list[StreamMap]:
-        """The SDK's maps; for a stream that it was spared, the one it would have made."""
-        if self._is_discovered or self.name in self._sdk_tap.mapper.stream_maps:
-            return self._plain_maps or super().stream_maps
-        if not self._plain_maps:
-            self._plain_maps.append(self._plain_map())
-        return self._plain_maps
+        """The SDK's maps; of a plain stream the one that it would make."""
+        return self._plain_maps if self.plain else super().stream_maps
 
-    def _plain_map(self) -> StreamMap:
+    @functools.cached_property
+    def _plain_maps(self) -> list[StreamMap]:
         plain = SameRecordTransform(self.name, {}, list(self.primary_keys), None)
-        plain.raw_schema = _selected(self.effective_schema, self._catalog_selects)
-        plain.transformed_schema = plain.raw_schema
-        return plain
+        wanted = self.wanted if self.selected else frozenset()
+        plain.raw_schema = plain.transformed_schema = _selected(self.effective_schema, wanted)
+        return [plain]
 
     @property
     def metadata(self) -> MetadataMapping:

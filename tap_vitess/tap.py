@@ -98,6 +98,7 @@ class TapVitess(Tap):
         self._settings: Config | None = None
         self._signal: int | None = None
         self._syncing = False
+        self._plain: frozenset[str] = frozenset()  # streams without a map of the SDK's
         self._told: dict[str, Any] | None = None  # the bookmarks of the last STATE
         self._state_given = kwargs.get("state") is not None
         _check_secrets(kwargs.get("config"))
@@ -122,11 +123,11 @@ class TapVitess(Tap):
         The others of a catalog given, mostly all, are told as they are (`VitessStream`).
         """
         super(Tap, self).setup_mapper()
-        entries = self.catalog.streams
+        entries = self.catalog
         if self.input_catalog is not None and changes_nothing(self.mapper):
-            entries = [entry for entry in entries if not is_plain(entry)]
+            self._plain = frozenset(name for name, entry in entries.items() if is_plain(entry))
         self.mapper.register_raw_streams_from_catalog(
-            Catalog((entry.tap_stream_id, entry) for entry in entries)
+            Catalog((name, entry) for name, entry in entries.items() if name not in self._plain)
         )
 
     def discover_streams(self) -> Sequence[VitessStream]:
@@ -152,7 +153,9 @@ class TapVitess(Tap):
                 f"stream {stream_id}: the catalog does not say its keyspace; discover again"
             )
         table = stream_id.removeprefix(keyspace + "-")
-        return self._stream(keyspace, table, None, entry.key_properties or ())
+        stream = self._stream(keyspace, table, None, entry.key_properties or ())
+        stream.plain = stream_id in self._plain
+        return stream
 
     def _stream(
         self, keyspace: str, table: str, schema: dict[str, Any] | None, key: Sequence[str]
