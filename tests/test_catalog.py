@@ -8,7 +8,7 @@ import logging
 from typing import Any
 
 import pytest
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from singer_sdk.mapper import PluginMapper
 from singer_sdk.singerlib import Catalog
@@ -33,15 +33,11 @@ LEAVES = st.fixed_dictionaries(
         "unknown": st.just("left out by the SDK"),
     },
 )
-PROPERTIES = st.one_of(
-    LEAVES,
-    LEAVES,
-    LEAVES,
-    st.just({}),
-    st.fixed_dictionaries({"anyOf": st.lists(LEAVES, min_size=1, max_size=2)}),
-    st.fixed_dictionaries(
-        {"type": TYPES, "properties": st.dictionaries(st.sampled_from("xy"), LEAVES)}
-    ),
+NESTED = st.fixed_dictionaries(
+    {"type": st.just(["object", "null"]), "properties": st.just({"x": {"type": "string"}})}
+)
+PROPERTIES: st.SearchStrategy[Any] = st.one_of(
+    LEAVES, NESTED, st.just({}), st.fixed_dictionaries({"anyOf": st.lists(LEAVES, min_size=1)})
 )
 NOTES = st.fixed_dictionaries(
     {},
@@ -53,33 +49,40 @@ NOTES = st.fixed_dictionaries(
 )
 
 
+ODDITIES = ["nested", "missing", "own", "keys", "stream"]
+
+
 @st.composite
 def entries(draw: st.DrawFn, table: str) -> Json:
-    """Draw a stream of a catalog: half of them as discovered, with columns deselected at most."""
+    """Draw a stream of a catalog, mostly as discovered but for what somebody has deselected."""
     columns = draw(st.lists(st.sampled_from(COLUMNS), unique=True))
-    plain = draw(st.booleans())
-    key = draw(st.sampled_from([["id"], ["id", "a"], []]))
-    schema: Json = {"properties": {c: draw(LEAVES if plain else PROPERTIES) for c in columns}}
+    odd = draw(st.sets(st.sampled_from(ODDITIES), max_size=2))
+    properties = PROPERTIES if "nested" in odd else LEAVES
+    schema: Json = {"properties": {c: draw(properties) for c in columns}}
     schema |= draw(st.sampled_from([{}, {"type": "object"}, {"type": "object", "title": "t"}]))
     if draw(st.booleans()):
         schema["required"] = draw(st.lists(st.sampled_from(COLUMNS), unique=True))
     crumbs: list[list[str]] = [["properties", c] for c in columns]
-    if not plain:
+    if "nested" in odd:
         crumbs += [["properties", c, "properties", "x"] for c in columns]
-        crumbs = draw(st.lists(st.sampled_from(crumbs), unique_by=str)) if crumbs else []
+    if "missing" in odd:
+        crumbs = [crumb for crumb in crumbs if draw(st.booleans())]
     noted: list[Json] = []
     for crumb in crumbs:
-        own = {"inclusion": "automatic"} if plain and crumb[1] in AUTOMATIC else {}
-        noted.append({"breadcrumb": crumb, "metadata": {**draw(NOTES), **own}})
-    root = {**draw(NOTES), "schema-name": "ks", "table-key-properties": key}
+        note = draw(NOTES)
+        if crumb[1] in AUTOMATIC and "own" not in odd:
+            note = {**note, "inclusion": "automatic"}
+        noted.append({"breadcrumb": crumb, "metadata": note})
+    chosen: Json = draw(st.sampled_from([{}, {"selected": True}, {"selected": False}]))
+    root = {**draw(NOTES), **chosen, "schema-name": "ks", "table-key-properties": ["id"]}
     entry = {
         "tap_stream_id": f"ks-{table}",
         "schema": schema,
         "metadata": [*noted, {"breadcrumb": [], "metadata": root}],
     }
-    if plain or draw(st.booleans()):
-        entry["key_properties"] = key
-    if draw(st.booleans()):
+    if "keys" not in odd:
+        entry["key_properties"] = ["id"]
+    if "stream" not in odd:
         entry["stream"] = f"ks-{table}"
     return entry
 
@@ -104,6 +107,7 @@ def test_a_catalog_is_read_as_the_sdk_reads_it(document: Json) -> None:
         assert found[name].metadata.resolve_selection() == entry.metadata.resolve_selection()
 
 
+@settings(max_examples=300)
 @given(DOCUMENTS)
 def test_streams_are_told_as_the_sdk_would_tell(document: Json) -> None:
     """With columns or tables deselected, nested properties, and own columns that are not ours."""
@@ -121,6 +125,16 @@ def test_streams_are_told_as_the_sdk_would_tell(document: Json) -> None:
         keys = [list(m.transformed_key_properties or ()) for m in (found, told)]
         assert keys[0] == keys[1]
         assert not found.flattening_enabled
+
+
+def test_numbers_that_are_equal_are_not_alike() -> None:
+    """Python takes 1, 1.0 and true for the same key."""
+    properties = {str(i): {"type": "integer", "maximum": m} for i, m in enumerate([1, True, 1.0])}
+    entry = {"tap_stream_id": "ks-t", "schema": {"properties": properties}, "metadata": []}
+    found = catalog.read({"streams": [entry]})
+    assert found is not None
+    told = json.dumps(found["ks-t"].schema.to_dict()["properties"], sort_keys=True)
+    assert told == json.dumps(properties, sort_keys=True)
 
 
 def discovered() -> Json:

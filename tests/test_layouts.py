@@ -226,6 +226,28 @@ def once_told(known: Any, steps: Iterable[Step], tables: dict[str, list[str]]) -
     return layouts.stored(tables)
 
 
+@pytest.mark.parametrize(
+    "before",
+    [
+        [lambda x: x.check(shown(*BEFORE))],
+        [lambda x: x.check(shown(*BEFORE)), Layouts.asked],
+        [lambda x: x.copied(shown(*BEFORE))],
+        [lambda x: x.copied(shown(*BEFORE)), lambda x: x.reached(frozenset("t"))],
+    ],
+    ids=["shown", "shown before", "copied", "proved"],
+)
+def test_a_later_copy_is_what_counts(before: list[Step]) -> None:
+    """Its snapshot alone is proved by the stop position."""
+    layouts, new = Layouts({}), shown(*WRONG["unsigned"])
+    for step in before:
+        step(layouts)
+    layouts.copy_begins("t")
+    assert layouts.stored(ONE) == {}
+    layouts.copied(new)
+    assert layouts.reached(frozenset("t")) == frozenset()
+    assert layouts.stored(ONE) == {"t": layout_of(new.fields)}
+
+
 @given(KNOWN, st.lists(STEPS, max_size=12), st.lists(STEPS, max_size=6))
 def test_a_copy_forgets_all_of_its_table(known: Any, before: list[Step], after: list[Step]) -> None:
     """It goes on as if nothing had ever been known of it."""
@@ -233,6 +255,7 @@ def test_a_copy_forgets_all_of_its_table(known: Any, before: list[Step], after: 
     for step in before:
         step(layouts)
     layouts.copy_begins("t")
+    assert layouts.stored(SHARDS) == {}
     for step in after:
         told = [step(layouts), step(new)]
         assert ["t" in (found or ()) for found in told] in ([True, True], [False, False])  # type: ignore[operator]
