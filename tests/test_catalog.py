@@ -173,6 +173,28 @@ def test_columns_that_read_alike_are_selected_by_themselves() -> None:
     assert streams(document)["ks-t"].wanted == AUTOMATIC
 
 
+def test_an_own_column_that_is_not_automatic_goes_through_the_mapper() -> None:
+    """The SCHEMA lacks it where the catalog deselects it, although records have it."""
+    document = discovered()
+    for note in document["streams"][0]["metadata"]:
+        if note["breadcrumb"] == ["properties", "_sdc_vitess_op"]:
+            note["metadata"] = {"inclusion": "available", "selected": False}
+    stream = streams(document)["ks-t"]
+    assert "_sdc_vitess_op" in stream.wanted
+    assert "_sdc_vitess_op" not in stream.stream_maps[0].transformed_schema["properties"]
+
+
+def test_nothing_is_selected_of_a_table_that_is_not() -> None:
+    """Not even a column of which the catalog notes nothing."""
+    document = discovered()
+    notes = document["streams"][0]["metadata"]
+    notes[:] = [note for note in notes if note["breadcrumb"] != ["properties", "a"]]
+    notes[-1]["metadata"]["selected"] = False
+    stream = streams(document)["ks-t"]
+    assert stream.plain
+    assert stream.stream_maps[0].transformed_schema["properties"] == {}
+
+
 def test_members_that_read_alike_are_selected_by_themselves() -> None:
     """A copy in depth would keep together what is one object."""
     document = discovered()
