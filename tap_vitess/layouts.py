@@ -74,6 +74,8 @@ class Layouts:
         self._shown: dict[_Shard, str] = {}  # rows have come, and nobody has vouched
         self._before: dict[_Shard, str] = {}  # the same, before the stop position was asked for
         self._copied: dict[_Shard, str] = {}
+        self._places: dict[str, set[_Shard]] = {}  # of each table, where any of these knows it
+        self._told: dict[str, tuple[Iterable[str], Stored | None]] = {}  # and for which shards
         for table, texts in known.items():
             if not isinstance(texts, str):
                 self._begin_by_shard(table, texts)
@@ -81,10 +83,16 @@ class Layouts:
     def _begin_by_shard(self, table: str, texts: Mapping[str, str]) -> None:
         for shard, text in texts.items():
             noted = self._before if text.startswith(UNVOUCHED) else self._shards
-            noted[table, shard] = text.removeprefix(UNVOUCHED)
+            noted[self._place((table, shard))] = text.removeprefix(UNVOUCHED)
+
+    def _place(self, where: _Shard) -> _Shard:
+        """Keep in mind that something is noted of a place."""
+        self._places.setdefault(where[0], set()).add(where)
+        return where
 
     def asked(self) -> None:
         """Note that a stop position was asked for: it can prove what was shown until now."""
+        self._told.clear()
         self._before |= self._shown
         self._shown.clear()
 
@@ -97,7 +105,8 @@ class Layouts:
         where = fields.table, fields.shard
         known = self._known(where)
         if known is None:
-            self._shown[where] = layout_of(fields.fields)
+            self._told.pop(fields.table, None)
+            self._shown[self._place(where)] = layout_of(fields.fields)
             self._altered.discard(where)
         elif layout_of(fields.fields, known) != known:
             error = HistoryLostError(
@@ -113,29 +122,34 @@ class Layouts:
         misread: set[str] = set()
         for where in places:
             table = where[0]
+            self._told.pop(table, None)
             if where in self._shown or where in self._before or table in self._suspect:
                 misread.add(table)
             self._suspect.pop(table, None)
             for noted in (self._shown, self._before, self._copied, self._shards):
                 noted.pop(where, None)
-            self._altered.add(where)
+            self._altered.add(self._place(where))
         return frozenset(misread)
 
     def copied(self, fields: Fields) -> None:
         """Note how a table looked in the snapshot of its copy, which is later than its position."""
-        self._copied.setdefault((fields.table, fields.shard), layout_of(fields.fields))
+        where = fields.table, fields.shard
+        if where not in self._copied:
+            self._copied[self._place(where)] = layout_of(fields.fields)
 
     def copy_begins(self, table: str) -> None:
         """Forget a table: its rows come anew."""
+        self._told.pop(table, None)
         self._vouched.pop(table, None)
         self._suspect.pop(table, None)
-        for noted in (self._shards, self._shown, self._before, self._copied):
-            for where in [where for where in noted if where[0] == table]:
-                del noted[where]
-        self._altered = {where for where in self._altered if where[0] != table}
+        for where in self._places.pop(table, ()):
+            for noted in (self._shards, self._shown, self._before, self._copied):
+                noted.pop(where, None)
+            self._altered.discard(where)
 
     def reached(self, tables: frozenset[str]) -> frozenset[str]:
         """Take in that the stop position is reached; name the tables that were misread."""
+        self._told.clear()
         misread: set[str] = set()
         for where, shown in list(self._shown.items()):
             table = where[0]
@@ -156,15 +170,23 @@ class Layouts:
         """Take in that other shards have followed: what was known of some does not hold for all."""
         noted = (self._shards, self._shown, self._before, self._copied, self._altered)
         tables = {table for places in noted for table, _ in places} | self._suspect.keys()
+        self._told.clear()
         for table in tables & (self._vouched.keys() | self._suspect.keys()):
-            self._altered |= {(table, shard) for shard in shards}
+            self._altered |= {self._place((table, shard)) for shard in shards}
 
     def stored(self, tables: Mapping[str, Iterable[str]]) -> dict[str, Stored]:
-        """Return what the state should know of each table; `tables` maps each to its shards."""
+        """Return what the state should know of each table; `tables` maps each to its shards.
+
+        Each STATE asks for all tables, so what was told is kept until something of the table, or
+        the object that holds its shards, is another: what holds shards is not changed in place.
+        """
         found: dict[str, Stored] = {}
         for table, shards in tables.items():
-            if text := self._stored(table, shards):
-                found[table] = text
+            told = self._told.get(table)
+            if told is None or told[0] is not shards:
+                told = self._told[table] = shards, self._stored(table, shards)
+            if told[1]:
+                found[table] = told[1]
         return found
 
     def _stored(self, table: str, shards: Iterable[str]) -> Stored | None:

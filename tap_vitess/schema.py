@@ -80,13 +80,18 @@ class StreamSchema:
         return frozenset(self.properties)
 
     @property
+    def is_altered(self) -> bool:
+        """Whether `altered` may name any."""
+        return bool(self.version or self._given)
+
+    @property
     def altered(self) -> dict[str, JsonSchema]:
         """The properties that are not the catalog's.
 
         Those that are not told in this run stay; a new column that is dropped again does not.
         """
-        if not self.version and not self._given:
-            return {}  # each STATE asks every stream
+        if not self.is_altered:
+            return {}
         told = {n: prop for n, prop in self.properties.items() if self._catalog.get(n) != prop}
         silent = {n: prop for n, prop in self._given.items() if n not in self.properties}
         return {n: prop for n, prop in (silent | told).items() if not self._is_gone(n)}

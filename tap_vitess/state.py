@@ -152,6 +152,8 @@ class KeyspaceState:
         """Forget a table."""
         groups = (
             Group(g.position, {t: v for t, v in g.tables.items() if t != table})
+            if table in g.tables
+            else g
             for g in self.groups
         )
         return replace(self.copied(table), groups=tuple(g for g in groups if g.tables))

@@ -10,22 +10,36 @@ that targets keep them (targets strip `_sdc_sequence` and others):
     _sdc_vitess_seq          rises with every record of a keyspace, across runs too
 
 Their records are made in `records.py` and written in `writer.py`.
+
+A stream without a map, as most are, does not go through the SDK's mapper: of 500 tables that took
+longer than all else of a run. Its one map is made here, where it is certain to be what the SDK
+would make (`is_plain`).
 """
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from singer_sdk import Stream, Tap
 from singer_sdk.helpers.conform import TypeConformanceLevel
-from singer_sdk.mapper import RemoveRecordTransform, StreamMap
+from singer_sdk.mapper import (
+    PluginMapper,
+    RemoveRecordTransform,
+    SameRecordTransform,
+    StreamMap,
+)
 from singer_sdk.singerlib import (
     ActivateVersionMessage,
+    CatalogEntry,
     Metadata,
     MetadataMapping,
+    Schema,
     SchemaMessage,
+    StreamMetadata,
 )
 
 from tap_vitess.discovery import Table
@@ -87,6 +101,7 @@ class VitessStream(Stream):
     """A table. Its records are written by the run (`tap.py`), not by `sync`.
 
     altered: the properties that earlier runs have told otherwise than the catalog does.
+    plain: whether no map is made for it by the SDK (`is_plain`).
     """
 
     own_columns = OWN_COLUMNS
@@ -98,7 +113,7 @@ class VitessStream(Stream):
         tap: Tap,
         keyspace: str,
         table: str,
-        schema: dict[str, Any],
+        schema: dict[str, Any] | None,
         key: Iterable[str],
         read_table: Callable[[VitessStream], Iterator[Record]],
     ) -> None:
@@ -108,7 +123,7 @@ class VitessStream(Stream):
             tap: the tap.
             keyspace: the table's keyspace.
             table: the bare table name.
-            schema: its JSON schema.
+            schema: its JSON schema; None where that is the catalog's, which is to be applied.
             key: the key columns, in order.
             read_table: copies this one table, for --test and the SDK's tests.
         """
@@ -120,6 +135,25 @@ class VitessStream(Stream):
         self.altered: Mapping[str, dict[str, Any]] = {}
         self._read_table = read_table
         self._sdk_tap = tap
+        self.plain = False
+        self._is_discovered = schema is not None
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The schema discovered, or the catalog's, of which the SDK would have a second copy."""
+        return (None if self._is_discovered else self.effective_schema) or super().schema
+
+    @property
+    def stream_maps(self) -> list[StreamMap]:
+        """The SDK's maps; of a plain stream the one that it would make."""
+        return self._plain_maps if self.plain else super().stream_maps
+
+    @functools.cached_property
+    def _plain_maps(self) -> list[StreamMap]:
+        plain = SameRecordTransform(self.name, {}, list(self.primary_keys), None)
+        wanted = self.wanted if self.selected else frozenset()
+        plain.raw_schema = plain.transformed_schema = _selected(self.effective_schema, wanted)
+        return [plain]
 
     @property
     def metadata(self) -> MetadataMapping:
@@ -127,7 +161,11 @@ class VitessStream(Stream):
         mapping = super().metadata
         mapping.root.schema_name = self.keyspace
         for column in AUTOMATIC & self.schema["properties"].keys():
-            mapping["properties", column].inclusion = Metadata.InclusionType.AUTOMATIC
+            noted = mapping["properties", column]
+            if noted.inclusion != Metadata.InclusionType.AUTOMATIC:  # it may be other columns', too
+                mapping["properties", column] = replace(
+                    noted, inclusion=Metadata.InclusionType.AUTOMATIC
+                )
         return mapping
 
     def get_records(self, context: Mapping[str, Any] | None) -> Iterator[Record]:  # noqa: ARG002
@@ -165,16 +203,16 @@ class VitessStream(Stream):
     @property
     def wanted(self) -> frozenset[str]:
         """The selected columns, own ones included."""
-        properties = self.effective_schema["properties"]
-        return frozenset(c for c in properties if self.mask.get(("properties", c), True))
+        properties, mask = self.effective_schema["properties"], self.mask
+        return frozenset(c for c in properties if mask.get(("properties", c), True))
 
     @property
     def charsets(self) -> dict[str, str]:
         """What discovery has noted of columns' charsets, where FIELD events may not tell."""
         return {
-            name: _noted(schema)["charset"]
+            name: schema[DATATYPE_PROPERTIES]["charset"]
             for name, schema in self.effective_schema["properties"].items()
-            if "charset" in _noted(schema)
+            if DATATYPE_PROPERTIES in schema and "charset" in schema[DATATYPE_PROPERTIES]
         }
 
     def stream_schema(self) -> StreamSchema:
@@ -203,6 +241,55 @@ class VitessStream(Stream):
         return mapper.stream_maps[self.name]
 
 
+def changes_nothing(mapper: PluginMapper) -> bool:
+    """Tell whether the settings neither map nor flatten any stream."""
+    flattening = mapper.flattening_options
+    return (
+        not mapper.stream_maps_dict
+        and mapper.default_mapper_type is SameRecordTransform
+        and not (flattening and flattening.enabled)
+    )
+
+
+def is_plain(entry: CatalogEntry) -> bool:
+    """Tell whether the SDK's map of an unmapped stream is its schema without deselected columns.
+
+    Not so where a column has properties of its own, which are selected by themselves, or where
+    the entry tells something twice and not the same.
+    """
+    root, properties = entry.metadata.get(()), entry.schema.properties
+    if not isinstance(root, StreamMetadata) or properties is None:
+        return False
+    return (
+        (entry.stream or entry.tap_stream_id) == entry.tap_stream_id
+        and bool(entry.key_properties or not root.table_key_properties)
+        and all(map(_is_flat, properties.values()))
+        and all(_is_automatic(entry.metadata, column) for column in AUTOMATIC & properties.keys())
+    )
+
+
+def _is_flat(prop: Schema) -> bool:
+    return prop.properties is None and prop.anyOf is None and isinstance(prop.type, str | list)
+
+
+def _is_automatic(metadata: MetadataMapping, column: str) -> bool:
+    """Tell whether a catalog leaves an own column as it is discovered."""
+    found = metadata.get(("properties", column))
+    return found is not None and found.inclusion == Metadata.InclusionType.AUTOMATIC
+
+
+def _selected(schema: dict[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
+    """Return a schema of flat properties without those that are not wanted."""
+    properties = schema["properties"]
+    kept = {name: prop for name, prop in properties.items() if name in wanted}
+    if len(kept) == len(properties):
+        return schema
+    found = {**schema, "properties": kept}
+    if "required" in schema:
+        found["required"] = [n for n in schema["required"] if n in kept or n not in properties]
+    return found
+
+
 def write_schema(maps: Iterable[StreamMap], writer: BufferedWriter) -> None:
     """Write the SCHEMA message of each map."""
     for stream_map in maps:
@@ -226,12 +313,12 @@ def write_activate_version(maps: Iterable[StreamMap], writer: BufferedWriter, ve
 def _with_datatype_properties(schema: dict[str, Any]) -> dict[str, Any]:
     """Put precision and scale where targets look for them; catalogs cannot hold them there."""
     properties = {
-        name: {**prop, **{k: v for k, v in _noted(prop).items() if k in {"precision", "scale"}}}
+        name: _with_digits(prop) if DATATYPE_PROPERTIES in prop else prop
         for name, prop in schema["properties"].items()
     }
     return {**schema, "properties": properties}
 
 
-def _noted(prop: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a property notes of its column beside its JSON type."""
-    return dict(prop.get(DATATYPE_PROPERTIES, {}))
+def _with_digits(prop: Mapping[str, Any]) -> dict[str, Any]:
+    noted = dict(prop[DATATYPE_PROPERTIES])
+    return {**prop, **{k: v for k, v in noted.items() if k in {"precision", "scale"}}}

@@ -21,7 +21,7 @@ import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tap_vitess._proto import query_pb2 as query
@@ -42,9 +42,10 @@ from tap_vitess.inquiry import Inquiry, KeyspaceSurvey, Question
 from tap_vitess.interleave import interleave
 from tap_vitess.layouts import Layouts
 from tap_vitess.progress import Phase
-from tap_vitess.state import COPIED, KeyspaceState, ShardProgress
+from tap_vitess.state import COPIED, Group, KeyspaceState, ShardProgress
 from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.endless import EndlessStream
+from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.protocol import (
     Boundary,
     ChangeItem,
@@ -212,6 +213,9 @@ class KeyspaceSync:
         self._next_stop = 0.0  # when the next stop position of an endless stream is asked for
         self._question: Question[Vgtid] | None = None
         self._layouts = Layouts(state.layouts)
+        self._other_layouts = {
+            table: text for table, text in state.layouts.items() if table not in self._log_based
+        }
         self._checked: dict[tuple[str, str], Fields] = {}
         self._streaming = False
         self._out: set[str] = set()  # no longer given out by the stream that runs
@@ -236,15 +240,11 @@ class KeyspaceSync:
     @property
     def stored(self) -> KeyspaceState:
         """What a STATE message tells: `state`, and how the tables looked there."""
-        layouts = {t: text for t, text in self.state.layouts.items() if t not in self._log_based}
-        layouts |= self._layouts.stored(
-            {
-                table: group.position.shards
-                for group in self.state.groups
-                for table in group.tables
-                if table in self._log_based
-            }
-        )
+        tables: dict[str, Mapping[str, GtidSet]] = {}
+        for group in self.state.groups:
+            followed = [table for table in group.tables if table in self._log_based]
+            tables |= dict.fromkeys(followed, group.position.shards)
+        layouts = self._other_layouts | self._layouts.stored(tables)
         return replace(self.state, layouts=layouts)
 
     def is_full_table(self, table: str) -> bool:
@@ -333,8 +333,15 @@ class KeyspaceSync:
 
     def _followed(self) -> list[frozenset[str]]:
         """List the tables of each group that takes part in this run."""
-        groups = [frozenset(group.tables) for group in self.state.groups]
-        return [tables for tables in groups if tables <= self._log_based - self._unfollowed]
+        return [frozenset(group.tables) for group in self._followed_groups()]
+
+    def _followed_groups(self) -> list[Group]:
+        among = self._among()
+        return [group for group in self.state.groups if group.tables.keys() <= among]
+
+    def _among(self) -> frozenset[str]:
+        """Return the tables that the shared stream of this run may follow."""
+        return self._log_based - self._unfollowed if self._unfollowed else self._log_based
 
     def _follow(self) -> Events:
         """Bring every group of this run to where the keyspace is now, and make them one."""
@@ -555,11 +562,11 @@ class KeyspaceSync:
 
     def _pending(self) -> list[TableSpec]:
         """List what is left to copy, those last that hold up the others: they cannot be paused."""
+        done = self._uncopied | self._unfollowed | self._full
         pending = [
             spec
             for spec in self._specs.values()
-            if spec.name not in self._uncopied | self._unfollowed | self._full
-            and not self.state.is_copied(spec.name)
+            if spec.name not in done and not self.state.is_copied(spec.name)
         ]
         return sorted(pending, key=lambda spec: not spec.resumable)
 
@@ -609,26 +616,25 @@ class KeyspaceSync:
 
     def _copy_position(self, table: str) -> Vgtid:
         """Return the position a table's snapshots must contain: that of its stream."""
-        followed = self._followed()
-        own = [tables for tables in followed if table in tables] or followed
+        followed = self._followed_groups()
+        own = [group for group in followed if table in group.tables] or followed
         if own:
-            return self.state.position_of(own[0])
+            return own[0].position
         if self._now is None:
             self._now = self._inquiry.position()
         return self._now
 
     def _source(self, copy: _Copy) -> Callable[[], Iterator[tuple[str, Sequence[CopyItem]]]]:
         spec = copy.spec
+        floor = None if spec.full_table else self._copy_position(spec.name)
         feed = TableCopy(
             spec.name,
             copy.unfinished,
-            None if spec.full_table else self._copy_position(spec.name),
+            floor,
             self._options.request,
             keyspace=self.keyspace,
             resumable=spec.resumable,
         )
-
-        floor = None if spec.full_table else self._copy_position(spec.name)
 
         def look(error: VitessError) -> VitessError:
             return self._inquiry.look(error, floor)
@@ -655,8 +661,9 @@ class KeyspaceSync:
         self._layouts.copy_begins(name)
         if not copy.spec.full_table:
             position = self._copy_position(name)
-            among = self._log_based - self._unfollowed
-            self._state = self.state.joined(name, copy.version, position, copy.unfinished, among)
+            self._state = self.state.joined(
+                name, copy.version, position, copy.unfinished, self._among()
+            )
         yield self._checkpoint()
 
     def _copy_items(self, copy: _Copy, items: Sequence[CopyItem]) -> Events:

@@ -1,7 +1,8 @@
 """The tap: settings, discovery, and the run over all keyspaces.
 
 One reader serves all streams of a keyspace, so `Tap.sync_all`, which the SDK marks final, is
-overridden here, and `_handle_termination`, because the SDK's ends with exit code 0. A test fails
+overridden here, and `_handle_termination`, because the SDK's ends with exit code 0, and
+`setup_mapper`, because the SDK's takes most of the start where there are many tables. A test fails
 when the SDK's own bodies change. Everything else of the SDK is used as it is.
 """
 
@@ -26,9 +27,9 @@ from singer_sdk.helpers.capabilities import (
     TapCapabilities,
 )
 from singer_sdk.metrics import Counter
-from singer_sdk.singerlib import StateMessage
+from singer_sdk.singerlib import Catalog, CatalogEntry, StateMessage, StreamMetadata
 
-from tap_vitess import discovery, engine
+from tap_vitess import catalog, discovery, engine
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.ending import end_when_stuck
 from tap_vitess.errors import (
@@ -52,6 +53,8 @@ from tap_vitess.streams import (
     AUTOMATIC,
     FULL_TABLE,
     VitessStream,
+    changes_nothing,
+    is_plain,
     json_schema,
     stream_name,
 )
@@ -95,10 +98,14 @@ class TapVitess(Tap):
         self._settings: Config | None = None
         self._signal: int | None = None
         self._syncing = False
+        self._plain: frozenset[str] = frozenset()  # streams without a map of the SDK's
+        self._told: dict[str, Any] | None = None  # the bookmarks of the last STATE
         self._state_given = kwargs.get("state") is not None
         _check_secrets(kwargs.get("config"))
         if kwargs.get("state") is not None:
             bookmarks_of(kwargs["state"])
+        if isinstance(given := kwargs.get("catalog"), dict):
+            kwargs["catalog"] = catalog.read(given) or given
         super().__init__(**kwargs)
 
     @property
@@ -110,10 +117,23 @@ class TapVitess(Tap):
 
     # Discovery
 
+    def setup_mapper(self) -> None:
+        """Register the streams whose maps the SDK must make; it copies their schemas thrice.
+
+        The others of a catalog given, mostly all, are told as they are (`VitessStream`).
+        """
+        super(Tap, self).setup_mapper()
+        entries = self.catalog
+        if self.input_catalog is not None and changes_nothing(self.mapper):
+            self._plain = frozenset(name for name, entry in entries.items() if is_plain(entry))
+        self.mapper.register_raw_streams_from_catalog(
+            Catalog((name, entry) for name, entry in entries.items() if name not in self._plain)
+        )
+
     def discover_streams(self) -> Sequence[VitessStream]:
         """Make the streams of the catalog given; without one, of the database."""
         if self.input_catalog is not None:
-            return [self._catalogued(entry.to_dict()) for entry in self.input_catalog.streams]
+            return [self._catalogued(entry) for entry in self.input_catalog.streams]
         tables = discovery.discover(self.settings, self.retry)
         self._check_names(tables)
         return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
@@ -123,20 +143,22 @@ class TapVitess(Tap):
             table, self.settings.values, metadata_columns=self.settings.metadata_columns
         )
 
-    def _catalogued(self, entry: Mapping[str, Any]) -> VitessStream:
+    def _catalogued(self, entry: CatalogEntry) -> VitessStream:
         """Make a stream of a catalog entry; its keyspace is the root metadata's schema-name."""
-        stream_id = str(entry["tap_stream_id"])
-        roots = [m["metadata"] for m in entry["metadata"] if not m["breadcrumb"]]
-        keyspace = next((str(root["schema-name"]) for root in roots if "schema-name" in root), "")
+        stream_id = str(entry.tap_stream_id)
+        root = entry.metadata.get(())
+        keyspace = str(root.schema_name or "") if isinstance(root, StreamMetadata) else ""
         if not keyspace or not stream_id.startswith(keyspace + "-"):
             raise CatalogError(
                 f"stream {stream_id}: the catalog does not say its keyspace; discover again"
             )
         table = stream_id.removeprefix(keyspace + "-")
-        return self._stream(keyspace, table, entry["schema"], entry.get("key_properties") or ())
+        stream = self._stream(keyspace, table, None, entry.key_properties or ())
+        stream.plain = stream_id in self._plain
+        return stream
 
     def _stream(
-        self, keyspace: str, table: str, schema: dict[str, Any], key: Sequence[str]
+        self, keyspace: str, table: str, schema: dict[str, Any] | None, key: Sequence[str]
     ) -> VitessStream:
         return VitessStream(self, keyspace, table, schema, key, self._read_table)
 
@@ -243,25 +265,29 @@ class TapVitess(Tap):
         for stream in streams:
             stream.altered = run.state.altered.get(stream.table, {})
         writers: dict[str, RecordWriter] = {}
+        altered: dict[str, RecordWriter] = {}  # those of `writers` that a STATE tells of
         try:
             for event in run.events():
                 match event:
                     case Rows(fields=fields):
                         count = _write_rows(run, writers[fields.table], event)
                         counters[by_table[fields.table].name].increment(count)
+                        if writers[fields.table].is_altered:
+                            altered[fields.table] = writers[fields.table]
                     case CopyFinished(table=table, version=version):
                         writers[table].write_activate_version(version)
                     case Checkpoint():
-                        self._write_state(run.stored, sequence, writers)
+                        self._write_state(run.stored, sequence, altered)
                         if not writers:
                             options = self._record_options(run.keyspace, run.whole_rows)
                             writers = self._start(streams, sequence, options)
+                            altered = {t: w for t, w in writers.items() if w.is_altered}
                             self._watch.count({t: w.tally for t, w in writers.items()})
         except (TargetClosedError, FencedError):
             raise
         except VitessError as error:
             logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
-            self._write_state(run.stored, sequence, writers)
+            self._write_state(run.stored, sequence, altered)
             return [error]
         return []
 
@@ -290,13 +316,23 @@ class TapVitess(Tap):
     def _write_state(
         self, state: KeyspaceState, sequence: RecordSequence, writers: Mapping[str, RecordWriter]
     ) -> None:
+        """Write a STATE if it says anything new; `writers` are those of altered tables.
+
+        The SDK's StateWriter does that with a copy in depth of each STATE, which names all tables.
+        """
         altered = {**state.altered, **{table: w.altered for table, w in writers.items()}}
-        known = writers.keys() | {table for group in state.groups for table in group.tables}
-        altered = {t: columns for t, columns in altered.items() if columns and t in known}
+        altered = {
+            table: columns
+            for table, columns in altered.items()
+            if columns and (table in writers or state.group_of(table))
+        }
         value = replace(state, seq=sequence.last, altered=altered).render()
-        self.state.setdefault("bookmarks", {})[bookmark_key(state.keyspace)] = value
+        bookmarks = self.state.setdefault("bookmarks", {})
+        bookmarks[bookmark_key(state.keyspace)] = value
         self._mirror.emit(self.state)
-        self.state_writer.write_state(self.state)
+        if bookmarks != self._told:
+            self._writer.write_message(StateMessage(self.state))
+            self._told = dict(bookmarks)  # each bookmark is replaced, never changed in place
         self._writer.flush()
 
     def _write_last_state(self) -> None:

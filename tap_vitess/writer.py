@@ -58,6 +58,11 @@ class RecordWriter:
         return self._maker.tally
 
     @property
+    def is_altered(self) -> bool:
+        """Whether `altered` may name any."""
+        return self._maker.schema.is_altered
+
+    @property
     def altered(self) -> dict[str, dict[str, Any]]:
         """The properties told that are not the catalog's."""
         return self._maker.schema.altered

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import pytest
 from events import field
 from hypothesis import given
@@ -166,6 +169,97 @@ def test_rows_that_were_read_live_are_vouched_for_at_the_stop() -> None:
     assert layouts.stored(ONE) == {"t": layout_of(shown(*BEFORE).fields)}
     with pytest.raises(HistoryLostError):
         layouts.check(shown(*WRONG["unsigned"]))
+
+
+Step = Callable[[Layouts], object]
+PLACES = st.tuples(st.sampled_from(["t", "u"]), st.sampled_from(["-80", "80-"]))
+LOOKS = st.sampled_from([BEFORE, WRONG["unsigned"], RIGHT["a column more at the end"]])
+
+
+def seen(place: tuple[str, str], columns: tuple[tuple[str, str], ...]) -> Fields:
+    made = tuple(field(name, kind) for name, kind in columns)
+    return Fields(*place, made, copying=False)
+
+
+def checked(layouts: Layouts, fields: Fields) -> str | None:
+    try:
+        layouts.check(fields)
+    except HistoryLostError as error:
+        return error.table
+    return None
+
+
+STEPS: st.SearchStrategy[Step] = st.one_of(
+    st.just(Layouts.asked),
+    st.builds(lambda at, look: lambda x: checked(x, seen(at, look)), PLACES, LOOKS),
+    st.builds(lambda at, look: lambda x: x.copied(seen(at, look)), PLACES, LOOKS),
+    st.builds(lambda at: lambda x: x.altered([at]), PLACES),
+    st.builds(lambda tables: lambda x: x.reached(tables), st.frozensets(st.sampled_from("tu"))),
+    st.builds(lambda shards: lambda x: x.resharded(shards), st.just(["-80", "80-"])),
+    st.builds(lambda table: lambda x: x.copy_begins(table), st.sampled_from("tu")),
+)
+BOTH = {"t": ["-80", "80-"], "u": ["-80", "80-"]}
+OF_BEFORE = layout_of(seen(("t", "-80"), BEFORE).fields)
+KNOWN = st.dictionaries(
+    st.sampled_from("tu"),
+    st.sampled_from(
+        [OF_BEFORE, UNVOUCHED + OF_BEFORE, {"-80": UNVOUCHED + OF_BEFORE, "80-": OF_BEFORE}]
+    ),
+)
+
+
+@given(KNOWN, st.lists(STEPS, max_size=12))
+def test_what_is_stored_is_told_alike_however_often(known: Any, steps: list[Step]) -> None:
+    """What was told before is kept until it is no longer so."""
+    often = Layouts(known)
+    for count, step in enumerate(steps, 1):
+        step(often)
+        assert often.stored(BOTH) == once_told(known, steps[:count], BOTH)
+    fewer = {table: ["80-"] for table in BOTH}
+    assert often.stored(fewer) == once_told(known, steps, fewer)
+
+
+def once_told(known: Any, steps: Iterable[Step], tables: dict[str, list[str]]) -> Any:
+    layouts = Layouts(known)
+    for step in steps:
+        step(layouts)
+    return layouts.stored(tables)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [lambda x: x.check(shown(*BEFORE))],
+        [lambda x: x.check(shown(*BEFORE)), Layouts.asked],
+        [lambda x: x.copied(shown(*BEFORE))],
+        [lambda x: x.copied(shown(*BEFORE)), lambda x: x.reached(frozenset("t"))],
+    ],
+    ids=["shown", "shown before", "copied", "proved"],
+)
+def test_a_later_copy_is_what_counts(before: list[Step]) -> None:
+    """Its snapshot alone is proved by the stop position."""
+    layouts, new = Layouts({}), shown(*WRONG["unsigned"])
+    for step in before:
+        step(layouts)
+    layouts.copy_begins("t")
+    assert layouts.stored(ONE) == {}
+    layouts.copied(new)
+    assert layouts.reached(frozenset("t")) == frozenset()
+    assert layouts.stored(ONE) == {"t": layout_of(new.fields)}
+
+
+@given(KNOWN, st.lists(STEPS, max_size=12), st.lists(STEPS, max_size=6))
+def test_a_copy_forgets_all_of_its_table(known: Any, before: list[Step], after: list[Step]) -> None:
+    """It goes on as if nothing had ever been known of it."""
+    layouts, new = Layouts(known), Layouts({})
+    for step in before:
+        step(layouts)
+    layouts.copy_begins("t")
+    assert layouts.stored(SHARDS) == {}
+    for step in after:
+        told = [step(layouts), step(new)]
+        assert ["t" in (found or ()) for found in told] in ([True, True], [False, False])  # type: ignore[operator]
+        assert layouts.stored(SHARDS) == new.stored(SHARDS)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from(["int", "enum('x')"]))))

@@ -260,6 +260,29 @@ def test_a_new_column_is_brought(sandbox: Sandbox) -> None:
     assert "size" in order[at - 1]["schema"]["properties"]
 
 
+def test_the_state_tells_what_is_not_the_catalogs(sandbox: Sandbox) -> None:
+    """From the run that saw it on, until a catalog says the same."""
+    config, target = settings(sandbox), Target()
+    catalog = discover(config)
+    told = []
+    run(config, target, catalog=catalog)
+    told.append(altered_in_state(target))
+    add_column(sandbox.cluster, "size", "int")
+    sandbox.cluster.insert("shop", "alpha", [{"id": b"301", "name": b"x", "size": b"9"}])
+    for _ in range(2):
+        run(config, target, catalog=catalog)
+        told.append(altered_in_state(target))
+    run(config, target, catalog=discover(config))
+    told.append(altered_in_state(target))
+    size = {"alpha": {"size": {"type": ["integer", "null"]}}}
+    assert told == [{}, size, size, {}]
+
+
+def altered_in_state(target: Target) -> Any:
+    [state] = [m["value"] for m in target.messages if m["type"] == "STATE"][-1:]
+    return json.loads(state["bookmarks"]["vitess:shop"]["altered"])
+
+
 def test_a_new_column_goes_through_stream_maps(sandbox: Sandbox) -> None:
     """The maps are made anew for it."""
     maps = {"shop-alpha": {"shout": "name.upper()"}}

@@ -12,9 +12,12 @@ import pytest
 from everything import everything
 from pipeline import settings
 from session import UNTIL_THE_END
-from singer_sdk import Tap
+from singer_sdk import Stream, Tap
+from singer_sdk.helpers._state import StateWriter
 from singer_sdk.helpers.capabilities import PluginCapabilities
+from singer_sdk.mapper import PluginMapper, StreamMap
 from singer_sdk.plugin_base import PluginBase
+from singer_sdk.singerlib import Catalog, CatalogEntry, MetadataMapping
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 
 from tap_vitess.sandbox.server import serve
@@ -48,13 +51,26 @@ class TestStandardJson(
     """The SDK's standard tap tests for a table with JSON."""
 
 
-# The parts of the SDK whose work `TapVitess` does itself. When one of these fails, read what
-# changed in the SDK, bring it over, and take the new hash.
+# The parts of the SDK whose work `TapVitess` and `VitessStream` do themselves, or leave out where
+# it changes nothing. When one of these fails, read what changed in the SDK, bring it over, and take
+# the new hash.
 OVERRIDDEN = {
     Tap.sync_all: "aaaa3fe9613757dc",
     Tap._handle_termination: "2fbd1f34fdfd215b",  # noqa: SLF001
     PluginBase._handle_termination: "0d08ff68880d92a2",  # noqa: SLF001
     Tap.load_state: "184d94c20b458083",
+    Tap.setup_mapper: "845c96139879d0c8",
+    PluginBase.setup_mapper: "fbcb075e3f8681d6",
+    PluginMapper.register_raw_streams_from_catalog: "43dc8082d11ee09b",
+    PluginMapper.register_raw_stream_schema: "279282b2c0ec1029",
+    StreamMap.__init__: "13db92d97303d958",
+    Stream.apply_catalog: "d6364ab88a720643",
+    Stream.stream_maps.fget: "949cbe5e644f3243",  # type: ignore[attr-defined]
+    Stream.schema.fget: "2d72efbbbf74220a",  # type: ignore[attr-defined]
+    StateWriter.write_state: "c4eb5a25bea822dd",
+    Catalog.from_dict.__func__: "3ef4bcdda4dcd2cc",  # type: ignore[attr-defined]
+    CatalogEntry.from_dict.__func__: "ec4619112fc755f4",  # type: ignore[attr-defined]
+    MetadataMapping.from_iterable.__func__: "61db60b47aa3cab4",  # type: ignore[attr-defined]
 }
 
 
