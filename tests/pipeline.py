@@ -131,10 +131,12 @@ class _Pipe:
     def __init__(self, target: Target, lines: int | None) -> None:
         self._target = target
         self._left = lines
+        self._unfinished = b""
         self.buffer = self
 
     def write(self, data: memoryview) -> int:
-        for line in bytes(data).splitlines():
+        *lines, self._unfinished = (self._unfinished + bytes(data)).split(b"\n")
+        for line in lines:
             if self._left is not None:
                 if not self._left:
                     raise BrokenPipeError

@@ -6,9 +6,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from events import VEvent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import RetriableError
 from tap_vitess.vstream.responses import AHEAD, SMALL, Responses
 
@@ -63,6 +66,14 @@ def test_a_backlog_of_small_ones_is_joined() -> None:
     found = list(responses)
     assert sum(map(len, found)) == 1_000_000
     assert len(found) < 2_000
+
+
+def test_copied_rows_are_not_joined() -> None:
+    """They are read by the response."""
+    copied = vtgate.VStreamResponse(
+        events=[VEvent(type=binlogdata.ROW, row_event=binlogdata.RowEvent(table_name="a.t"))]
+    ).SerializeToString()
+    assert set(Responses(Call([copied] * 1000), silence=10)) == {copied}
 
 
 @pytest.mark.parametrize("size", [SMALL, AHEAD // 8, AHEAD, 3 * AHEAD])

@@ -296,6 +296,11 @@ def decode(response: bytes) -> Sequence[StreamEvent]:
     return vtgate.VStreamResponse.FromString(response).events
 
 
+def has_copied_rows(response: bytes) -> bool:
+    """Tell whether a serialized VStreamResponse may have copied rows: their mark may mislead."""
+    return _COPIED in response
+
+
 def _runs(events: Iterable[bytes]) -> Iterator[StreamEvent]:
     for changed, run in groupby(events, _is_change):
         if changed:

@@ -6,7 +6,8 @@ asks all the time, and what has come meanwhile is taken at once. Where responses
 closely, as in a backlog, a moment is waited for more of them.
 
 Never more is held than `AHEAD` bytes, what is being worked on included, or else one response.
-VStreamResponses one behind the other are, as bytes, one VStreamResponse with the events of all.
+VStreamResponses one behind the other are, as bytes, one VStreamResponse with the events of all;
+but copied rows are read a response at a time (`columns.py`), and are not joined.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from tap_vitess.errors import RetriableError
+from tap_vitess.vstream.columns import has_copied_rows
 
 AHEAD = 1 << 20  # bytes
 SMALL = 1 << 12  # bytes of a response that is joined with others
@@ -112,7 +114,7 @@ class Responses(Iterator[bytes]):
 def _joined(responses: Iterable[bytes]) -> Iterator[bytes]:
     small: list[bytes] = []
     for response in responses:
-        if len(response) < SMALL:
+        if len(response) < SMALL and not has_copied_rows(response):
             small.append(response)
             continue
         if small:
