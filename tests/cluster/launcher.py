@@ -137,6 +137,11 @@ class Cluster:
         """Return the numbers of a shard's replicas."""
         return [_number(row) for row in self._tablets_of(keyspace, shard, "REPLICA")]
 
+    def listed_replica(self, keyspace: str, shard: str) -> int:
+        """Return the number of a replica; one that was a primary is listed only after a while."""
+        self._wait(f"a replica of {keyspace}/{shard}", lambda: bool(self.replicas(keyspace, shard)))
+        return self.replicas(keyspace, shard)[0]
+
     def _tablets_of(self, keyspace: str, shard: str, kind: str) -> list[dict[str, Any]]:
         wanted = (keyspace, shard, kind)
         return [r for r in self.tablets() if (r["Keyspace"], r["Shard"], r["TabletType"]) == wanted]

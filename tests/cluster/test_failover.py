@@ -86,7 +86,7 @@ def test_planned_reparent(
     with Writer(source, tables, seed) as writer:
         with pipe.in_mid_run(line) as run:
             for shard in SHARDS:
-                new = own_cluster.replicas(KEYSPACE, shard)[0]
+                new = own_cluster.listed_replica(KEYSPACE, shard)
                 own_cluster.reparent(KEYSPACE, shard, new)
                 assert own_cluster.primary(KEYSPACE, shard) == new
         run.result()
@@ -130,7 +130,7 @@ def test_emergency_reparent(
     pipe = pipeline(checkpoint_seconds=0.2)
     line = _begin(pipe, source, tables, phase)
     shard = SHARDS[1]
-    old, new = own_cluster.primary(KEYSPACE, shard), own_cluster.replicas(KEYSPACE, shard)[0]
+    old, new = own_cluster.primary(KEYSPACE, shard), own_cluster.listed_replica(KEYSPACE, shard)
     try:
         with pipe.in_mid_run(line) as run:
             own_cluster.wait_replicated(KEYSPACE, shard, new)

@@ -57,7 +57,7 @@ def test_one_replica_of_two_lags(
     tables = Tables(source, 10_000, rng)
     _wait_replicated(own_cluster)
     pipe = pipeline(tablet_type="REPLICA", checkpoint_seconds=0.1)
-    late = own_cluster.replicas(KEYSPACE, "80-")[0]
+    late = own_cluster.listed_replica(KEYSPACE, "80-")
     own_cluster.delay_replication(late, LAG_SECONDS)
     codes = []
     with Writer(source, tables, seed) as writer:
