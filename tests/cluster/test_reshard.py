@@ -80,11 +80,12 @@ def test_reshard_in_mid_copy(
         codes = []
         while not reshard.done():
             signum = rng.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGKILL])
-            codes.append(pipe.run(kill=Kill(line=300, signum=signum)).tap)
+            outcome = pipe.run(kill=Kill(line=300, signum=signum))
+            codes.append(outcome.tap)
+            assert outcome.tap in {128 + signal.SIGTERM, -signal.SIGKILL}, outcome.log
         reshard.result()
         assert not pipe.is_copied(), f"the copy was over before the reshard: {codes}"
     print(f"runs: {codes}; transactions: {dict(writer.done)}")
-    assert set(codes) <= {128 + signal.SIGTERM, -signal.SIGKILL}, codes
     _finish(own_cluster, pipe, tables)
 
 
