@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any
 
 from tap_vitess.config import Config
-from tap_vitess.errors import ConfigError, RetriableError
+from tap_vitess.errors import ConfigError, ConnectionLostError, RetriableError
 from tap_vitess.sql import Sql, connect
 from tap_vitess.survey import tablets
 from tap_vitess.vstream.ddl import INTERNAL_TABLE
@@ -136,8 +136,11 @@ def patiently_described(
     """
 
     def ask() -> list[Table]:
-        with connect(config) as sql:
-            return describe(sql, keyspace)
+        try:
+            with connect(config) as sql:
+                return describe(sql, keyspace)
+        except ConnectionLostError as error:
+            raise RetriableError(str(error)) from error
 
     return retrying(f"the tables of {keyspace}", ask, retry, stopping)
 
@@ -171,11 +174,15 @@ def _tables(config: Config, keyspace: str, retry: RetryOptions) -> list[Table]:
         with connect(config) as sql:
             try:
                 return describe(sql, keyspace)
+            except ConnectionLostError as error:
+                logger.warning("%s: %s; asked again", keyspace, error)
             except RetriableError:
                 if not tablets(sql, keyspace):
                     raise  # it was given up: none will serve soon
         return patiently_described(config, keyspace, retry)
     except RetriableError as error:
+        if isinstance(error.__cause__, ConnectionLostError):
+            raise  # that says nothing of the keyspace
         logger.warning("keyspace %s is left out: %s", keyspace, error)
         return []
 

@@ -79,6 +79,10 @@ class ConnectError(VitessError):
     """The server cannot be reached, or what answers is not a VTGate."""
 
 
+class ConnectionLostError(ConnectError):
+    """A connection that had been made broke off; the question is worth asking again."""
+
+
 class AuthError(VitessError):
     """The server refuses the user or the password."""
 

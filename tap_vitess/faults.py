@@ -18,6 +18,7 @@ from typing import Literal
 from tap_vitess.errors import (
     AuthError,
     ConnectError,
+    ConnectionLostError,
     HistoryLostError,
     KeyChangedError,
     NoTabletError,
@@ -160,8 +161,9 @@ CASES: tuple[Case, ...] = (
     Case("mysql", 1045, "", AuthError, _USER),
     Case("mysql", 1142, "", AuthError, "grant the user the right to read the table"),
     Case("mysql", 2003, "", ConnectError, "check the settings host, mysql_port and tls"),
-    Case("mysql", 2006, "", ConnectError, "check the settings host, mysql_port and tls"),
-    Case("mysql", 2013, "", ConnectError, "check the settings host, mysql_port and tls"),
+    # Of a connection that had been made: VTGate cuts some while shards are exchanged.
+    Case("mysql", 2006, "", ConnectionLostError, "the connection was lost"),
+    Case("mysql", 2013, "", ConnectionLostError, "the connection was lost"),
     Case("mysql", 1054, "", RequestError, "a column is not there"),
     Case("mysql", 1146, "", TableGoneError, "a table is not there (any more)"),
     Case("mysql", None, r"table \S+ not found", TableGoneError, "a table is not there (any more)"),

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 from tap_vitess.errors import (
     ConnectError,
+    ConnectionLostError,
     RequestError,
     RetriableError,
     TableGoneError,
@@ -99,7 +100,10 @@ class Inquiry:
         self._answered = False
 
     def position(self) -> Vgtid:
-        """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault."""
+        """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault.
+
+        So is a connection that breaks off: VTGate cuts some while shards are exchanged (v22).
+        """
         return self._ask(f"the position of {self.keyspace}", self._survey.position)
 
     def _ask(self, what: str, question: Callable[[], Answer]) -> Answer:
@@ -107,10 +111,11 @@ class Inquiry:
             try:
                 return question()
             except ConnectError as error:
+                if not self._answered and not isinstance(error, ConnectionLostError):
+                    raise
                 raise RetriableError(str(error)) from error
 
-        ask = again if self._answered else question
-        answer = retrying(what, ask, self._retry, self._stopping)
+        answer = retrying(what, again, self._retry, self._stopping)
         self._answered = True
         return answer
 

@@ -217,6 +217,7 @@ class KeyspaceSync:
             table: text for table, text in state.layouts.items() if table not in self._log_based
         }
         self._checked: dict[tuple[str, str], Fields] = {}
+        self._met_shards: frozenset[str] = frozenset()  # by the stream that runs
         self._streaming = False
         self._out: set[str] = set()  # no longer given out by the stream that runs
         self._unfollowed: frozenset[str] = frozenset()  # their stream has failed
@@ -411,7 +412,7 @@ class KeyspaceSync:
 
     def _read(self, feed: ChangeStream, tables: frozenset[str]) -> Events:
         self.activity = Activity("streaming", feed=feed)
-        shards = feed.shards
+        shards = self._met_shards = feed.shards
         ask = 0.0
         look = functools.partial(self._look, feed)
         for items in read(self._client, feed, self._options.retry, look):
@@ -471,6 +472,10 @@ class KeyspaceSync:
         if isinstance(item, Rows):
             if item.fields.table in self._out:
                 return
+            if item.fields.shard not in self._met_shards:
+                # Its rows may come together with the end of the shards before it.
+                self._met_shards |= {item.fields.shard}
+                self._layouts.resharded([item.fields.shard])
             if self._checked.get((item.fields.table, item.fields.shard)) is not item.fields:
                 try:
                     self._layouts.check(item.fields)

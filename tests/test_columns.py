@@ -332,3 +332,10 @@ def test_the_columns_of_two_images_are_compared() -> None:
     one, other = (read_images([1, 1, 1, 1], values) for values in (b"1a2b", b"1a2c"))
     assert same_columns(one, other, 2, [0], "here")
     assert not same_columns(one, other, 2, [0, 1], "here")
+
+
+def test_the_columns_of_long_and_short_values_are_compared() -> None:
+    """The two images are cut in different ways."""
+    one, other = (read_images([1, size] * 9, (b"1" + b"x" * size) * 9) for size in (3, 5000))
+    assert same_columns(one, other, 2, [0], "here")
+    assert not same_columns(one, other, 2, [1], "here")

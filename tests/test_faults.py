@@ -10,6 +10,7 @@ import pytest
 from tap_vitess.errors import (
     AuthError,
     ConnectError,
+    ConnectionLostError,
     HistoryLostError,
     KeyChangedError,
     NoTabletError,
@@ -194,8 +195,15 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
     ("mysql", 1045, "Access denied for user 'a'", AuthError, Remedy.STOP, "user and password"),
     ("mysql", 1142, "SELECT command denied to user", AuthError, Remedy.STOP, "grant"),
     ("mysql", 2003, "Can't connect", ConnectError, Remedy.STOP, "mysql_port"),
-    ("mysql", 2006, "MySQL server has gone away", ConnectError, Remedy.STOP, "mysql_port"),
-    ("mysql", 2013, "Lost connection to MySQL server", ConnectError, Remedy.STOP, "mysql_port"),
+    ("mysql", 2006, "MySQL server has gone away", ConnectionLostError, Remedy.STOP, "was lost"),
+    (
+        "mysql",
+        2013,
+        "Lost connection to MySQL server",
+        ConnectionLostError,
+        Remedy.STOP,
+        "was lost",
+    ),
     (
         "mysql",
         1049,

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import signal
+import socket
+import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
-from events import KEYSPACE, begin, commit, ddl, field, fields, row, rows, vgtid
+from events import KEYSPACE, begin, commit, ddl, field, fields, gtid, row, rows, vgtid
 from pipeline import ImpatientTap, QuickTap, Target, discover, expected, run
 from pipeline import settings as tap_settings
 from test_engine import SomeRpcError
@@ -22,12 +26,15 @@ from test_sync import check, fill, insert, only, write
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
+from tap_vitess._proto import vtgate_pb2 as vtgate
+from tap_vitess.config import Config
 from tap_vitess.errors import (
     CatalogError,
     ConfigError,
     CopyCutError,
     KeyChangedError,
     PositionLostError,
+    ProtocolError,
     RequestError,
     RetriableError,
     TableUnseenError,
@@ -41,7 +48,7 @@ from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
 from tap_vitess.state import COPIED, parse
 from tap_vitess.tap import TapVitess
-from tap_vitess.vstream.client import explain
+from tap_vitess.vstream.client import METHOD, Client, connect, explain
 from tap_vitess.vstream.ddl import replaced_tables
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.protocol import (
@@ -52,8 +59,8 @@ from tap_vitess.vstream.protocol import (
     Rows,
     TableCopy,
 )
-from tap_vitess.vstream.reader import RetryOptions, retrying
-from tap_vitess.vstream.request import RequestOptions
+from tap_vitess.vstream.reader import RetryOptions, read, retrying
+from tap_vitess.vstream.request import RequestOptions, stream_request
 from tap_vitess.vstream.rows import RowDecoder, value_types
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -423,44 +430,158 @@ def test_a_key_that_vitess_chooses_otherwise_is_not_resumed() -> None:
         copy.request()
 
 
-def test_a_server_that_says_nothing_at_all_is_given_up() -> None:
-    """A proxy answers pings; only responses count."""
-    from tap_vitess.config import Config
-    from tap_vitess.vstream.client import METHOD, connect
-    from tap_vitess.vstream.request import stream_request
+@contextlib.contextmanager
+def answering(answer: Callable[[], Iterator[bytes]]) -> Iterator[Client]:
+    """Serve what a VStream answers, bytes as they are, and connect to it."""
 
-    class Silent(grpc.GenericRpcHandler):
+    class Handler(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
             if details.method != METHOD:
                 return None
+            return grpc.unary_stream_rpc_method_handler(lambda *_: answer())
 
-            def wait(_: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-                done = threading.Event()
-                context.add_callback(done.set)
-                done.wait(20)
-                yield from ()
-
-            return grpc.unary_stream_rpc_method_handler(wait)
-
-    from concurrent import futures
-
-    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Silent()])
+    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[Handler()])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
         config = Config.from_settings({"host": "127.0.0.1", "grpc_port": port})
+        with connect(config) as client:
+            yield client
+    finally:
+        server.stop(None).wait()
+
+
+def test_a_server_that_says_nothing_at_all_is_given_up() -> None:
+    """A proxy answers pings; only responses count."""
+    done = threading.Event()
+
+    def answer() -> Iterator[bytes]:
+        done.wait(20)
+        yield from ()
+
+    request = stream_request(["t"], changes().position, RequestOptions())
+    with answering(answer) as client:
         began = time.monotonic()
         with (
-            connect(config) as client,
             pytest.raises(RetriableError, match="not even a heartbeat"),
-            client.stream(
-                stream_request(["t"], changes().position, RequestOptions()), silence=0.5
-            ) as responses,
+            client.stream(request, silence=0.5) as responses,
         ):
             list(responses)
         assert time.monotonic() - began < 5
-    finally:
-        server.stop(None).wait()
+        done.set()
+
+
+def test_an_answer_that_is_none() -> None:
+    """What was before it is given out."""
+    good = vtgate.VStreamResponse(events=[begin("-80"), *[commit("-80")] * 999])
+    answers = [good.SerializeToString(), b"\xff"]
+    request = stream_request(["t"], changes().position, RequestOptions())
+    found: list[Any] = []
+    with (
+        answering(lambda: iter(answers)) as client,
+        pytest.raises(ProtocolError, match="no VStreamResponse"),
+        client.stream(request) as responses,
+    ):
+        found.extend(event for events in responses for event in events)
+    assert len(found) == 1000
+
+
+def test_a_stream_that_is_left_ends_at_once() -> None:
+    """No thread of it stays, while the server goes on."""
+    go_on = threading.Event()
+
+    def answer() -> Iterator[bytes]:
+        yield vtgate.VStreamResponse(events=[begin("-80")]).SerializeToString()
+        go_on.wait(10)
+
+    request = stream_request(["t"], changes().position, RequestOptions())
+    with answering(answer) as client:
+        with client.stream(request) as responses:
+            next(responses)
+        assert "vstream" not in {thread.name for thread in threading.enumerate()}
+        go_on.set()
+
+
+def test_a_stream_that_stands_still_gives_out_what_it_has() -> None:
+    """Rows of a shard that is at its stop are no sign of life of the other, and are not lost."""
+    start = Vgtid(KEYSPACE, {s: GtidSet.parse(gtid(s, 1)) for s in ("-80", "80-")})
+    stop = Vgtid(KEYSPACE, {**start.shards, "-80": GtidSet.parse(gtid("-80", 9))})
+    calls = iter(
+        [
+            [
+                [fields("80-", "t", field("id", key=True))],
+                [
+                    begin("80-", 100),
+                    rows("80-", "t", (None, ["42"]), at=100),
+                    vgtid("80-", {"-80": 1, "80-": 2}),
+                    commit("80-", 100),
+                ],
+            ],
+            [[begin("-80"), vgtid("-80", {"-80": 9, "80-": 2}), commit("-80")]],
+        ]
+    )
+
+    def answer() -> Iterator[bytes]:
+        for events in next(calls):
+            yield vtgate.VStreamResponse(events=events).SerializeToString()
+            time.sleep(0.3)
+
+    feed = ChangeStream(["t"], start, stop, RequestOptions())
+    with answering(answer) as client:
+        found = [
+            i for items in read(client, feed, RetryOptions(stall=0.2, budget=5)) for i in items
+        ]
+    assert [len(item.changes) for item in found if isinstance(item, Rows)] == [1]
+    assert next(calls, None) is None, "the stream was not opened again"
+
+
+@contextlib.contextmanager
+def cutting(port: int, words: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """Pass everything on to a port; the first connection that says these words is cut."""
+    cut: list[bytes] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection(("127.0.0.1", port)) as server:
+                back = threading.Thread(target=pass_on, args=(server, self.request))
+                back.start()
+                while data := self.request.recv(1 << 16):
+                    if words in data and not cut:
+                        cut.append(data)
+                        break
+                    server.sendall(data)
+                server.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        try:
+            yield served.server_address[1], cut
+        finally:
+            served.shutdown()
+            thread.join()
+
+
+def pass_on(server: socket.socket, client: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := server.recv(1 << 16):
+            client.sendall(data)
+
+
+@pytest.mark.parametrize("question", [b"gtid_executed", b"gtid_purged"])
+def test_a_connection_that_is_lost_is_made_again(
+    sandbox: Sandbox, question: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """VTGate cuts some while shards are exchanged, the first of a run among them."""
+    target, catalog = Target(), discover(tap_settings(sandbox))
+    assert run(tap_settings(sandbox), target, catalog=catalog)
+    write(sandbox.cluster)
+    with cutting(sandbox.mysql_port, question) as (port, cut):
+        assert run({**tap_settings(sandbox), "mysql_port": port}, target, catalog=catalog)
+        assert cut, "the question did not come"
+    assert "the connection was lost" in caplog.text
+    check(sandbox, target)
 
 
 def test_a_signal_ends_the_retries(sandbox: Sandbox) -> None:

@@ -94,6 +94,15 @@ def test_what_is_no_length(wrong: bytes, share: int) -> None:
         Lengths(others + wrong, 1, "here")
 
 
+@pytest.mark.parametrize("varint", [b"\x80\x00", b"\x82\x00", b"\x86\x80\x00"])
+def test_varints_that_are_longer_than_they_must_be(varint: bytes) -> None:
+    """Nobody writes them, and protobuf reads them."""
+    told = list(query.Row.FromString(b"\x0a" + bytes([len(varint)]) + varint).lengths)
+    lengths = Lengths(varint + packed([1] * 40), 1, "here")
+    part = lengths.cut(b"abcd"[: told[0]] + b"x" * 40, 0, 0, 41, [0])
+    assert list(part.values[0]) == [b"abcd"[: told[0]], *[b"x"] * 40]
+
+
 @pytest.mark.parametrize("others", [[], [1000] * 9])
 def test_more_than_any_message_holds(others: list[int]) -> None:
     """It is refused, if not before the values are looked at."""

@@ -278,6 +278,24 @@ def test_the_state_tells_what_is_not_the_catalogs(sandbox: Sandbox) -> None:
     assert told == [{}, size, size, {}]
 
 
+@pytest.mark.parametrize("turn", range(3))
+def test_an_alter_and_a_reshard_in_one_backlog(sandbox: Sandbox, turn: int) -> None:
+    """The new shards' rows, which come with the end of the old ones', have the new columns."""
+    del turn  # how the responses come together is a matter of luck
+    config, target, cluster = settings(sandbox), Target(), sandbox.cluster
+    run(config, target)
+    renamed = "alter table alpha rename column name to title"
+    altered(cluster, ID, Column("title", "varchar(20)"), statement=renamed)
+    for first in (300, 400):
+        rows = [{"id": b"%d" % i, "title": b"x"} for i in range(first, first + 20)]
+        cluster.insert("shop", "alpha", rows)
+        if first == 300:
+            cluster.reshard("shop", ["-80"], ["-40", "40-80"])
+    assert run(config, target)
+    found = {record["id"] for record in target.records("shop-alpha")}
+    assert found >= {*range(300, 320), *range(400, 420)}
+
+
 def altered_in_state(target: Target) -> Any:
     [state] = [m["value"] for m in target.messages if m["type"] == "STATE"][-1:]
     return json.loads(state["bookmarks"]["vitess:shop"]["altered"])

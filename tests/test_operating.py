@@ -92,6 +92,7 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     """Minutes, shares and limits."""
     retry = RetryOptions()
     options = sync_options(Config.from_settings({"host": "h"}), retry)
+    assert options.by_table, "both front ends write the rows of small transactions by table"
     told = dict(re.findall(r"^- (.+?): \*\*([\d.]+)\*\*", PAGE, re.MULTILINE))
     assert told == {
         "minutes without progress before a fault ends a run": f"{retry.budget / 60:g}",

@@ -159,6 +159,16 @@ def test_request_starts_at_the_last_boundary() -> None:
     assert stream.position == at(2, 1)
 
 
+def test_rows_take_the_time_of_their_own_shards_commit() -> None:
+    """A transaction of another shard that ends meanwhile says nothing of theirs."""
+    stream = change_stream(at(9, 9))
+    other = transaction(B, 2, {A: 1}, time=200)
+    events = [*transaction(A, 2, {B: 1})[:3], *other, *transaction(A, 2, {B: 2}, time=300)[3:]]
+    items = stream.feed(events)
+    times = {item.fields.shard: item.commit_time for item in items if isinstance(item, Rows)}
+    assert times == {A: 300, B: 200}
+
+
 def test_rows_take_the_commit_time() -> None:
     """A row's own timestamp is when its statement ran; COMMIT's is when it was committed."""
     stream = change_stream(at(5, 5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -105,6 +106,14 @@ def test_silence_is_a_fault() -> None:
         next(responses)
     end.set()
     responses.leave()
+
+
+def test_a_slow_reader_is_no_silence() -> None:
+    """Only waiting counts."""
+    responses = Responses(Call([b"x" * SMALL] * 3), silence=0.05)
+    for response in responses:
+        assert len(response) == SMALL
+        time.sleep(0.1)
 
 
 def test_a_call_that_is_left_is_not_read_on() -> None:

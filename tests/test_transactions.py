@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+import pytest
 from events import VEvent, begin, commit, ddl, field, fields, gtid, rows, vgtid
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,14 +95,23 @@ def test_rows_of_one_kind_come_at_once() -> None:
     assert all(isinstance(i.changes, EncodedChanges) for i in found if isinstance(i, Rows))
 
 
-def test_nothing_passes_a_ddl() -> None:
+@pytest.mark.parametrize("statement", ["truncate table t", "alter table t add column x int"])
+def test_nothing_passes_a_ddl(statement: str) -> None:
     """What a TRUNCATE takes away must not come behind it, nor what follows before it."""
-    statement = "truncate table t"
     altered = [begin(A), vgtid(A, {A: 9, B: 1}), ddl(A, statement)]
     before, after = (events_of([(A, 100, [("t", "insert")])] * 2) for _ in range(2))
     items = items_of([*before, altered, *after[2:]])
-    assert any(item.replaced for item in items if isinstance(item, Boundary))
+    assert any(item.replaced or item.altered for item in items if isinstance(item, Boundary))
     assert by_table(items) is items
+
+
+def test_rows_of_other_columns_are_not_joined() -> None:
+    """A FIELD event in between says what the rows behind it look like."""
+    one, two = (events_of([(A, 100, [("t", "insert")])] * 3) for _ in range(2))
+    items = items_of([*one, *two])
+    found = [item for item in by_table(items) if isinstance(item, Rows)]
+    assert [len(rows_.changes) for rows_ in found] == [3, 3]
+    assert found[0].fields is not found[1].fields
 
 
 def test_rows_behind_the_last_boundary_stay_behind_it() -> None:

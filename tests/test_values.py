@@ -376,7 +376,8 @@ def of_one_shape(draw: st.DrawFn) -> list[bytes]:
     """Draw documents of the same keys without escapes; one may have others, or be broken."""
     text = st.text(st.sampled_from("ab:, []}é"), max_size=4)
     value = st.integers(-3, 3) | text | st.lists(text | st.just(1.5), max_size=2)
-    names = st.sets(st.sampled_from(["a", "b", "aa", "a:", "b, "]), min_size=1, max_size=3)
+    name = st.sampled_from(["a", "b", "aa", "a:", "b, ", ", ", "#a", "]", ": a", " b", "}"])
+    names = st.sets(name, min_size=1, max_size=3)
 
     def document(keys: set[str], values: st.SearchStrategy[Any] = value) -> bytes:
         found = {key: draw(values) for key in sorted(keys)}
@@ -418,6 +419,18 @@ def test_documents_of_one_shape_are_printed_as_each_by_itself(documents: list[by
 
     wanted = printed(lambda: [from_binlog(raw) for raw in documents])
     assert printed(lambda: Printer().print_all(documents)) == wanted
+
+
+def test_keys_that_could_end_a_string() -> None:
+    """What stands before a value is found in the middle of a list: `x, ", ": y` are two strings."""
+    many = [b'{"#id": ["x, ", ": y"]}'] * 20
+    assert Printer().print_all([b'{"#id": 1, ", ": 2}'] * 20 + many) == [
+        *[b'{", ": 2, "#id": 1}'] * 20,
+        *many,
+    ]
+    printer = Printer()
+    assert printer.print_all([b'{"#id": 1, ", ": 2}'] * 20)
+    assert printer.print_all(many) == many
 
 
 def test_documents_of_one_shape_are_not_read_one_by_one() -> None:

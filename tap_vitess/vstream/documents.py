@@ -335,7 +335,10 @@ def _skeleton(value: Any) -> Skeleton | None:
 def _shape(skeleton: Skeleton) -> _Shape:
     members = _numbered(skeleton, count())
     pattern = re.compile(rb"^%b$()" % _pattern(members), re.MULTILINE)
-    flat = None if any(isinstance(inner, list) for _, inner in members) else _FlatShape(members)
+    # What stands before a value could be the end of one string and the beginning of another where
+    # its key begins with what may follow a string.
+    plain = all(isinstance(i, int) and key[:1] not in {*",:]} "} for key, i in members)
+    flat = _FlatShape(members) if plain else None
     return _Shape(pattern, _template(members), itemgetter(*_numbers(members)), flat)
 
 

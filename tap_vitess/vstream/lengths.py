@@ -128,7 +128,7 @@ class Lengths:
         """Write a size and `s` for each value; `x`, skip, for those of other columns."""
         behind = start + len(marks)
         long = range(bisect(self._places, start), bisect(self._places, behind))
-        digits = len(str(max((self._long[i] for i in long), default=10)))
+        digits = len(str(max([10, *(self._long[i] for i in long)])))
         step = digits + 1
         written = bytearray(b"0" * digits + b"s") * len(marks)
         written[digits - 2 :: step] = marks.translate(_TENS)
@@ -165,7 +165,7 @@ class Lengths:
                 sizes[index::width] = [max(size, 0) for size in column]
         file = BytesIO(values)
         file.seek(start)
-        cut = list(map(file.read, sizes))
+        cut = tuple(map(file.read, sizes))
         end = file.tell()
         if end - start != sum(sizes):
             raise ProtocolError(f"{self._where}: a row has fewer bytes than its values")

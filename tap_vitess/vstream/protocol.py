@@ -294,8 +294,7 @@ class ChangeStream(_Decoded):
                 case binlogdata.BEGIN:
                     self._open.add(event.shard)
                 case binlogdata.COMMIT | binlogdata.DDL | binlogdata.OTHER:
-                    _set_commit_time(uncommitted, event.timestamp)
-                    uncommitted.clear()
+                    uncommitted = _committed(uncommitted, event)
                     items += self._boundary(event)
                     if self.finished:
                         break
@@ -368,9 +367,15 @@ class ChangeStream(_Decoded):
             self._behind.discard(shard)
 
 
-def _set_commit_time(uncommitted: list[Rows], seconds: int) -> None:
+def _committed(uncommitted: list[Rows], event: binlogdata.VEvent) -> list[Rows]:
+    """Give the rows of a shard the time of their commit; return the others."""
+    others: list[Rows] = []
     for rows in uncommitted:
-        rows.commit_time = seconds or rows.commit_time
+        if rows.fields.shard != event.shard:
+            others.append(rows)
+        else:
+            rows.commit_time = event.timestamp or rows.commit_time
+    return others
 
 
 class TableCopy(_Decoded):

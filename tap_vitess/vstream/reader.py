@@ -143,6 +143,10 @@ def _responses(
         for events in responses:
             items = feed.feed(events)
             now = time.monotonic()
+            # Given out before anything is raised: the feed's position is behind them already.
+            yield items
+            if feed.finished:
+                return
             if feed.signs != signs:
                 signs = feed.signs
                 last = told = now
@@ -154,9 +158,6 @@ def _responses(
                 if not isinstance(found, StalledError):
                     raise found
                 logger.warning("%s", found)
-            yield items
-            if feed.finished:
-                return
     raise RetriableError(f"{feed.name}: VTGate ended the stream")
 
 

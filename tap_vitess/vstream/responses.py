@@ -5,7 +5,7 @@ are written nothing comes in, and each small transaction costs two changes of th
 asks all the time, and what has come meanwhile is taken at once. Where responses follow each other
 closely, as in a backlog, a moment is waited for more of them.
 
-Never more is held than `AHEAD` bytes, what is being worked on included, or else one response.
+No response is received while `AHEAD` bytes are held, what is being worked on included.
 VStreamResponses one behind the other are, as bytes, one VStreamResponse with the events of all;
 but copied rows are read a response at a time (`columns.py`), and are not joined.
 """
@@ -79,6 +79,7 @@ class Responses(Iterator[bytes]):
                 with self._changed:
                     self._received.append(response)
                     self._size += len(response)
+                    del response  # the reader's alone, while the next is waited for
                     if len(self._received) == 1 or self._enough():
                         self._changed.notify_all()
                     self._changed.wait_for(self._may_receive)
