@@ -6,6 +6,7 @@ which tables a VGTID names. Runs of equal ROW events count as one, because the r
 hold other numbers of rows.
 """
 
+import gc
 import re
 import signal
 import socket
@@ -13,9 +14,11 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -1248,6 +1251,28 @@ def test_nothing_remains(shop: Shop) -> None:
     for port in (sandbox.grpc_port, sandbox.mysql_port):
         with socket.socket() as probe:
             assert probe.connect_ex((sandbox.host, port))
+
+
+def test_no_socket_of_a_late_client_remains() -> None:
+    """One accepted while the server ends has no transport yet, and no connection to be killed."""
+    gc.collect()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for _ in range(10):
+            begun, ended = threading.Event(), threading.Event()
+            with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+                stack.callback(ended.set)
+                with serve(Cluster()) as sandbox:
+                    pool.submit(connect_until, ended, sandbox.mysql_port, begun)
+                    assert begun.wait(SECONDS)
+            gc.collect()
+    assert [str(warning.message) for warning in found] == []
+
+
+def connect_until(ended: threading.Event, port: int, begun: threading.Event) -> None:
+    while not ended.is_set():
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            begun.set()
 
 
 class Mysql:

@@ -17,9 +17,10 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, cast
+from weakref import WeakSet
 
 from mysql_mimic.auth import (
     IdentityProvider,
@@ -65,6 +66,8 @@ _TYPES: dict[type, ColumnType] = {
     Decimal: ColumnType.NEWDECIMAL,
     bytes: ColumnType.BLOB,
 }
+# How many seconds connections may take to end before they are left to asyncio's cancelling.
+_LONGEST_END = 10.0
 _OWN_STATEMENTS = (exp.Select, exp.Insert, exp.Update, exp.Delete, exp.Create)
 
 _Rows = list[tuple[Any, ...]]
@@ -199,41 +202,60 @@ async def _serve(
     bound = server.sockets()[0].getsockname()[1]
     started.set_result((bound, lambda: loop.call_soon_threadsafe(stopped.set)))
     await stopped.wait()
+    await _end(server, connections)
+
+
+async def _end(server: MysqlServer, connections: "_Connections") -> None:
+    """Ends every connection, also those that have been accepted and nobody knows yet.
+
+    To close the server leaves the sockets of the latter open (asyncio makes no transport for
+    them then and says nothing), so first no more are accepted, and it is closed when all ended.
+    """
+    loop = asyncio.get_running_loop()
+    for listening in server.sockets():
+        loop.remove_reader(listening)
+    deadline = loop.time() + _LONGEST_END
+    this = asyncio.current_task()
+    while others := asyncio.all_tasks() - {this}:
+        await connections.kill_all()
+        await asyncio.wait(others, timeout=0.1)
+        if loop.time() > deadline:
+            break
     server.close()
-    await connections.kill_all()
+    connections.abort_all()
     # A transport closes its socket one turn of the loop after it was told to.
     await asyncio.sleep(0)
 
 
 class _Connections(LocalControl):
-    """Knows the open connections, so that they can be told to end.
+    """Knows the connections, so that they can be told to end.
 
-    To cancel their tasks from outside makes Python 3.11 print a traceback for each.
+    To cancel their tasks from outside makes Python 3.11 print a traceback for each. A transport
+    that is told to close waits for a client that does not read; it has to be aborted.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._ids: set[int] = set()
-        self._none_left = asyncio.Event()
-        self._none_left.set()
+        self._transports: WeakSet[asyncio.WriteTransport] = WeakSet()
 
     async def add(self, connection: Connection) -> int:
         connection_id = await super().add(connection)
         self._ids.add(connection_id)
-        self._none_left.clear()
+        self._transports.add(connection.stream.writer.transport)
         return connection_id
 
     async def remove(self, connection_id: int) -> None:
         await super().remove(connection_id)
         self._ids.discard(connection_id)
-        if not self._ids:
-            self._none_left.set()
 
     async def kill_all(self) -> None:
         for connection_id in list(self._ids):
             await self.kill(connection_id)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._none_left.wait(), timeout=2)
+
+    def abort_all(self) -> None:
+        for transport in list(self._transports):
+            transport.abort()
 
 
 def _identities(credentials: tuple[str, str] | None) -> IdentityProvider:
