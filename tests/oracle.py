@@ -457,7 +457,6 @@ def _drawn(strategy: SearchStrategy[Any], count: int, number: int) -> list[Any]:
         max_examples=1 + -(-count // 10),  # the first is a list of the simplest value
         phases=[Phase.generate],
         database=None,
-        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
     @given(st.lists(strategy, min_size=10, max_size=10))

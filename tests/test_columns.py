@@ -9,7 +9,7 @@ import captures
 import pytest
 from events import begin, commit, copy_completed, fields, read_images, row, rows, vgtid
 from events import field as column
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
@@ -74,7 +74,6 @@ tables = st.integers(1, 6).flatmap(
 )
 
 
-@settings(deadline=None)
 @given(tables)
 def test_copied_rows_are_read_as_one(table: tuple[int, list[Values]]) -> None:
     """A run of copied rows has the values of its events; the others stay events."""
@@ -166,7 +165,6 @@ def row_events(draw: st.DrawFn) -> binlogdata.VEvent:
     )
 
 
-@settings(deadline=None)
 @given(st.lists(row_events() | st.sampled_from([begin(A, 5), vgtid(A, {A: 1}), commit(A, 6)])))
 def test_row_events_that_follow_each_other_are_read_as_one(events: list[binlogdata.VEvent]) -> None:
     """In their order; those of another table, shard, second or kind stay apart."""
@@ -277,7 +275,6 @@ def test_many_rows_come_in_chunks(width: int) -> None:
     assert [set(chunk.column(0)) for chunk in chunks] == [{b"x"}] * 3
 
 
-@settings(deadline=None)
 @given(tables, st.sampled_from(["insert", "update", "delete"]))
 def test_changes_of_one_kind_are_read_by_column(table: tuple[int, list[Values]], kind: str) -> None:
     """Both images of each change, in their order."""

@@ -498,9 +498,7 @@ class Killer:
                 raise KilledError
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kills=st.lists(
         st.tuples(st.sampled_from(MOMENTS), st.integers(0, 12), st.booleans()),

@@ -227,7 +227,6 @@ def test_any_disturbance_is_overcome() -> None:
     chosen = settings(
         max_examples=EXAMPLES or 35,
         stateful_step_count=20,
-        deadline=None,
         derandomize=not EXAMPLES,
         database=None,
         print_blob=True,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess._proto import query_pb2 as query
@@ -39,7 +39,6 @@ def rows(draw: st.DrawFn) -> tuple[int, list[int], list[int]]:
     return width, lengths[: len(lengths) // width * width], sorted(columns)
 
 
-@settings(deadline=None)
 @given(rows(), st.integers(0, 50))
 def test_any_rows(drawn: tuple[int, list[int], list[int]], split: int) -> None:
     """Values and NULLs of any columns, the rows cut in two parts."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from events import VEvent
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
@@ -43,7 +43,6 @@ class Call(Iterator[bytes]):
         return self._rest.pop()
 
 
-@settings(deadline=None)
 @given(st.lists(sizes, max_size=30), st.booleans())
 def test_nothing_is_lost_or_moved(drawn: list[int], broken: bool) -> None:  # noqa: FBT001
     """Small ones are joined with their neighbours, others come as they are; then the error."""

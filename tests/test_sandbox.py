@@ -995,7 +995,7 @@ def _apply(contents: dict[str, Row], event: VEvent, names: list[str]) -> None:
             contents[str(after["id"])] = after
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     before=st.integers(0, 9),
     writes=st.lists(st.tuples(st.sampled_from("iuudmr"), st.integers(1, 30)), max_size=25),

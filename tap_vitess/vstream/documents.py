@@ -85,8 +85,8 @@ def check(values: Sequence[bytes]) -> None:
     skip, refused = _checker()
     try:
         deque(map(skip, values), maxlen=0)
-    except refused:
-        raise ValueError("not JSON") from None
+    except (refused, RecursionError):
+        raise ValueError("not JSON, or nested deeper than MySQL's 100 levels") from None
 
 
 @cache
@@ -100,8 +100,16 @@ def from_binlog(raw: bytes) -> bytes:
     """Return a document that Vitess has printed as MySQL would print it.
 
     Raises:
-        ValueError: it is no JSON and cannot be made JSON: Vitess has lost a part of it.
+        ValueError: it is no JSON and cannot be made JSON: Vitess has lost a part of it; or it is
+            nested far deeper than MySQL's 100 levels.
     """
+    try:
+        return _as_mysql_prints(raw)
+    except RecursionError:
+        raise ValueError("nested deeper than MySQL's 100 levels") from None
+
+
+def _as_mysql_prints(raw: bytes) -> bytes:
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -314,7 +322,7 @@ def _skeleton_of(raw: bytes) -> Skeleton | None:
         return None
     try:
         skeleton = _skeleton(orjson.loads(raw))
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, RecursionError):
         return None
     return skeleton if skeleton and 0 < _count(skeleton) <= _VALUES else None
 
