@@ -358,10 +358,24 @@ class Config:
         wanted = self.tables is None or self.matches(name, self.tables)
         return wanted and not self.matches(name, self.exclude_tables)
 
+    def may_want(self, keyspace: str) -> bool:
+        """Tell whether the patterns could let in a table of a keyspace, whatever it has."""
+        excluded = (
+            pattern.removesuffix(".*") for pattern in self.exclude_tables if pattern[-2:] == ".*"
+        )
+        wanted = self.tables is None or any(_may_meet(p, keyspace) for p in self.tables)
+        return wanted and not self.matches(keyspace, tuple(excluded))
+
     @staticmethod
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
         """Tell whether one of the shell patterns fits `keyspace.table`."""
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _may_meet(pattern: str, keyspace: str) -> bool:
+    """Tell whether a pattern could fit a table of the keyspace, by what it begins with."""
+    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    return literal.startswith(f"{keyspace}.") or f"{keyspace}.".startswith(literal)
 
 
 _HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")

@@ -103,17 +103,19 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
 
     Raises:
         ConfigError: a keyspace is not there, or a pattern matches no table.
-        VitessError: VTGate does not describe a keyspace.
+        VitessError: VTGate does not describe a keyspace. To leave it out would be to lose it: many
+            keep what was discovered and discover no more.
     """
     with connect(config) as sql:
         known = keyspaces_of(sql)
-    keyspaces = config.keyspaces if config.keyspaces is not None else known
+    keyspaces = known if config.keyspaces is None else config.keyspaces
     if missing := sorted(set(keyspaces) - set(known)):
         raise ConfigError(
             f"setting keyspaces: VTGate does not know {', '.join(missing)}; "
             f"it knows {', '.join(known) or 'none'}"
         )
-    tables = [t for keyspace in keyspaces for t in _tables(config, keyspace, retry)]
+    wanted = [keyspace for keyspace in keyspaces if config.may_want(keyspace)]
+    tables = [table for keyspace in wanted for table in _tables(config, keyspace, retry)]
     return choose(tables, keyspaces, config)
 
 
@@ -134,15 +136,27 @@ def patiently_described(
     Raises:
         VitessError: what cannot be retried, or the last fault when the budget is used up.
     """
+    return _patiently(keyspace, lambda sql: describe(sql, keyspace), config, retry, stopping)
 
+
+def _patiently(
+    keyspace: str,
+    question: Callable[[Sql], list[Table]],
+    config: Config,
+    retry: RetryOptions,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[Table]:
     def ask() -> list[Table]:
         try:
             with connect(config) as sql:
-                return describe(sql, keyspace)
+                return question(sql)
         except ConnectionLostError as error:
             raise RetriableError(str(error)) from error
 
-    return retrying(f"the tables of {keyspace}", ask, retry, stopping)
+    try:
+        return retrying(f"the tables of {keyspace}", ask, retry, stopping)
+    except RetriableError as error:
+        raise type(error)(f"keyspace {keyspace}: {error}") from error
 
 
 def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) -> list[Table]:
@@ -167,24 +181,18 @@ def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) ->
 
 
 def _tables(config: Config, keyspace: str, retry: RetryOptions) -> list[Table]:
-    """Describe a keyspace; one that nobody named and that nothing serves is passed over."""
-    if config.keyspaces is not None:
-        return patiently_described(config, keyspace, retry)
-    try:
-        with connect(config) as sql:
-            try:
-                return describe(sql, keyspace)
-            except ConnectionLostError as error:
-                logger.warning("%s: %s; asked again", keyspace, error)
-            except RetriableError:
-                if not tablets(sql, keyspace):
-                    raise  # it was given up: none will serve soon
-        return patiently_described(config, keyspace, retry)
-    except RetriableError as error:
-        if isinstance(error.__cause__, ConnectionLostError):
-            raise  # that says nothing of the keyspace
-        logger.warning("keyspace %s is left out: %s", keyspace, error)
-        return []
+    """Describe a keyspace; one that nobody named and that has no tablets is passed over."""
+
+    def tables(sql: Sql) -> list[Table]:
+        try:
+            return describe(sql, keyspace)
+        except RetriableError as error:
+            if config.keyspaces is not None or tablets(sql, keyspace):
+                raise
+            logger.warning("keyspace %s is left out: %s", keyspace, error)
+            return []
+
+    return _patiently(keyspace, tables, config, retry)
 
 
 def _matches(table: Table, pattern: str) -> bool:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tap_vitess.config import SETTINGS, Config, Tls
 from tap_vitess.errors import ConfigError
@@ -32,6 +34,38 @@ def test_defaults_are_the_schemas() -> None:
     assert found.tls is None
     assert (found.keyspaces, found.tables, found.exclude_tables) == (None, None, ())
     assert found.max_message_bytes is None
+
+
+KEYSPACES = ["shop", "shop-2", "s.x", "[s"]
+PATTERN = st.text("shop-2.x*?[]!", max_size=9) | st.sampled_from(
+    ["*", "*.*", "shop.*", "sh*.t", "shop-2.t", "[s]hop.*", "?hop.t", "*.t", "shop*", "s.x.*"]
+)
+PATTERNS = st.lists(PATTERN, max_size=2)
+
+
+@given(
+    st.sampled_from(KEYSPACES), st.sampled_from(["t", "o.x", "x"]), st.none() | PATTERNS, PATTERNS
+)
+@settings(max_examples=1000)
+def test_no_keyspace_is_passed_over_that_has_a_wanted_table(
+    keyspace: str, table: str, tables: list[str] | None, excluded: list[str]
+) -> None:
+    """Whatever the patterns."""
+    found = config(tables=tables, exclude_tables=excluded)
+    if found.wants(keyspace, table):
+        assert found.may_want(keyspace)
+
+
+def test_keyspaces_that_are_passed_over() -> None:
+    """Where the patterns leave no doubt."""
+    for more, wanted in (
+        ({}, ["a", "ab", "b"]),
+        ({"tables": ["a.*"]}, ["a"]),
+        ({"tables": ["a*.t", "b.t"]}, ["a", "ab", "b"]),
+        ({"tables": ["*.t"], "exclude_tables": ["a*.*"]}, ["b"]),
+        ({"exclude_tables": ["a.t", "*.t", "b.*"]}, ["a", "ab"]),
+    ):
+        assert [name for name in ("a", "ab", "b") if config(**more).may_want(name)] == wanted
 
 
 def test_secrets_are_in_no_repr() -> None:

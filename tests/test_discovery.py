@@ -144,15 +144,31 @@ def test_a_keyspace_without_a_tablet_for_a_while(
     assert "left out" not in caplog.text
 
 
-def test_a_keyspace_that_stays_without_a_tablet(caplog: pytest.LogCaptureFixture) -> None:
-    """When the time to retry is over it is an error, or left out where nobody has named it."""
+@pytest.mark.parametrize("more", [{}, {"keyspaces": ["my-ks", "other"]}, {"tables": ["*.t"]}])
+def test_a_keyspace_that_stays_without_a_tablet(more: dict[str, Any]) -> None:
+    """It has tablets, so it is an error: a catalog that lacks it would be kept and never missed."""
+    faults = Faults([Fault(no_tablet_for=OTHER, times=None)])
+    with (
+        serve(odd(), faults=faults) as sandbox,
+        pytest.raises(RetriableError, match=r"keyspace other: .* no tablet of this type"),
+    ):
+        discover(settings(sandbox, **more), ImpatientTap)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"keyspaces": ["my-ks"]},
+        {"tables": ["my-ks.*", "my-ks.sel*"]},
+        {"exclude_tables": ["ot*.*"]},
+    ],
+)
+def test_a_keyspace_that_is_not_wanted_is_not_asked(more: dict[str, Any]) -> None:
+    """So nothing is waited for."""
     faults = Faults([Fault(no_tablet_for=OTHER, times=None)])
     with serve(odd(), faults=faults) as sandbox:
-        with pytest.raises(RetriableError, match="no tablet of this type"):
-            discover(settings(sandbox, keyspaces=["my-ks", "other"]), ImpatientTap)
-        found = discover(settings(sandbox), ImpatientTap)
+        found = discover(settings(sandbox, **more), ImpatientTap)
     assert {name.partition("-")[0] for name in streams(found)} == {"my"}
-    assert "keyspace other is left out: a shard has no tablet" in caplog.text
 
 
 def test_a_keyspace_without_any_tablet_is_not_waited_for(
