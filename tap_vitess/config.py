@@ -360,11 +360,9 @@ class Config:
 
     def may_want(self, keyspace: str) -> bool:
         """Tell whether the patterns could let in a table of a keyspace, whatever it has."""
-        excluded = (
-            pattern.removesuffix(".*") for pattern in self.exclude_tables if pattern[-2:] == ".*"
-        )
         wanted = self.tables is None or any(_may_meet(p, keyspace) for p in self.tables)
-        return wanted and not self.matches(keyspace, tuple(excluded))
+        whole = tuple(p.removesuffix(".*") for p in self.exclude_tables if p.endswith(".*"))
+        return wanted and not self.matches(keyspace, whole)
 
     @staticmethod
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
