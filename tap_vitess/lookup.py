@@ -8,6 +8,7 @@ is another row.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
 
@@ -21,6 +22,7 @@ from tap_vitess.vstream.images import packed
 
 _AT_ONCE = 500
 Parameter = int | str | bytes | Decimal
+_escaped = functools.partial(quote, formatted=True)
 
 
 class Lookup:
@@ -87,12 +89,7 @@ class Lookup:
             f"select {', '.join(columns)} from {_escaped(self._keyspace)}.{_escaped(table)} "  # noqa: S608
             f"where {left} in ({', '.join([one] * len(asked))})"
         )
-        # PyMySQL formats: a percent sign in a name would be taken for a placeholder.
         yield from sql.query(statement, *(value for values in asked for value in values))
-
-
-def _escaped(name: str) -> str:
-    return quote(name).replace("%", "%%")
 
 
 def _parameter(table: str, field: query.Field, raw: bytes, charset: str | None = None) -> Parameter:

@@ -120,9 +120,10 @@ def _connection(
     )
 
 
-def quote(name: str) -> str:
-    """Quote an identifier."""
-    return "`" + name.replace("`", "``") + "`"
+def quote(name: str, *, formatted: bool = False) -> str:
+    """Quote an identifier; `formatted` in a statement with arguments, in which % is a placeholder."""
+    quoted = "`" + name.replace("`", "``") + "`"
+    return quoted.replace("%", "%%") if formatted else quoted
 
 
 def _explain(error: pymysql.MySQLError) -> VitessError:

@@ -127,7 +127,7 @@ class Claim:
         self._write("emitted", state)
 
     def _write(self, column: str, state: str | None) -> None:
-        table = quote(self.place.table)
+        table = quote(self.place.table, formatted=True)
         change = (
             f"update {table} set {column} = %s, {column}_at = %s "  # noqa: S608
             "where name = %s and token = %s"
@@ -147,7 +147,7 @@ def claim(config: Config, place: Place) -> tuple[Claim, str | None]:
         VitessError: the table is not there, is sharded by another column, or cannot be written.
     """
     token = uuid.uuid4().hex
-    table = quote(place.table)
+    table = quote(place.table, formatted=True)
     with _opened(config, place) as sql:
         _check_sharding(sql, place)
         if _row(sql, place, "token") is None:
@@ -161,8 +161,8 @@ def claim(config: Config, place: Place) -> tuple[Claim, str | None]:
 
 
 def _insert(sql: Sql, place: Place, token: str) -> None:
-    names = "name, token, started_at"
-    insert = f"insert into {quote(place.table)} ({names}) values (%s, %s, %s)"  # noqa: S608
+    table = quote(place.table, formatted=True)
+    insert = f"insert into {table} (name, token, started_at) values (%s, %s, %s)"  # noqa: S608
     try:
         sql.query(insert, place.name, token, _now())
     except RequestError:
@@ -172,7 +172,8 @@ def _insert(sql: Sql, place: Place, token: str) -> None:
 
 
 def _row(sql: Sql, place: Place, columns: str) -> Row | None:
-    select = f"select {columns} from {quote(place.table)} where name = %s"  # noqa: S608
+    table = quote(place.table, formatted=True)
+    select = f"select {columns} from {table} where name = %s"  # noqa: S608
     return next(iter(sql.query(select, place.name)), None)
 
 

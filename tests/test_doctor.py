@@ -481,6 +481,13 @@ def test_a_catalog_narrows_the_view(sandbox: Sandbox) -> None:
     }
 
 
+def test_a_table_with_a_percent_sign(sandbox: Sandbox) -> None:
+    """It is read under its own name."""
+    columns = (Column("id", "int", nullable=False),)
+    sandbox.cluster.create_table("shop", Table("percent%", columns, primary_key=("id",)))
+    assert brief(look(sandbox)) == set()
+
+
 def test_patterns_that_match_nothing(sandbox: Sandbox) -> None:
     found = the(look(sandbox, tables=["shop.item", "shop.itme*"]), "config")
     assert "shop.itme* matches no table" in found.what

@@ -115,6 +115,18 @@ def test_names_are_apart(sandbox: Sandbox, config: Config) -> None:
     assert found == {b"job": b"1", b"Job": b"2"}
 
 
+def test_a_table_with_a_percent_sign(sandbox: Sandbox) -> None:
+    """No statement takes it for a placeholder."""
+    place = Place("main", "100%s of %d", "job")
+    made = Config.from_settings(settings(sandbox, **MIRROR, mirror_table=place.table))
+    create(made, place)
+    claim(made, place)
+    mine, _ = claim(made, place)
+    mine.confirm("one")
+    mine.emit("two")
+    assert (row(sandbox, place)["confirmed"], row(sandbox, place)["emitted"]) == ("one", "two")
+
+
 def test_a_row_that_is_deleted(sandbox: Sandbox, config: Config) -> None:
     """The run is told, and does not make another."""
     mine, _ = claim(config, PLACE)
