@@ -121,7 +121,7 @@ def _connection(
 
 
 def quote(name: str, *, formatted: bool = False) -> str:
-    """Quote an identifier; `formatted` in a statement with arguments, in which % is a placeholder."""
+    """Quote an identifier; formatted: for a statement with arguments, where % is a placeholder."""
     quoted = "`" + name.replace("`", "``") + "`"
     return quoted.replace("%", "%%") if formatted else quoted
 
