@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from tap_vitess import vschema
 from tap_vitess.config import Config
 from tap_vitess.errors import AuthError, FencedError, RequestError
 from tap_vitess.sql import Row, Sql, connect, quote
@@ -83,14 +84,13 @@ def is_sharded(config: Config, place: Place) -> bool:
         RequestError: VTGate does not know the keyspace.
     """
     with connect(config) as sql:
-        rows = sql.query("show vschema keyspaces")
-    found = {_text(row["Keyspace"]): _text(row["Sharded"]) == "true" for row in rows}
+        found = vschema.keyspaces(sql)
     if place.keyspace not in found:
         raise RequestError(
             f"{place}: VTGate does not know the keyspace {place.keyspace}: check "
             f"{place.keyspace_from}"
         )
-    return found[place.keyspace]
+    return found[place.keyspace].sharded
 
 
 def create(config: Config, place: Place) -> None:

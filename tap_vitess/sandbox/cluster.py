@@ -183,6 +183,12 @@ class _Keyspace:
     name: str
     shards: dict[ShardName, Shard]
     tables: dict[str, TableVersion] = field(default_factory=dict)
+    foreign_keys: str = "unmanaged"  # the VSchema's foreign_key_mode
+
+    @property
+    def sharded(self) -> bool:
+        """What the VSchema says; the one shard of an unsharded keyspace is no key range."""
+        return all("-" in name for name in self.shards)
 
     @property
     def serving(self) -> list[Shard]:
@@ -240,13 +246,15 @@ class Cluster:
 
     # Definitions
 
-    def create_keyspace(self, keyspace: str, shards: Sequence[str]) -> None:
+    def create_keyspace(
+        self, keyspace: str, shards: Sequence[str], *, foreign_keys: str = "unmanaged"
+    ) -> None:
         _check_cover(shards, [("", "")])
         with self._changed:
             if keyspace in self._keyspaces:
                 raise ValueError(f"keyspace {keyspace} exists")
             made = {name: self._new_shard(keyspace, name) for name in shards}
-            self._keyspaces[keyspace] = _Keyspace(keyspace, made)
+            self._keyspaces[keyspace] = _Keyspace(keyspace, made, foreign_keys=foreign_keys)
 
     def create_table(self, keyspace: str, table: Table) -> None:
         """Creates the table as if it had always been there: without a DDL in the binlog."""
@@ -291,9 +299,9 @@ class Cluster:
             done: dict[ShardName, list[RowChange]] = {}
             for given in rows:
                 row = _complete(version.table, given)
-                shard = self._shard_of(space, version.table, row)
-                self._put_new(changes, shard, table, row)
-                done.setdefault(shard.name, []).append(RowChange(None, row))
+                for shard in self._shards_of(space, version.table, row):
+                    self._put_new(changes, shard, table, row)
+                    done.setdefault(shard.name, []).append(RowChange(None, row))
             for name, row_changes in done.items():
                 changes.note(space.shards[name], version, row_changes)
 
@@ -325,7 +333,8 @@ class Cluster:
                     after = _complete(version.table, {**before, **values})
                     if after == before:
                         continue
-                    target = self._shard_of(space, version.table, after)
+                    shards = self._shards_of(space, version.table, after)
+                    target = shard if shard in shards else shards[0]
                     changes.put(shard.tables[table].rows, row_key, None)
                     self._put_new(changes, target, table, after)
                     if target is shard:
@@ -430,6 +439,12 @@ class Cluster:
         with self._changed:
             return sorted(self._keyspaces)
 
+    def vschema(self, keyspace: str) -> tuple[bool, str]:
+        """Whether the keyspace is sharded, and its foreign_key_mode."""
+        with self._changed:
+            space = self._keyspace(keyspace)
+            return space.sharded, space.foreign_keys
+
     def shards(self, keyspace: str) -> list[ShardName]:
         """The serving shards."""
         with self._changed:
@@ -459,7 +474,10 @@ class Cluster:
         with self._changed:
             space = self._keyspace(keyspace)
             self._version_of(space, table)
-            found = [item for shard in space.serving for item in shard.tables[table].sorted()]
+            shards = space.serving
+            if space.tables[table].table.role == "reference":
+                shards = shards[:1]
+            found = [item for shard in shards for item in shard.tables[table].sorted()]
         return [dict(row) for _, row in sorted(found, key=lambda item: item[0])]
 
     def rows_of_first_shard(self, keyspace: str, table: str) -> int:
@@ -557,9 +575,8 @@ class Cluster:
         for shard in space.serving:
             shard.tables[new_name] = shard.tables.pop(table)
 
-    def _shard_of(self, space: _Keyspace, table: Table, row: Row) -> Shard:
-        found = keyspace_id(table, row)
-        return next(shard for shard in space.serving if shard.covers(found))
+    def _shards_of(self, space: _Keyspace, table: Table, row: Row) -> list[Shard]:
+        return [shard for shard in space.serving if _has(shard, table, row)]
 
     def _put_new(self, changes: _Changes, shard: Shard, table: str, row: Row) -> None:
         shard_table = shard.tables[table]
@@ -581,6 +598,7 @@ class Cluster:
                 (shard, wanted, row)
                 for shard in space.serving
                 if (row := shard.tables[table].rows.get(wanted)) is not None
+                and all(row[name] == key[name] for name in set(key) - set(identity))
             ]
         return [
             (shard, row_key, row)
@@ -597,7 +615,7 @@ class Cluster:
             moved = shard.tables[table] = _ShardTable(version)
             changes = []
             for row in rows:
-                if shard.covers(keyspace_id(version.table, row)):
+                if _has(shard, version.table, row):
                     moved.rows[moved.key_of(row)] = row
                     changes.append(RowChange(None, row))
             if changes:
@@ -636,8 +654,16 @@ class Cluster:
 
 
 def keyspace_id(table: Table, row: Row) -> bytes:
-    """The place of a row in the key ranges: a hash of its first key column."""
-    return hashlib.blake2b(row[table.copy_key[0]] or b"", digest_size=8).digest()
+    """The place of a row in the key ranges: a hash of its vindex columns."""
+    if table.role == "pinned":
+        return b"\0"
+    values = (row[name] or b"" for name in table.vindex_columns)
+    return hashlib.blake2b(b"\0".join(values), digest_size=8).digest()
+
+
+def _has(shard: Shard, table: Table, row: Row) -> bool:
+    """Whether a row belongs on a shard."""
+    return table.role == "reference" or shard.covers(keyspace_id(table, row))
 
 
 def key_range(shard: ShardName) -> tuple[bytes, bytes]:

@@ -56,6 +56,7 @@ _VARIABLES: dict[str, VariableSchema] = {
 }
 _NAME = r"(?:`([^`]+)`|([^\s;`]+))"
 _TABLE = r"((?:`[^`]+`|[\w$-]+)(?:\.(?:`[^`]+`|[\w$]+))?)"
+_QUOTED = r"`((?:[^`]|``)+)`"
 _LIKE = r"(?:\s+like\s+'([^']*)')?"
 
 # What a value of each Python type is on the wire.
@@ -395,13 +396,13 @@ def _gtids(session: VitessSession, _match: re.Match[str]) -> ResultSet:
 
 
 def _vexplain_update(session: VitessSession, match: re.Match[str]) -> ResultSet:
-    """Plan an update of the rows with one value of a column; tables are sharded by their key."""
+    """Plan an update of the rows with one value of a column."""
     keyspace = session.keyspace(None)
     table = session.cluster.tables(keyspace).get(match[1])
     if table is None:
         raise _error(1146, f"Table '{keyspace}.{match[1]}' doesn't exist")
-    sharded = len(session.cluster.shards(keyspace)) > 1
-    by_key = table.copy_key[0] == match[2]
+    sharded, _ = session.cluster.vschema(keyspace)
+    by_key = table.vindex_columns == (match[2],)
     plan = {
         "OperatorType": "Update",
         "Variant": ("EqualUnique" if by_key else "Scatter") if sharded else "Unsharded",
@@ -415,7 +416,7 @@ def _alter_vschema(session: VitessSession, match: re.Match[str]) -> None:
     """Accept a vindex on the column that rows are sharded by here anyway."""
     keyspace = session.keyspace(match[1])
     table = session.cluster.tables(keyspace).get(match[2])
-    if table is None or table.copy_key[0] != match[3]:
+    if table is None or table.vindex_columns != (match[3],):
         raise _error(1235, "the sandbox shards a table by the first column of its key")
 
 
@@ -426,10 +427,25 @@ def _clock(session: VitessSession, match: re.Match[str]) -> ResultSet:
 def _vschema_keyspaces(session: VitessSession, _match: re.Match[str]) -> ResultSet:
     cluster = session.cluster
     rows: _Rows = [
-        (space, "true" if len(cluster.shards(space)) > 1 else "false", "unmanaged", "")
+        (space, "true" if sharded else "false", foreign_keys, "")
         for space in cluster.keyspaces()
+        for sharded, foreign_keys in [cluster.vschema(space)]
     ]
     return _result(["Keyspace", "Sharded", "Foreign Key", "Comment"], rows)
+
+
+def _vschema_vindexes(session: VitessSession, match: re.Match[str]) -> ResultSet:
+    """Answer with the primary vindex; an unsharded keyspace is not asked for its tables."""
+    keyspace, name = (part.replace("``", "`") for part in match.groups())
+    rows: _Rows = []
+    if session.cluster.vschema(session.keyspace(keyspace))[0]:
+        table = session.cluster.tables(keyspace).get(name)
+        if table is None or table.role == "unlisted":
+            raise _error(1146, f"VT05005: table '{name}' does not exist in keyspace '{keyspace}'")
+        if table.role == "sharded":
+            kind = "xxhash" if len(table.vindex_columns) == 1 else "multicol"
+            rows = [(", ".join(table.vindex_columns), kind, kind, "", "")]
+    return _result(["Columns", "Name", "Type", "Params", "Owner"], rows)
 
 
 def _tables(session: VitessSession, match: re.Match[str]) -> ResultSet:
@@ -503,6 +519,7 @@ _SHOWS = (
     (re.compile(r"vexplain\s+plan\s+(.*)", re.IGNORECASE | re.DOTALL), _vexplain),
     (_show(r"global\s+variables\b.*"), _global_variables),
     (_show(r"vschema\s+keyspaces"), _vschema_keyspaces),
+    (_show(rf"vschema\s+vindexes\s+on\s+{_QUOTED}\.{_QUOTED}"), _vschema_vindexes),
     (_show(rf"columns\s+(?:from|in)\s+{_TABLE}(?:\s+(?:from|in)\s+{_NAME})?"), _columns),
     (re.compile(rf"desc(?:ribe)?\s+{_TABLE}", re.IGNORECASE), _columns),
     (_show(rf"(full\s+)?tables(?:\s+(?:from|in)\s+{_NAME})?{_LIKE}"), _tables),

@@ -14,6 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
+from typing import Literal
 
 Row = dict[str, bytes | None]
 SortValue = tuple[int, int | Decimal | str | bytes]
@@ -157,18 +158,26 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's definition. Without any key all columns together are what a copy is ordered by."""
+    """A table's definition. Without any key all columns together are what a copy is ordered by.
+
+    vindex: the columns that say on which shard a row is; empty for the first of the key. role:
+    what the VSchema of a sharded keyspace says of the table. One that is pinned has its rows on
+    one shard, a reference table on each, and one that is unlisted is not in it: its rows are
+    where a vindex would have them all the same, as if they had been written straight to MySQL.
+    """
 
     name: str
     columns: tuple[Column, ...]
     primary_key: tuple[str, ...] = ()
     unique_keys: tuple[tuple[str, ...], ...] = ()
+    vindex: tuple[str, ...] = ()
+    role: Literal["sharded", "pinned", "reference", "unlisted"] = "sharded"
 
     def __post_init__(self) -> None:
         names = {column.name for column in self.columns}
         if len(names) != len(self.columns):
             raise ValueError(f"table {self.name} names a column twice")
-        for key in (self.primary_key, *self.unique_keys):
+        for key in (self.primary_key, *self.unique_keys, self.vindex):
             if unknown := set(key) - names:
                 raise ValueError(f"a key of table {self.name} names unknown columns: {unknown}")
 
@@ -197,6 +206,11 @@ class Table:
     def copy_key(self) -> tuple[str, ...]:
         """The columns a copy is ordered by and lastpk names."""
         return self.identity or tuple(column.name for column in self.columns)
+
+    @property
+    def vindex_columns(self) -> tuple[str, ...]:
+        """The columns of the primary vindex."""
+        return self.vindex or self.copy_key[:1]
 
     def sort_key(self, row: Row) -> SortKey:
         return tuple(sort_key(self.column(name), row[name]) for name in self.copy_key)

@@ -334,7 +334,7 @@ def _row(table: Table, names: Sequence[str], values: Sequence[SqlValue]) -> Row:
 
 
 def _identity(table: Table, row: Row) -> Row:
-    return {name: row[name] for name in table.copy_key}
+    return {name: row[name] for name in (*table.copy_key, *table.vindex)}
 
 
 def _literals(
