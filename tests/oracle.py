@@ -140,33 +140,36 @@ def _binary(answer: str, options: ValueOptions) -> Any:
 
 
 class DocumentText(str):
-    """A JSON document as MySQL prints it; Vitess may give a DOUBLE in it an exponent."""
+    """A JSON document as MySQL prints it; Vitess orders keys and spells letters otherwise."""
 
     __slots__ = ()
 
     def is_said_by(self, text: object) -> bool:
-        """Tell whether a text is the same, but for how its DOUBLEs are written."""
-        if not isinstance(text, str):
+        """Tell whether a text is the same document, with the same digits in its numbers."""
+        return isinstance(text, str) and _tokens(self) == _tokens(text)
+
+
+class _Number:
+    """A number as it is spelled; two DOUBLEs, one of them with an exponent, by all their digits."""
+
+    __slots__ = ("text",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Number):
             return False
-        mine, theirs = _STRING_OR_NUMBER.findall(self), _STRING_OR_NUMBER.findall(text)
-        return (
-            len(mine) == len(theirs)
-            and _STRING_OR_NUMBER.sub("0", self) == _STRING_OR_NUMBER.sub("0", text)
-            and all(map(_same_token, mine, theirs))
-        )
+        one, two = self.text, other.text
+        exponent = "e" in (one + two).lower()
+        doubles = all(set(text) & set(".eE") for text in (one, two))
+        same = exponent and doubles and Decimal(one) == Decimal(two)
+        return one == two or (same and one.startswith("-") == two.startswith("-"))
 
 
-_STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9][-+.0-9eE]*')
-
-
-def _same_token(one: str, other: str) -> bool:
-    """Compare by characters; two DOUBLEs, one of them with an exponent, by all their digits."""
-    if one == other or '"' in (one[0], other[0]):
-        return one == other
-    exponent = "e" in (one + other).lower()
-    doubles = all(set(token) & set(".eE") for token in (one, other))
-    same = exponent and doubles and Decimal(one) == Decimal(other)
-    return same and one.startswith("-") == other.startswith("-")
+def _tokens(text: str) -> Any:
+    return json.loads(text, parse_float=_Number, parse_int=_Number)
 
 
 def _json(answer: str, options: ValueOptions) -> Any:

@@ -123,20 +123,6 @@ def _in_one_line(values: Values) -> Values:
     return [value.replace(b"\n", b" ") for value in values]
 
 
-def _streamed_documents() -> Way:
-    """Return what takes the documents of one column, whose keys it remembers."""
-    printer = documents.Printer()
-
-    def take(values: Values) -> Plain | None:
-        try:
-            printed = printer.print_all(values)
-        except ValueError:
-            return None
-        return b"", _in_one_line(printed), b""
-
-    return take
-
-
 def _no_way(_: Values) -> None:
     return None
 
@@ -159,8 +145,6 @@ _FILLINGS = {
 
 
 def _way_of(type_: ValueType) -> Way:
-    if type_.raw is Raw.STREAMED_DOCUMENT:
-        return _streamed_documents()
     whole = type_.raw is Raw.NUMBER and type_.schema["type"] == "integer"
     return _integer if whole else _WAYS[type_.raw]
 

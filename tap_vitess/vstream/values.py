@@ -75,7 +75,7 @@ class Raw(enum.Enum):
     not. DECIMAL: the value is the string they spell, when that is a decimal without needless
     zeros. FLOAT: the value is the number they spell. MOMENT: the value is
     `2024-02-29T23:59:59+00:00`, the bytes are the same without T and offset. DOCUMENT: the bytes
-    are the JSON text, but for newlines. STREAMED_DOCUMENT: the same, as Vitess prints it.
+    are the JSON text, but for newlines.
     """
 
     NUMBER = "number"
@@ -84,7 +84,6 @@ class Raw(enum.Enum):
     FLOAT = "float"
     MOMENT = "moment"
     DOCUMENT = "document"
-    STREAMED_DOCUMENT = "streamed document"
     CONVERT = "convert"
 
 
@@ -452,7 +451,7 @@ def _bytes(column: _Column) -> ValueType:
 
 
 def _json(column: _Column) -> ValueType:
-    read = documents.from_copy if column.copying else documents.Printer().print
+    read = documents.from_copy if column.copying else documents.from_binlog
 
     def document(raw: bytes) -> bytes:
         try:
@@ -469,7 +468,7 @@ def _json(column: _Column) -> ValueType:
         {"type": ["object", "array", "string", "number", "boolean", "null"]},
         # As it is written, so that no number changes.
         lambda raw: orjson.Fragment(document(raw).replace(b"\n", b" ")),
-        Raw.DOCUMENT if column.copying else Raw.STREAMED_DOCUMENT,
+        Raw.DOCUMENT,
     )
 
 
