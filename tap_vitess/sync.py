@@ -21,7 +21,7 @@ import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tap_vitess._proto import query_pb2 as query
@@ -42,6 +42,7 @@ from tap_vitess.inquiry import Inquiry, KeyspaceSurvey, Question
 from tap_vitess.interleave import interleave
 from tap_vitess.layouts import Layouts
 from tap_vitess.progress import Phase
+from tap_vitess.standstill import Standstill
 from tap_vitess.state import COPIED, Group, KeyspaceState, ShardProgress
 from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.endless import EndlessStream
@@ -52,12 +53,13 @@ from tap_vitess.vstream.protocol import (
     ChangeStream,
     CopyItem,
     CopyProgress,
+    Feed,
     Fields,
     Rows,
     ShardCopied,
     TableCopy,
 )
-from tap_vitess.vstream.reader import RetryOptions, read
+from tap_vitess.vstream.reader import Item, Look, RetryOptions, read
 from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.transactions import by_table
 from tap_vitess.vstream.vgtid import Vgtid
@@ -170,7 +172,11 @@ class _Copy:
 
 
 class KeyspaceSync:
-    """One run over one keyspace. Read `events` to the end; `state` and `versions` go with it."""
+    """One run over one keyspace. Read `events` to the end; `state` and `versions` go with it.
+
+    held_up: the error that a run comes to which was stopped while nothing had come further; whether
+    it is one depends on who stopped it.
+    """
 
     def __init__(
         self,
@@ -201,6 +207,8 @@ class KeyspaceSync:
         self._options = options
         self._stopping = stopping
         self.stopped = False
+        self.held_up: VitessError | None = None
+        self._standstill = Standstill()
         self.activity = Activity()
         self.left_behind: dict[str, VitessError] = {}
         for spec in self._specs.values():
@@ -262,7 +270,7 @@ class KeyspaceSync:
 
     def brought(self, table: str) -> bool:
         """Tell whether all of a table has been given out, up to where the run has ended."""
-        if not self._ended or table in self._unfollowed | self._uncopied:
+        if not self._ended or self.held_up or table in self._unfollowed | self._uncopied:
             return False
         return table in self._full or (table in self._log_based and self.state.is_copied(table))
 
@@ -415,7 +423,7 @@ class KeyspaceSync:
         shards = self._met_shards = feed.shards
         ask = 0.0
         look = functools.partial(self._look, feed)
-        for items in read(self._client, feed, self._options.retry, look):
+        for items in self._items_of(feed, ("stream", tables), look):
             for item in by_table(items) if self._options.by_table else items:
                 yield from self._change(item, tables)
             if not tables - self._out:
@@ -435,6 +443,16 @@ class KeyspaceSync:
                 ask = time.monotonic() + _ASK_AGAIN_SECONDS
             if self._leaves(feed, tables):
                 return
+
+    def _items_of(
+        self, feed: Feed[Item], part: Hashable, look: Look
+    ) -> Generator[Sequence[Item], None, None]:
+        """Read a feed, and keep in mind what holds it up."""
+        note = self._standstill.begin(part, feed, time.monotonic())
+        try:
+            yield from read(self._client, feed, self._options.retry, look, note)
+        finally:
+            self._standstill.end(part)
 
     def _leaves(self, feed: ChangeStream, tables: frozenset[str]) -> bool:
         """Tell whether a stream is left before it is finished; move the stop of an endless one."""
@@ -648,7 +666,7 @@ class KeyspaceSync:
             try:
                 if feed.finished:
                     yield spec.name, ()
-                for items in read(self._client, feed, self._options.retry, look):
+                for items in self._items_of(feed, ("copy", spec.name), look):
                     yield spec.name, items
             except (RequestError, CopyCutError, TableUnseenError) as error:
                 # A copy asks for no changes: what it has lost are shards.
@@ -700,7 +718,9 @@ class KeyspaceSync:
     # Pace
 
     def _stop_here(self) -> bool:
-        self.stopped = self.stopped or self._stopping()
+        if not self.stopped and self._stopping():
+            self.stopped = True
+            self.held_up = self._standstill.found(time.monotonic())
         return self.stopped
 
     def _is_due(self) -> bool:

@@ -225,7 +225,8 @@ class TapVitess(Tap):
             stopped = False
             for keyspace, state in states.items():
                 if stopped := stopped or stopping():
-                    break
+                    logger.warning("%s: not begun in this run", keyspace)
+                    continue
                 streams = [stream for stream in selected if stream.keyspace == keyspace]
                 run = self._run(client, streams, state, stopping)
                 self._watch.begin(run, state)
@@ -289,7 +290,7 @@ class TapVitess(Tap):
             logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
             self._write_state(run.stored, sequence, altered)
             return [error]
-        return []
+        return [run.held_up] if run.held_up and self._signal is None else []
 
     def _start(
         self,

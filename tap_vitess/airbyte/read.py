@@ -118,7 +118,9 @@ class Reading:
             self._output.write(stream_status(keyspace, stream.table, "STARTED"))
         copies = [s for s in streams if s.full_refresh or not state.is_copied(s.table)]
         self._estimate(survey, copies)
-        errors = _KeyspaceReading(self, run, streams).run()
+        errors = list(_KeyspaceReading(self, run, streams).run())
+        if run.held_up is not None and not self._signalled():
+            errors.append(run.held_up)
         self.errors += len(errors)
         for error in errors:
             self._output.write(_told(error, streams))

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Look = Callable[[VitessError], VitessError]
+Note = Callable[[VitessError], None]
 Result = TypeVar("Result")
 
 
@@ -80,7 +81,11 @@ def _attempts(
 
 
 def read(
-    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look = lambda error: error
+    client: Client,
+    feed: Feed[Item],
+    retry: RetryOptions,
+    look: Look = lambda error: error,
+    note: Note = lambda _: None,
 ) -> Iterator[Sequence[Item]]:
     """Yield the items of each response until the feed is finished.
 
@@ -92,21 +97,23 @@ def read(
         retry: how long to go on without progress.
         look: asked about a fault whose remedy is LOOK; what it returns is raised instead, or told
             in a warning while the stream only stands still.
+        note: told each fault that is passed over.
 
     Raises:
         VitessError: what cannot be retried, or the last fault when the budget is used up.
     """
     while not feed.finished:
         try:
-            yield from _call(client, feed, retry, look)
+            yield from _call(client, feed, retry, look, note)
         except RetriableError as error:
             logger.warning("%s is opened again: %s", feed.name, error)
+            note(error)
             yield ()
-            yield from _retry(client, feed, retry, look)
+            yield from _retry(client, feed, retry, look, note)
 
 
 def _retry(
-    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look
+    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look, note: Note
 ) -> Iterator[Sequence[Item]]:
     """Open the call again until it makes progress; what ends it then is a first fault anew."""
     for attempt in _attempts(feed.name, retry):
@@ -114,19 +121,20 @@ def _retry(
         with attempt:
             steps = feed.steps
             try:
-                yield from _call(client, feed, retry, look)
+                yield from _call(client, feed, retry, look, note)
             except RetriableError as error:
+                note(error)
                 if feed.steps == steps:
                     raise
                 logger.warning("%s is opened again: %s", feed.name, error)
 
 
 def _call(
-    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look
+    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look, note: Note
 ) -> Iterator[Sequence[Item]]:
     """Read one call, and look into what ends it where looking helps."""
     try:
-        yield from _responses(client, feed, retry, look)
+        yield from _responses(client, feed, retry, look, note)
     except VitessError as error:
         if error.remedy is not Remedy.LOOK:
             raise
@@ -134,7 +142,7 @@ def _call(
 
 
 def _responses(
-    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look
+    client: Client, feed: Feed[Item], retry: RetryOptions, look: Look, note: Note
 ) -> Iterator[Sequence[Item]]:
     """Read one call; it ends by the feed being finished, or by an error."""
     with client.stream(feed.request(), silence=retry.silence) as responses:
@@ -157,6 +165,7 @@ def _responses(
                 found = look(StalledError(_stalled(feed, now - last)))
                 if not isinstance(found, StalledError):
                     raise found
+                note(found)
                 logger.warning("%s", found)
     raise RetriableError(f"{feed.name}: VTGate ended the stream")
 
