@@ -117,19 +117,22 @@ class Layouts:
             error.table = fields.table
             raise error
 
-    def altered(self, places: Iterable[_Shard]) -> frozenset[str]:
-        """Take in a DDL that changes columns; name the tables whose rows may have been misread."""
-        misread: set[str] = set()
+    def altered(self, places: Iterable[_Shard]) -> dict[str, str]:
+        """Take in a DDL that changes columns; say which tables' rows may have been misread."""
+        misread: dict[str, str] = {}
         for where in places:
-            table = where[0]
+            table, shard = where
             self._told.pop(table, None)
             if where in self._shown or where in self._before or table in self._suspect:
-                misread.add(table)
+                misread[table] = (
+                    f"an ALTER on shard {shard} came behind changes that Vitess has perhaps read "
+                    "with the columns of later"
+                )
             self._suspect.pop(table, None)
             for noted in (self._shown, self._before, self._copied, self._shards):
                 noted.pop(where, None)
             self._altered.add(self._place(where))
-        return frozenset(misread)
+        return misread
 
     def copied(self, fields: Fields) -> None:
         """Note how a table looked in the snapshot of its copy, which is later than its position."""
@@ -147,15 +150,18 @@ class Layouts:
                 noted.pop(where, None)
             self._altered.discard(where)
 
-    def reached(self, tables: frozenset[str]) -> frozenset[str]:
-        """Take in that the stop position is reached; name the tables that were misread."""
+    def reached(self, tables: frozenset[str]) -> dict[str, str]:
+        """Take in that the stop position is reached; say which tables were misread."""
         self._told.clear()
-        misread: set[str] = set()
+        misread: dict[str, str] = {}
         for where, shown in list(self._shown.items()):
             table = where[0]
             proofs = (self._copied.get(where), self._before.get(where), self._suspect.get(table))
             if table in tables and any(proof not in (None, "", shown) for proof in proofs):
-                misread.add(table)
+                misread[table] = (
+                    f"it was altered after the stop position, and Vitess has read older changes on "
+                    f"shard {where[1]} with the columns of later"
+                )
         for noted in (self._before, self._copied):
             for where in [where for where in noted if where[0] in tables]:
                 self._shards[where] = noted.pop(where)
@@ -164,7 +170,7 @@ class Layouts:
         for table in tables & self._suspect.keys():
             if text := self._suspect.pop(table):
                 self._vouched[table] = text
-        return frozenset(misread)
+        return misread
 
     def resharded(self, shards: Iterable[str]) -> None:
         """Take in that other shards have followed: what was known of some does not hold for all."""

@@ -505,7 +505,7 @@ class KeyspaceSync:
             return
         self._moved = tables - self._out, item
         misread = self._layouts.altered(at for at in item.altered if at[0] not in self._out)
-        self._copy_again((item.replaced | misread) - self._out)
+        self._copy_again({**misread, **item.replaced})
 
     def _look(self, feed: ChangeStream, error: VitessError) -> VitessError:
         """Look into a fault of the shared stream; a stop position that never comes is mended."""
@@ -521,23 +521,27 @@ class KeyspaceSync:
                 feed.stop_at(stop)
         return found
 
-    def _copy_again(self, tables: frozenset[str]) -> None:
+    def _copy_again(self, tables: Mapping[str, str]) -> None:
         """Note, with the position behind the DDL, that what was given of tables does not count.
 
         A DDL comes once a shard, and several may come before the copy: they ask for one copy.
+
+        Args:
+            tables: each with why it must be copied again.
         """
-        for table in tables:
-            if self.state.copies.get(table) == {}:
+        for table, why in tables.items():
+            if table in self._out or self.state.copies.get(table) == {}:
                 continue
             self._state = self.state.recopied(table)
             self._replaced[table] += 1
             again = self._replaced[table] <= self._options.copy_restarts
             self._uncopied |= set() if again else {table}
             logger.warning(
-                "%s.%s: truncated, dropped, renamed or altered in mid-copy; copied again %s",
+                "%s.%s is copied again in %s run: %s",
                 self.keyspace,
                 table,
-                "in this run" if again else "in the next run",
+                "this" if again else "the next",
+                why,
             )
 
     def _unite(self) -> None:

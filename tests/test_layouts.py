@@ -78,7 +78,7 @@ def test_a_ddl_explains_another_layout() -> None:
     """On its own shard; the other one follows when its DDL comes."""
     layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
     layouts.check(shown(*BEFORE))
-    assert layouts.altered([("t", "-80")]) == frozenset()
+    assert layouts.altered([("t", "-80")]) == {}
     new = WRONG["a column renamed"]
     layouts.check(shown(*new))
     with pytest.raises(HistoryLostError):
@@ -98,7 +98,7 @@ def test_a_rollout_is_stored_shard_by_shard() -> None:
     layouts.asked()
     layouts.check(shown(*BEFORE, shard="80-"))
     layouts.check(shown(*WRONG["another type"]))
-    assert layouts.altered([("t", "80-")]) == frozenset()
+    assert layouts.altered([("t", "80-")]) == {}
     layouts.check(shown(*WRONG["another type"], shard="80-"))
     layouts.asked()
     layouts.reached(frozenset({"t"}))
@@ -109,8 +109,8 @@ def test_what_one_shard_showed_is_misread_there_alone() -> None:
     """A DDL of the next run says nothing of the other shards' rows."""
     layouts = Layouts({"t": {"-80": UNVOUCHED + layout_of(shown(*BEFORE).fields)}})
     layouts.asked()
-    assert layouts.altered([("t", "80-")]) == frozenset()
-    assert layouts.altered([("t", "-80")]) == {"t"}
+    assert layouts.altered([("t", "80-")]) == {}
+    assert layouts.altered([("t", "-80")]).keys() == {"t"}
 
 
 def test_a_quiet_shard_vouches_for_nothing_new() -> None:
@@ -151,11 +151,11 @@ def test_a_ddl_behind_rows_nobody_vouched_for() -> None:
     layouts.check(shown(*BEFORE))
     unproved = layouts.stored(ONE)
     assert unproved == {"t": UNVOUCHED + layout_of(shown(*BEFORE).fields)}
-    assert Layouts(layouts.stored(ONE)).altered([("t", "80-")]) == {"t"}
-    assert layouts.altered([("t", "-80")]) == {"t"}
+    assert Layouts(layouts.stored(ONE)).altered([("t", "80-")]).keys() == {"t"}
+    assert layouts.altered([("t", "-80")]).keys() == {"t"}
     layouts.copy_begins("t")
     assert layouts.stored(ONE) == {}
-    assert layouts.altered([("t", "-80")]) == frozenset()
+    assert layouts.altered([("t", "-80")]) == {}
 
 
 def test_rows_that_were_read_live_are_vouched_for_at_the_stop() -> None:
@@ -244,7 +244,7 @@ def test_a_later_copy_is_what_counts(before: list[Step]) -> None:
     layouts.copy_begins("t")
     assert layouts.stored(ONE) == {}
     layouts.copied(new)
-    assert layouts.reached(frozenset("t")) == frozenset()
+    assert layouts.reached(frozenset("t")) == {}
     assert layouts.stored(ONE) == {"t": layout_of(new.fields)}
 
 
@@ -290,6 +290,8 @@ def test_a_layout_is_its_own_beginning(columns: list[tuple[str, str]]) -> None:
         ("alter table t comment 'x'", False),
         ("alter table other add column t2 int", False),
         ("truncate table t", False),
+        ("create temporary table t (id int)", False),
+        ("DROP /*!40005 TEMPORARY */ TABLE IF EXISTS `t`", False),
     ],
 )
 def test_which_statements_alter_columns(statement: str, alters: bool) -> None:  # noqa: FBT001

@@ -370,7 +370,7 @@ def test_a_ddl_between_an_open_transaction_is_told_with_the_next_boundary() -> N
     assert stream.feed(added) == []
     [boundary] = stream.feed([vgtid(A, {A: 2, B: 3}), commit(A, 5)])
     assert isinstance(boundary, Boundary)
-    assert boundary.replaced == {"t"}
+    assert boundary.replaced == {"t": "TRUNCATE on shard 80-"}
     assert boundary.altered == {("t", B)}
 
 

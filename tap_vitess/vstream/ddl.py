@@ -3,6 +3,10 @@
 TRUNCATE, DROP, RENAME and partition changes take rows away, or exchange a table for another, and
 come as a DDL event alone, once a shard (facts, 3.2). This reads names, and no more of SQL than
 that: rather one table too many is copied again than one too few.
+
+Temporary tables come too, of sessions that log statements: CREATE and DROP say so, also where the
+server writes the DROP as a session ends. TRUNCATE does not: its text is the same as for the table
+that has the name (seen on v22 and v24).
 """
 
 from __future__ import annotations
@@ -17,8 +21,8 @@ INTERNAL_TABLE = re.compile(
 _EXECUTED_COMMENT = re.compile(r"/\*!\d*(.*?)\*/", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?\*/|^\s*(--|#)[^\n]*", re.DOTALL | re.MULTILINE)
 _REPLACES = re.compile(
-    r"\s*(truncate|(drop|rename)(\s+temporary)?\s+tables?)\b"
-    r"|\s*alter(\s+\w+)*?\s+table\b.*\b(rename(?!\s+(column|index|key)\b)"
+    r"\s*(?P<verb>truncate|(drop|rename)\s+tables?)\b"
+    r"|\s*alter(\s+\w+)*?\s+table\b.*\b(?P<action>rename(?!\s+(column|index|key)\b)"
     r"|(drop|truncate|exchange|discard|import)\s+(partition|tablespace))\b",
     re.IGNORECASE | re.DOTALL,
 )
@@ -26,7 +30,7 @@ _ALTERS = re.compile(
     r"\s*alter(\s+\w+)*?\s+table\b.*\b("
     r"(add|drop|change|modify|rename)\b(?!\s*(unique|index|key|constraint|primary|foreign|check"
     r"|partition|fulltext|spatial|to|as)\b)|convert\s+to)"
-    r"|\s*(create|drop|rename)(\s+temporary)?\s+tables?\b",
+    r"|\s*(create|drop|rename)\s+tables?\b",
     re.IGNORECASE | re.DOTALL,
 )
 _IDENTIFIER = re.compile(r"`((?:[^`]|``)+)`|([\w$]+)")
@@ -34,21 +38,24 @@ _NAME = r"(?:[\w$]+|`(?:[^`]|``)+`)"
 _RENAMED = re.compile(rf"({_NAME})\s+to\s+(?:{_NAME}\s*\.\s*)?({_NAME})(?!\s*\.)", re.IGNORECASE)
 
 
-def replaced_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
-    """Name those of `tables` whose rows a statement takes away or exchanges.
+def replaced_tables(statement: str, tables: frozenset[str]) -> dict[str, str]:
+    """Name those of `tables` whose rows a statement takes away or exchanges, each with what it is.
 
     Vitess' online schema changes end by renaming a table of their own to the table's name; its
     rows are the same, and it is not named.
     """
     text = _without_comments(statement)
-    if not _REPLACES.match(text):
-        return frozenset()
+    match = _REPLACES.match(text)
+    if match is None:
+        return {}
     same = {
         _unquoted(new).casefold()
         for old, new in _RENAMED.findall(text)
         if INTERNAL_TABLE.fullmatch(_unquoted(old))
     }
-    return _named(text, tables, same)
+    kind = match["verb"] or f"alter table ... {match['action']}"
+    kind = " ".join(kind.upper().split())
+    return dict.fromkeys(_named(text, tables, same), kind)
 
 
 def altered_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:

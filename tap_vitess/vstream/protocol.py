@@ -20,7 +20,7 @@ that arrive in one response with their COMMIT get its time, and others keep thei
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
@@ -84,13 +84,14 @@ class Rows:
 class Boundary:
     """All rows before it form whole transactions; `vgtid` is the position after them.
 
-    replaced: tables whose rows a DDL has taken away or exchanged, without a row event.
+    replaced: tables whose rows have been taken away or exchanged without a row event, each with
+        what did it.
     altered: tables, each with the shard, whose columns may be others behind a DDL.
     """
 
     shard: str
     vgtid: binlogdata.VGtid
-    replaced: frozenset[str] = frozenset()
+    replaced: Mapping[str, str] = field(default_factory=dict)
     altered: frozenset[tuple[str, str]] = frozenset()
 
 
@@ -180,7 +181,7 @@ class ChangeStream(_Decoded):
         self._delayed = False  # a shard's boundary had to wait for another shard's
         self.stop_at(stop)
         self._unplaced: dict[str, int] = {}
-        self._replaced: set[str] = set()  # by a DDL since the last boundary
+        self._replaced: dict[str, str] = {}  # since the last boundary, and by what
         self._altered: set[tuple[str, str]] = set()
         self.signs = self.steps = 0
         self._clock = 0  # the latest current_time seen, ns
@@ -333,7 +334,8 @@ class ChangeStream(_Decoded):
             return []
         self._unplaced.pop(shard, None)
         if event.type == binlogdata.DDL:
-            self._replaced |= replaced_tables(event.statement, self.tables)
+            replaced = replaced_tables(event.statement, self.tables)
+            self._replaced |= {table: f"{by} on shard {shard}" for table, by in replaced.items()}
             altered = altered_tables(event.statement, self.tables)
             self._altered |= {(table, shard) for table in altered}
         if self._open:
@@ -353,7 +355,7 @@ class ChangeStream(_Decoded):
             self.steps += 1
             self._delayed = False
             self._measure()
-        boundary = Boundary(shard, self._vgtid, frozenset(self._replaced), frozenset(self._altered))
+        boundary = Boundary(shard, self._vgtid, dict(self._replaced), frozenset(self._altered))
         self._replaced.clear()
         self._altered.clear()
         return [boundary]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cluster.launcher import Cluster
 from cluster.runs import Kill, Pipeline
 from cluster.source import Source, quote
 
@@ -45,6 +46,25 @@ def test_rows_that_ddl_takes_away(
     pipe.complete()
     pipe.check(table, ["id"])
     assert len(pipe.rows(table, ["id"])) == 20
+
+
+def test_a_temporary_table_is_another_table(
+    source: Source, own_cluster: Cluster, pipeline: Callable[..., Pipeline], table: str
+) -> None:
+    """Sessions that log statements tell of theirs, which may have a table's name: no copy."""
+    pipe = pipeline(tables=[f"*.{table}"])
+    pipe.complete()
+    keyspace = source.address.keyspace
+    tablet = own_cluster.tablet(keyspace, "-80")
+    create = f"create temporary table {quote(table)} (id int)"
+    logged = [f"use vt_{keyspace}", "set binlog_format = 'STATEMENT'", create]
+    own_cluster.mysql(tablet, *logged)  # the server drops it when the session ends
+    own_cluster.mysql(tablet, *logged, f"drop temporary table {quote(table)}")
+    own_cluster.mysql(tablet, *logged, f"drop table {quote(table)}")
+    source.insert(table, ["id", "a", "b"], [(i, "new", i) for i in range(5_000, 5_010)])
+    outcome = pipe.complete()
+    assert "the copy begins" not in outcome.log
+    pipe.check(table, ["id"])
 
 
 @pytest.mark.parametrize(
