@@ -12,6 +12,7 @@
         PositionLostError    the changes after a position are gone: a new copy is needed
           ShardsGoneError    the request names shards that are no longer there
           HistoryLostError   the changes of one table cannot be read: it was altered since
+            ColumnsUnknownError  they have more columns than the table: SQL can tell why
         KeyChangedError      a lastpk does not fit the table's key any more
       RetriableError         a passing fault: worth another try from the last boundary
         NoTabletError        no tablet serves a shard: SQL can tell why
@@ -57,6 +58,10 @@ class VitessError(Exception):
 
     remedy: ClassVar[Remedy] = Remedy.STOP
     table: str | None = None
+
+    def within(self, keyspace: str) -> str:
+        """Return the message for a line that begins with the keyspace, which it may name itself."""
+        return str(self).removeprefix(f"keyspace {keyspace}: ").removeprefix(f"{keyspace}: ")
 
 
 class ConfigError(VitessError):
@@ -109,6 +114,12 @@ class ShardsGoneError(PositionLostError):
 
 class HistoryLostError(PositionLostError):
     """The changes of one table cannot be read from a position: it was altered since."""
+
+
+class ColumnsUnknownError(HistoryLostError):
+    """Rows have more columns than Vitess knows: some were dropped since, or MySQL hides some."""
+
+    remedy = Remedy.LOOK
 
 
 class KeyChangedError(RequestError):

@@ -17,6 +17,7 @@ from typing import Literal
 
 from tap_vitess.errors import (
     AuthError,
+    ColumnsUnknownError,
     ConnectError,
     ConnectionLostError,
     HistoryLostError,
@@ -123,7 +124,15 @@ CASES: tuple[Case, ...] = (
     Case(
         "grpc",
         None,
-        r"(?s)(cannot determine table columns for|does not have valid string values.* for table"
+        r"cannot determine table columns for (?P<table>[^\s:]+)",
+        ColumnsUnknownError,
+        "the table was altered after the bookmark and its old changes can no longer be read: "
+        + _COPY,
+    ),
+    Case(
+        "grpc",
+        None,
+        r"(?s)(does not have valid string values.* for table"
         r"|column \S+ not found in table) (?P<table>[^\s:]+)",
         HistoryLostError,
         "the table was altered after the bookmark and its old changes can no longer be read: "

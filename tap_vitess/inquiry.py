@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from tap_vitess.errors import (
+    ColumnsUnknownError,
     ConnectError,
     ConnectionLostError,
+    HistoryLostError,
     RequestError,
     RetriableError,
     TableGoneError,
@@ -44,6 +46,8 @@ class KeyspaceSurvey(Protocol):
     def throttled(self) -> dict[str, list[str]]: ...
     def routed(self, tables: Iterable[str]) -> dict[str, str]: ...
     def has_table(self, table: str) -> bool: ...
+    def json_tables(self) -> frozenset[str]: ...
+    def expression_indexes(self, table: str) -> list[str]: ...
     def version(self) -> tuple[int, int, int] | None: ...
 
 
@@ -128,30 +132,38 @@ class Inquiry:
 
         Raises:
             PositionLostError: it cannot.
-            RequestError: what follows could not be read without losing some of it.
         """
         ask = functools.partial(self._survey.facts, position.shards)
         facts = self._ask(f"the binlogs of {self.keyspace}", ask)
         self._facts |= facts
-        self._check_partial_json(facts)
         verdict = judge(position, facts, self._tablet_type)
         for warning in verdict.warnings:
             logger.warning("%s: %s", self.keyspace, warning)
         if error := verdict.error(self.keyspace):
             raise error
 
-    def _check_partial_json(self, facts: dict[str, ShardFacts]) -> None:
-        partial = sorted(s for s, found in facts.items() if found.row_value_options)
+    def incomplete(self, tables: Iterable[str]) -> dict[str, RequestError]:
+        """Find the tables whose changes VStream would drop some of; `check` has been asked."""
+        partial = sorted(s for s, found in self._facts.items() if found.row_value_options)
         if not partial:
-            return
+            return {}
         version = self._survey.version()
-        if version is not None and version < READS_PARTIAL_JSON:
-            raise RequestError(
-                f"{self.keyspace}: MySQL logs partial JSON on shards {', '.join(partial)}, and "
-                f"Vitess {'.'.join(map(str, version))} drops such updates without a word; set "
-                "binlog_row_value_options='' on the tablets' MySQL, then copy again by "
-                "on_lost_position, or upgrade Vitess to 22"
-            )
+        if version is None or version >= READS_PARTIAL_JSON:
+            return {}
+        found = self._survey.json_tables().intersection(tables)
+        return {table: self._drops_json(table, partial, version) for table in sorted(found)}
+
+    def _drops_json(
+        self, table: str, shards: Iterable[str], version: tuple[int, int, int]
+    ) -> RequestError:
+        error = RequestError(
+            f"{self.keyspace}.{table}: MySQL logs partial JSON on shards {', '.join(shards)}, and "
+            f"Vitess {'.'.join(map(str, version))} drops such updates without a word; set "
+            "binlog_row_value_options='' on the tablets' MySQL and copy the table again, or "
+            "upgrade Vitess to 22"
+        )
+        error.table = table
+        return error
 
     def look(self, error: VitessError, position: Vgtid | None) -> VitessError:
         """Return what is behind a fault: a lost position, or the fault with what SQL knows of it.
@@ -164,6 +176,8 @@ class Inquiry:
         """
         if isinstance(error, TableGoneError):
             return self._look_for_table(error)
+        if isinstance(error, ColumnsUnknownError):
+            return self._look_for_columns(error)
         try:
             if position is not None:
                 verdict = judge(position, self._survey.facts(position.shards), self._tablet_type)
@@ -186,6 +200,27 @@ class Inquiry:
             f"{self.keyspace}.{error.table}: a tablet does not know the table yet, which MySQL has "
             "on every shard, as after a failover"
         )
+
+    def _look_for_columns(self, error: ColumnsUnknownError) -> VitessError:
+        """See whether the table has columns that MySQL hides, or has lost some.
+
+        MySQL keeps a hidden column for an index on an expression. 8.0.15 writes it into the binlog,
+        9.7.4 does not; Vitess does not know it.
+        """
+        try:
+            indexes = self._survey.expression_indexes(error.table) if error.table else []
+        except (RetriableError, ConnectError, RequestError):
+            indexes = []
+        found = HistoryLostError(
+            f"{self.keyspace}.{error.table}: this MySQL logs the hidden column of an index on an "
+            f"expression ({', '.join(indexes)}), and Vitess cannot read such changes: index a "
+            "generated column instead, or upgrade MySQL; then set on_lost_position to `resync` for "
+            "a run to copy the table again"
+            if indexes
+            else str(error)
+        )
+        found.table = error.table
+        return found
 
     def _tablets(self) -> list[str]:
         """Name the tablets of each shard, where one of the type asked for does not serve."""

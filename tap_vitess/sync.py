@@ -320,7 +320,8 @@ class KeyspaceSync:
         lost = (history or error.remedy is Remedy.POLICY) and self._options.resync
         if lost and restarts < self._options.copy_restarts:
             names = ", ".join(sorted(tables))
-            logger.warning("%s: %s copied again: %s", self.keyspace, names, error)
+            told = error.within(self.keyspace)
+            logger.warning("%s: %s copied again: %s", self.keyspace, names, told)
             self._now = self._now or self._inquiry.position()
             self._state = self.state.restarted(tables, self._now)
             self._replaced.update(tables)
@@ -334,7 +335,9 @@ class KeyspaceSync:
 
     def _leave_behind(self, tables: frozenset[str], error: VitessError) -> None:
         """Go on without some tables; the run ends with the error all the same."""
-        logger.error("%s: %s left behind: %s", self.keyspace, ", ".join(sorted(tables)), error)
+        names = ", ".join(sorted(tables))
+        told = error.within(self.keyspace)
+        logger.error("%s: %s left behind: %s", self.keyspace, names, told)
         self._errors.append(error)
         self.left_behind.update(dict.fromkeys(tables, error))
 
@@ -389,7 +392,11 @@ class KeyspaceSync:
                 if not checked and self.state.position_of(tables) != stop:
                     self._inquiry.check(self.state.position_of(tables))
                     checked = True
-                yield from self._stream(tables, stop, endless=endless)
+                    for table, error in self._inquiry.incomplete(tables).items():
+                        self._lose(frozenset({table}), error)
+                    tables -= self._out
+                if tables:
+                    yield from self._stream(tables, stop, endless=endless)
             except RequestError as error:
                 one = frozenset({error.table or ""}) & tables - self._out
                 self._lose(one or tables - self._out, error)

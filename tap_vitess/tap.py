@@ -287,7 +287,7 @@ class TapVitess(Tap):
         except (TargetClosedError, FencedError):
             raise
         except VitessError as error:
-            logger.error("%s: %s", run.keyspace, error)  # noqa: TRY400
+            logger.error("%s: %s", run.keyspace, error.within(run.keyspace))  # noqa: TRY400
             self._write_state(run.stored, sequence, altered)
             return [error]
         return [run.held_up] if run.held_up and self._signal is None else []

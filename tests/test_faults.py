@@ -9,6 +9,7 @@ import pytest
 
 from tap_vitess.errors import (
     AuthError,
+    ColumnsUnknownError,
     ConnectError,
     ConnectionLostError,
     HistoryLostError,
@@ -127,8 +128,8 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         "grpc",
         "UNKNOWN",
         'cannot determine table columns for d6: event has [8 15 15 3], schema has [name:"id"]',
-        HistoryLostError,
-        Remedy.POLICY,
+        ColumnsUnknownError,
+        Remedy.LOOK,
         "altered after the bookmark",
     ),
     (

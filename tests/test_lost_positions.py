@@ -56,9 +56,13 @@ LOSSES: list[tuple[Callable[[Cluster], None], type[VitessError], str]] = [
 
 @pytest.mark.parametrize(("lose", "kind", "words"), LOSSES, ids=["purged", "old shards gone"])
 def test_a_lost_position_is_told(
-    sandbox: Sandbox, lose: Callable[[Cluster], None], kind: type[VitessError], words: str
+    sandbox: Sandbox,
+    lose: Callable[[Cluster], None],
+    kind: type[VitessError],
+    words: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The bookmark stays, the last message is a STATE, and the sentence says what to do."""
+    """The bookmark stays, the last message is a STATE, and the sentence says what to do, once."""
     config, target = settings(sandbox), Target()
     run(config, target)
     before = target.state["bookmarks"]["vitess:shop"]["groups"]
@@ -69,6 +73,9 @@ def test_a_lost_position_is_told(
         run(config, target)
     assert target.messages[-1]["type"] == "STATE"
     assert target.state["bookmarks"]["vitess:shop"]["groups"] == before
+    left = [line for line in caplog.messages if " left behind: " in line]
+    assert left
+    assert not [line for line in left if line.count("shop: ") > 1]
 
 
 def write_more(cluster: Cluster) -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import pytest
 
-from tap_vitess.errors import NoTabletError, PositionLostError, RequestError, StalledError
+from tap_vitess.errors import (
+    HistoryLostError,
+    NoTabletError,
+    PositionLostError,
+    Remedy,
+    RequestError,
+    StalledError,
+)
+from tap_vitess.faults import classify
 from tap_vitess.inquiry import Inquiry
 from tap_vitess.preflight import judge
 from tap_vitess.survey import ShardFacts, Tablet
@@ -81,8 +92,12 @@ class Told:
         throttled: dict[str, list[str]] | None = None,
         version: tuple[int, int, int] = (22, 0, 3),
         now: str = "",
+        json: Iterable[str] = (),
+        expressions: Iterable[str] = (),
     ) -> None:
         self._found = found
+        self._json = frozenset(json)
+        self._expressions = list(expressions)
         self._tablets = tablets or []
         self._throttled = throttled or {}
         self._version = version
@@ -108,6 +123,12 @@ class Told:
 
     def version(self) -> tuple[int, int, int]:
         return self._version
+
+    def json_tables(self) -> frozenset[str]:
+        return self._json
+
+    def expression_indexes(self, table: str) -> list[str]:  # noqa: ARG002
+        return self._expressions
 
 
 def inquiry(told: Told) -> Inquiry:
@@ -144,11 +165,46 @@ def test_a_stop_position_that_was_lost_is_taken_anew() -> None:
 
 
 def test_partial_json_that_vitess_drops_is_refused() -> None:
-    """Before 22 such updates are lost without a word."""
-    old = inquiry(Told({"-80": facts(f"{A}:1-9", options="PARTIAL_JSON")}, version=(21, 0, 5)))
-    with pytest.raises(RequestError, match=r"Vitess 21\.0\.5 drops such updates"):
-        old.check(position(f"{A}:1-9"))
-    new = inquiry(Told({"-80": facts(f"{A}:1-9", options="PARTIAL_JSON")}))
-    new.check(position(f"{A}:1-9"))
+    """Before 22 such updates are lost without a word: of tables with a JSON column only."""
+    partial = {"-80": facts(f"{A}:1-9", options="PARTIAL_JSON")}
+    tables = {"orders", "plain"}
+
+    def asked(options: dict[str, ShardFacts], version: tuple[int, int, int]) -> Inquiry:
+        found = inquiry(Told(options, version=version, json={"orders", "not selected"}))
+        found.check(position(f"{A}:1-9"))
+        return found
+
+    (error,) = asked(partial, (21, 0, 5)).incomplete(tables).items()
+    assert (error[0], error[1].table, error[1].remedy) == ("orders", "orders", Remedy.STOP)
+    assert re.match(
+        r"shop\.orders: .*shards -80.*Vitess 21\.0\.5 drops such updates", str(error[1])
+    )
+    assert asked({"-80": facts(f"{A}:1-9")}, (21, 0, 5)).incomplete(tables) == {}
+    new = asked(partial, (22, 0, 3))
+    assert new.incomplete(tables) == {}
     assert not new.whole_rows("-80")
     assert not new.whole_rows("80-")
+
+
+@pytest.mark.parametrize(
+    ("expressions", "words"),
+    [
+        (["by_total", "z"], r"^shop\.t: .*hidden column .*\(by_total, z\).*generated column"),
+        ([], "^the table was altered after the bookmark"),
+    ],
+)
+def test_a_hidden_column_is_no_altered_table(expressions: list[str], words: str) -> None:
+    """Rows with more columns than the table: altered since, or an index on an expression."""
+    said = "cannot determine table columns for t: event has [8 15 15], schema has [name:id name:v]"
+    found = inquiry(Told({}, expressions=expressions)).look(classify("grpc", "UNKNOWN", said), None)
+    assert type(found) is HistoryLostError
+    assert (found.table, found.remedy) == ("t", Remedy.POLICY)
+    assert re.search(words, str(found)), found
+    assert "on_lost_position" in str(found)
+
+
+def test_a_keyspace_is_named_once() -> None:
+    """A line begins with the keyspace, and so may an error."""
+    for said in ("shop: gone", "gone", "keyspace shop: gone"):
+        assert RequestError(said).within("shop") == "gone"
+    assert RequestError("keyspace shopping: gone").within("shop") == "keyspace shopping: gone"

@@ -219,7 +219,7 @@ class _Run:
         except VitessError as error:
             if self._options.follow:
                 raise
-            logger.error("%s: %s", keyspace, error)  # noqa: TRY400
+            logger.error("%s: %s", keyspace, error.within(keyspace))  # noqa: TRY400
             self._errors.append(error)
 
 

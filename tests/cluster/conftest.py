@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from cluster.launcher import HOST, Cluster, missing
+from cluster.launcher import HOST, Cluster, Version, missing, version_in
 from cluster.runs import Pipeline
 from cluster.source import Address, Source
 
@@ -97,6 +97,19 @@ def source(address: Address, prefix: str) -> Iterator[Source]:
     """Return a connection whose tables are dropped after the test."""
     with closing(Source(address, prefix)) as opened:
         yield opened
+
+
+@pytest.fixture
+def vitess(source: Source) -> Version:
+    """Return the version of VTGate: what it decides about is expected by it."""
+    (row,) = source.query("select @@version_comment as told")
+    return version_in(row["told"])
+
+
+@pytest.fixture
+def mysql(own_cluster: Cluster, source: Source) -> Version:
+    """Return the version of the shards' MySQL."""
+    return own_cluster.mysql_version(own_cluster.tablet(source.address.keyspace, "-80"))
 
 
 @pytest.fixture

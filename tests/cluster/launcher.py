@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -24,9 +25,19 @@ SCRIPT = Path(__file__).with_name("local-cluster")
 VSCHEMA = '{"sharded": true, "vindexes": {"xxhash": {"type": "xxhash"}}}'
 HOST = "127.0.0.1"
 MAX_TABLETS = 40
+SCRIPT_SECONDS = 280.0
 SERVED_SECONDS = 90.0
 STOP_SECONDS = 20.0
 TABLET_SECONDS = 60.0
+
+Version = tuple[int, int, int]
+
+
+def version_in(text: str) -> Version:
+    """Read the first version in a text."""
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
+    assert found is not None, text
+    return int(found[1]), int(found[2]), int(found[3])
 
 
 def missing() -> str:
@@ -47,6 +58,8 @@ class Cluster:
         """Choose a folder and ports; `start` starts it."""
         self.folder = Path(tempfile.mkdtemp(prefix="tap-vitess-cluster-"))
         self.folder.chmod(0o755)
+        # A copy: the user who runs Vitess may not be able to read a checkout.
+        self._script = str(shutil.copy(SCRIPT, self.folder))
         self._base = _free_port_base()
         self.grpc_port = self._base + 991
         self.mysql_port = self._base + 306
@@ -166,10 +179,14 @@ class Cluster:
                 cursor.execute(statement)
             return list(cursor.fetchall())
 
+    def mysql_version(self, number: int) -> Version:
+        """Return the version of a tablet's MySQL."""
+        (row,) = self.mysql(number, "select @@global.version as version")
+        return version_in(row["version"])
+
     def delay_replication(self, number: int, seconds: int) -> None:
         """Let a replica lag behind its primary by so much."""
-        (row,) = self.mysql(number, "select @@global.version as version")
-        old = tuple(int(n) for n in row["version"].split("-")[0].split(".")) < (8, 0, 23)
+        old = self.mysql_version(number) < (8, 0, 23)
         name = "slave" if old else "replica"
         change = "change master to master" if old else "change replication source to source"
         self.mysql(number, f"stop {name}", f"{change}_delay = {seconds}", f"start {name}")
@@ -273,24 +290,31 @@ class Cluster:
                 return int(path.name.removeprefix("tablet_"))
         raise LookupError(f"{keyspace}/{shard} has no tablet")
 
-    def run(self, *arguments: str) -> str:
+    def run(self, *arguments: str, seconds: float = SCRIPT_SECONDS) -> str:
         """Call the script.
 
         Raises:
-            RuntimeError: it failed.
+            RuntimeError: it failed, or was not done in time; then all that it waits for is killed.
         """
-        done = subprocess.run(
-            [str(SCRIPT), *arguments],
+        with subprocess.Popen(
+            [self._script, *arguments],
             env=self._environment,
             cwd=self.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=280,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(f"local-cluster {arguments}: {done.stdout} {done.stderr}")
-        return done.stdout
+            start_new_session=True,
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                raise RuntimeError(f"local-cluster {arguments}: not done in {seconds} s") from None
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode:
+            raise RuntimeError(f"local-cluster {arguments}: {out} {err}")
+        return out
 
     def stop(self) -> None:
         """End every process of the cluster and remove its folder."""
@@ -321,9 +345,13 @@ def _read_pid(path: Path) -> int:
 def _free_port_base() -> int:
     offsets = [0, 1, 306, 379, 380, 991, 999]
     offsets += [n + uid for n in (100, 1100, 2100) for uid in range(MAX_TABLETS)]
-    bases = list(range(12000, 28000, 500))
+    # So far apart that the tablets of two clusters that start at once seldom meet.
+    bases = list(range(12000, 30000, MAX_TABLETS + 10))
     random.shuffle(bases)
-    return next(base for base in bases if all(_is_free(base + offset) for offset in offsets))
+    for base in bases:
+        if all(_is_free(base + offset) for offset in offsets):
+            return base
+    raise RuntimeError("too many clusters run on this machine: no ports are free")
 
 
 def _answers(port: int) -> bool:
