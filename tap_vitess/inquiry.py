@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from tap_vitess.errors import (
@@ -20,11 +20,12 @@ from tap_vitess.errors import (
     HistoryLostError,
     RequestError,
     RetriableError,
+    ShardsGoneError,
     TableGoneError,
     TableUnseenError,
     VitessError,
 )
-from tap_vitess.preflight import judge
+from tap_vitess.preflight import check_shards, judge
 from tap_vitess.survey import ShardFacts, Tablet
 from tap_vitess.vstream.reader import RetryOptions, retrying
 from tap_vitess.vstream.vgtid import Vgtid
@@ -35,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # Before it, VStream drops an update that is logged as partial JSON, without a word.
 READS_PARTIAL_JSON = (22, 0, 0)
+# Before it, VTGate looks for 90 s for a tablet that serves an old shard.
+FOLLOWS_OLD_SHARDS = (20, 0, 0)
 
 
 class KeyspaceSurvey(Protocol):
@@ -127,12 +130,19 @@ class Inquiry:
         """Tell whether a shard is known to log every column of every row."""
         return shard in self._facts and self._facts[shard].whole_rows
 
-    def check(self, position: Vgtid) -> None:
+    def check(self, position: Vgtid, serving: Collection[str]) -> None:
         """See whether a bookmark can be read on from, before VTGate is asked to.
+
+        Args:
+            position: the bookmark.
+            serving: the shards that serve the keyspace.
 
         Raises:
             PositionLostError: it cannot.
         """
+        check_shards(position, serving)
+        if old := sorted(position.shards.keys() - set(serving)):
+            self._check_follows(old)
         ask = functools.partial(self._survey.facts, position.shards)
         facts = self._ask(f"the binlogs of {self.keyspace}", ask)
         self._facts |= facts
@@ -141,6 +151,16 @@ class Inquiry:
             logger.warning("%s: %s", self.keyspace, warning)
         if error := verdict.error(self.keyspace):
             raise error
+
+    def _check_follows(self, old: Sequence[str]) -> None:
+        version = self._ask("the version of VTGate", self._survey.version)
+        if version is not None and version < FOLLOWS_OLD_SHARDS:
+            raise ShardsGoneError(
+                f"{self.keyspace}: shards {', '.join(old)} of the bookmark were resharded, and "
+                f"Vitess {'.'.join(map(str, version))} cannot follow from shards that no longer "
+                "serve; upgrade VTGate and tablets to 20 while they are kept, or let "
+                "on_lost_position be `resync` for a run to copy its tables again"
+            )
 
     def incomplete(self, tables: Iterable[str]) -> dict[str, RequestError]:
         """Find the tables whose changes VStream would drop some of; `check` has been asked."""

@@ -1,4 +1,4 @@
-"""Whether a bookmark can still be read on from, judged by what each shard's MySQL says. Pure.
+"""Whether a bookmark can still be read on from, judged by the shards and their MySQL. Pure.
 
 Between two runs binlogs are purged, shards go, clusters are exchanged. VTGate hides most of that
 behind a CANCELED after 90 s, so it is asked for by SQL: on each shard, what is purged must be in
@@ -10,11 +10,12 @@ have what this one lacks; so only a primary's answer is final.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from tap_vitess.errors import PositionLostError
+from tap_vitess.errors import PositionLostError, ShardsGoneError
 from tap_vitess.survey import ShardFacts
+from tap_vitess.vstream.keyranges import uncovered
 from tap_vitess.vstream.vgtid import Vgtid
 
 NEARLY_PURGED = 0.8
@@ -33,6 +34,26 @@ class Verdict:
         if not self.lost:
             return None
         return PositionLostError(f"{keyspace}: {'; '.join(self.lost)}; {_COPY}")
+
+
+def lacking(position: Vgtid, serving: Collection[str]) -> str | None:
+    """Say which shards that serve a bookmark knows nothing of, and what to make of that."""
+    if not (missing := uncovered(serving, position.shards)):
+        return None
+    return (
+        f"the bookmark knows nothing of shard {', '.join(missing)}, which serves, only of "
+        f"{', '.join(sorted(position.shards))}: the state was cut short, or is another keyspace's"
+    )
+
+
+def check_shards(position: Vgtid, serving: Collection[str]) -> None:
+    """See whether a bookmark knows of every shard that serves.
+
+    Raises:
+        ShardsGoneError: it does not.
+    """
+    if why := lacking(position, serving):
+        raise ShardsGoneError(f"{position.keyspace}: {why}; {_COPY}")
 
 
 def judge(position: Vgtid, facts: Mapping[str, ShardFacts], tablet_type: str) -> Verdict:

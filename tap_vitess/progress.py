@@ -8,7 +8,7 @@ that goes on where an earlier run left it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -51,7 +51,8 @@ class Progress:
 
     rows: records of all tables so far. per_second: of late. copied: of the table that is copied
     now, in this run; estimate: of its rows, None when nothing useful is known. behind: by shard,
-    transactions before the stop position.
+    transactions before the stop position. resharded: shards that the stop position does not name:
+    the stream is still before their reshard.
     """
 
     keyspace: str
@@ -62,6 +63,7 @@ class Progress:
     copied: int = 0
     estimate: int | None = None
     behind: Mapping[str, int] = field(default_factory=dict)
+    resharded: Collection[str] = ()
 
     @property
     def share(self) -> float | None:
@@ -85,7 +87,7 @@ def details(progress: Progress) -> str:
         parts = [f"{progress.rows:,} rows so far"]
     parts.append(f"{progress.per_second:,.0f} rows/s")
     if progress.phase == "streaming":
-        parts.append(_behind(progress.behind))
+        parts.append(_behind(progress.behind, progress.resharded))
     return ", ".join(parts)
 
 
@@ -96,15 +98,16 @@ def _copied(progress: Progress) -> str:
     return f"{progress.copied:,} of about {progress.estimate:,} rows ({100 * share:.0f} %)"
 
 
-def _behind(behind: Mapping[str, int]) -> str:
+def _behind(behind: Mapping[str, int], resharded: Collection[str]) -> str:
     """Name the shards that are farthest behind."""
+    before = f"before the reshard of {', '.join(sorted(resharded))}" if resharded else ""
     if not behind:
-        return "at the stop position"
+        return before or "at the stop position"
     farthest = sorted(behind.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{shard} {count:,}" for shard, count in farthest[:_SHARDS_NAMED])
     rest = len(farthest) - _SHARDS_NAMED
     more = f" and {rest} more shards" if rest > 0 else ""
-    return f"transactions to the stop position: {named}{more}"
+    return f"transactions to the stop position: {named}{more}" + (before and f", {before}")
 
 
 def ending(*, full_table: bool, copied: bool, stopped: bool, error: str | None) -> str:

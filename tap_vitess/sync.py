@@ -146,6 +146,11 @@ class Activity:
         """How many transactions each shard still is before the stop position."""
         return self.feed.distance if self.feed is not None else {}
 
+    @property
+    def resharded(self) -> frozenset[str]:
+        """The shards that the stop position does not name: the stream is before their reshard."""
+        return self.feed.unknown_shards if self.feed is not None else frozenset()
+
 
 Event = Rows | CopyFinished | Checkpoint
 Events = Generator[Event, None, None]
@@ -390,7 +395,7 @@ class KeyspaceSync:
             try:
                 # Behind the stop position it may be purged, ahead of it comes from elsewhere.
                 if not checked and self.state.position_of(tables) != stop:
-                    self._inquiry.check(self.state.position_of(tables))
+                    self._inquiry.check(self.state.position_of(tables), stop.shards)
                     checked = True
                     for table, error in self._inquiry.incomplete(tables).items():
                         self._lose(frozenset({table}), error)

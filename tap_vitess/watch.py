@@ -123,6 +123,7 @@ class Watch:
             copied=tally.records["copy"] if tally else 0,
             estimate=self._rows_of(run, doing.table) if doing.table else None,
             behind=doing.behind,
+            resharded=doing.resharded,
         )
 
     def _per_second(self, rows: int) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from pipeline import Target, discover, run, settings
+from test_lost_positions import without_shard
 
 from tap_vitess.config import Config
 from tap_vitess.discovery import Column as FoundColumn
@@ -449,6 +450,14 @@ def test_a_lost_position(sandbox: Sandbox) -> None:
     found = look(sandbox, target.state)
     assert brief(found) == {("ERROR", "position", "shop/-80")}
     assert "item, other" in the(found, "position").what
+
+
+def test_a_state_that_lacks_a_shard(sandbox: Sandbox) -> None:
+    target = Target()
+    run(settings(sandbox), target)
+    found = look(sandbox, without_shard(target.state, "80-"))
+    assert brief(found) == {("ERROR", "position", "shop")}
+    assert "item, other: the bookmark knows nothing of shard 80-" in the(found, "position").what
 
 
 def test_a_state_of_before_a_reshard(sandbox: Sandbox) -> None:

@@ -115,6 +115,29 @@ def test_a_resync_that_is_cut_goes_on(sandbox: Sandbox, lines: int) -> None:
     check(sandbox, target)
 
 
+def without_shard(state: dict[str, Any], shard: str) -> dict[str, Any]:
+    """Return a state that lacks a shard in each position."""
+    for group in state["bookmarks"]["vitess:shop"]["groups"]:
+        entries = json.loads(group["vgtid"])["shard_gtids"]
+        left = [entry for entry in entries if entry["shard"] != shard]
+        assert len(left) == len(entries) - 1
+        group["vgtid"] = json.dumps({"shard_gtids": left})
+    return state
+
+
+@pytest.mark.timeout(60)
+def test_a_state_that_lacks_a_shard(sandbox: Sandbox) -> None:
+    """Refused at once, and made good by resync; the shards of a reshard are no loss."""
+    config, target = settings(sandbox), Target()
+    run(config, target)
+    write(sandbox.cluster)
+    cut = without_shard(target.state, "80-")
+    with pytest.raises(ShardsGoneError, match="shop: the bookmark knows nothing of shard 80-"):
+        run(config, target, state=cut)
+    run({**config, "on_lost_position": "resync"}, target, state=cut)
+    check(sandbox, target)
+
+
 def test_another_cluster_is_noticed(sandbox: Sandbox) -> None:
     """At once, not after VTGate's 90 s."""
     config, target = settings(sandbox), Target()

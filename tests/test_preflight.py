@@ -13,6 +13,7 @@ from tap_vitess.errors import (
     PositionLostError,
     Remedy,
     RequestError,
+    ShardsGoneError,
     StalledError,
 )
 from tap_vitess.faults import classify
@@ -171,7 +172,7 @@ def test_partial_json_that_vitess_drops_is_refused() -> None:
 
     def asked(options: dict[str, ShardFacts], version: tuple[int, int, int]) -> Inquiry:
         found = inquiry(Told(options, version=version, json={"orders", "not selected"}))
-        found.check(position(f"{A}:1-9"))
+        found.check(position(f"{A}:1-9"), ["-80"])
         return found
 
     (error,) = asked(partial, (21, 0, 5)).incomplete(tables).items()
@@ -208,3 +209,19 @@ def test_a_keyspace_is_named_once() -> None:
     for said in ("shop: gone", "gone", "keyspace shop: gone"):
         assert RequestError(said).within("shop") == "gone"
     assert RequestError("keyspace shopping: gone").within("shop") == "keyspace shopping: gone"
+
+
+def test_a_shard_that_a_bookmark_knows_nothing_of_is_refused() -> None:
+    """A state that was cut short is told at once; old shards that cover it are no loss."""
+    asked = inquiry(Told({}))
+    with pytest.raises(ShardsGoneError, match=r"knows nothing of shard 80-, .* only of -80.*resync"):
+        asked.check(position(f"{A}:1-9"), ["-80", "80-"])
+    asked.check(position(f"{A}:1-9"), ["-40", "40-80"])
+
+
+def test_vitess_19_does_not_follow_old_shards() -> None:
+    """VTGate would look for a tablet of them for 90 s, again and again."""
+    old = inquiry(Told({}, version=(19, 0, 10)))
+    old.check(position(f"{A}:1-9"), ["-80"])
+    with pytest.raises(ShardsGoneError, match=r"shards -80 .* Vitess 19\.0\.10 .*`resync`"):
+        old.check(position(f"{A}:1-9"), ["-40", "40-80"])

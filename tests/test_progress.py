@@ -84,6 +84,18 @@ def sandbox() -> Iterator[Sandbox]:
                 "7 7, 6 6, 5 5, 4 4 and 3 more shards",
             ),
         ),
+        (
+            Progress("ks", "streaming", 0, 0, resharded={"80-", "-80"}),
+            ("ks: streaming", "0 rows so far, 0 rows/s, before the reshard of -80, 80-"),
+        ),
+        (
+            Progress("ks", "streaming", 0, 0, behind={"80-": 2}, resharded={"-80"}),
+            (
+                "ks: streaming",
+                "0 rows so far, 0 rows/s, transactions to the stop position: 80- 2, "
+                "before the reshard of -80",
+            ),
+        ),
     ],
 )
 def test_words(progress: Progress, words: tuple[str, str]) -> None:
@@ -140,6 +152,8 @@ def test_the_distance_to_the_stop_position() -> None:
     assert feed.distance == {"-40": 5}
     assert Activity("streaming", feed=feed).behind == {"-40": 5}
     assert Activity("copying").behind == {}
+    assert Activity("streaming", feed=feed).resharded == {"-c0"}
+    assert Activity("copying").resharded == frozenset()
 
 
 def test_rows_are_counted_over_the_shards(sandbox: Sandbox) -> None:

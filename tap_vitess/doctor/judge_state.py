@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.findings import Finding, Place, Severity
-from tap_vitess.preflight import judge
+from tap_vitess.preflight import judge, lacking
 from tap_vitess.state import COPIED, KeyspaceState
 from tap_vitess.survey import ShardFacts, Tablet
 from tap_vitess.vstream.vgtid import Vgtid
@@ -26,6 +26,8 @@ def bookmark(
     """Judge each position of a keyspace's state, shard by shard."""
     for group in state.groups:
         names = _some(group.tables)
+        if why := lacking(group.position, serving):
+            yield _lost(Place(state.keyspace), f"{names}: {why}", config)
         for name in sorted(group.position.shards):
             place = Place(state.keyspace, name)
             if name not in serving:

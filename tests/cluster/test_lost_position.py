@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from collections.abc import Callable
@@ -41,11 +42,25 @@ def _run_ahead(_: Cluster, pipe: Pipeline) -> None:
     pipe.rewrite_state(lambda text: re.sub(r":1-\d+", ":1-999999999", text))
 
 
+def _lack_a_shard(_: Cluster, pipe: Pipeline) -> None:
+    pipe.rewrite_state(_without_shard)
+
+
+def _without_shard(text: str) -> str:
+    state = json.loads(text)
+    for bookmark in state["bookmarks"].values():
+        for group in bookmark["groups"]:
+            entries = json.loads(group["vgtid"])["shard_gtids"]
+            left = [entry for entry in entries if entry["shard"] != SHARD]
+            group["vgtid"] = json.dumps({"shard_gtids": left})
+    return json.dumps(state)
+
+
 Lose = Callable[[Cluster, Pipeline], None]
 WAYS = pytest.mark.parametrize(
     "lose",
-    [_purge, _come_from_another_cluster, _run_ahead],
-    ids=["purged", "another cluster", "ahead"],
+    [_purge, _come_from_another_cluster, _run_ahead, _lack_a_shard],
+    ids=["purged", "another cluster", "ahead", "a shard is missing"],
 )
 
 
