@@ -52,7 +52,7 @@ def _without_shard(text: str) -> str:
         for group in bookmark["groups"]:
             entries = json.loads(group["vgtid"])["shard_gtids"]
             left = [entry for entry in entries if entry["shard"] != SHARD]
-            group["vgtid"] = json.dumps({"shard_gtids": left})
+            group["vgtid"] = json.dumps({"shard_gtids": left}, separators=(",", ":"))
     return json.dumps(state)
 
 
