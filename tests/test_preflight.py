@@ -214,7 +214,9 @@ def test_a_keyspace_is_named_once() -> None:
 def test_a_shard_that_a_bookmark_knows_nothing_of_is_refused() -> None:
     """A state that was cut short is told at once; old shards that cover it are no loss."""
     asked = inquiry(Told({}))
-    with pytest.raises(ShardsGoneError, match=r"knows nothing of shard 80-, .* only of -80.*resync"):
+    with pytest.raises(
+        ShardsGoneError, match=r"knows nothing of shard 80-, .* only of -80.*resync"
+    ):
         asked.check(position(f"{A}:1-9"), ["-80", "80-"])
     asked.check(position(f"{A}:1-9"), ["-40", "40-80"])
 
