@@ -99,7 +99,7 @@ class Lines:
             return None
         if not isinstance(rows.changes, RowChanges | EncodedChanges | CopiedChanges):
             return None
-        changes = rows.changes.by_column(self._width)
+        changes = rows.changes.by_column()
         if changes is None:
             return None
         op, images = self._operation(rows, changes)

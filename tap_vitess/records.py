@@ -255,8 +255,10 @@ class RecordMaker:
 
     def unsent(self, before: query.Row, fields: Fields) -> frozenset[str]:
         """Name the columns that a before image may lack: a NULL counts only where all is logged."""
-        whole = self.logs_whole_rows(fields.shard)
-        return frozenset() if whole else nulls(before, fields.fields) - self._key
+        if self.logs_whole_rows(fields.shard):
+            return frozenset()
+        where = self._decoders[fields.shard].row.where
+        return nulls(before, fields.fields, where) - self._key
 
     def _copied_at(self) -> str | None:
         return datetime.now(UTC).isoformat() if self._options.copied_at else None
@@ -270,7 +272,7 @@ class RecordMaker:
             unknown = frozenset[str]()
             if is_partial(change):
                 self._partial.add(shard)
-                after, unknown = completed(change, rows.fields.fields)
+                after, unknown = completed(change, rows.fields.fields, decoders.row.where)
             if not change.HasField("before"):
                 images.append(Image("insert", after, unknown))
             elif not change.HasField("after"):
@@ -327,8 +329,8 @@ class RecordMaker:
         return RowDecoder(selected, self._stream.keyspace, columns, **read_as, as_text=texts)
 
     def _raw_key(self, decoders: _Decoders, row: query.Row) -> RawKey:
-        names = (column.name for column in decoders.fields.fields)
-        values = dict(zip(names, unpacked(row), strict=True))
+        names = [column.name for column in decoders.fields.fields]
+        values = dict(zip(names, unpacked(row, len(names), decoders.row.where), strict=True))
         return {name: values[name] or b"" for name in self._stream.primary_keys}
 
     def _error(self, decoders: _Decoders, columns: Iterable[str]) -> VitessError:

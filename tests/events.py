@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import columns_pb2 as by_column
@@ -36,10 +36,12 @@ def row(*values: str | None) -> query.Row:
     return query.Row(lengths=lengths, values=b"".join(value or b"" for value in raw))
 
 
-def read_images(lengths: Iterable[int], values: bytes) -> Images:
+def read_images(*rows: query.Row) -> Images:
     """Write rows as VTGate does, and read them by column."""
-    written = query.Row(lengths=lengths, values=values).SerializeToString()
-    return Images.of(by_column.Images.FromString(written))
+    written = b"".join(row.SerializeToString() for row in rows)
+    images = Images.of(by_column.Images.FromString(written), len(rows))
+    assert images is not None
+    return images
 
 
 def begin(shard: str, at: int = 0) -> VEvent:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tap_vitess.errors import ValueDecodeError
 from tap_vitess.vstream.encode import RowEncoder
+from tap_vitess.vstream.images import packed
 from tap_vitess.vstream.values import Raw, ValueOptions, ValueType, value_type
 
 KINDS = [
@@ -95,12 +96,12 @@ def from_dicts(types: dict[str, ValueType], rows: list[list[bytes | None]]) -> l
 
 
 def by_column(types: dict[str, ValueType], rows: list[list[bytes | None]]) -> list[str] | None:
-    lengths = [-1 if value is None else len(value) for row in rows for value in row]
-    values = b"".join(value or b"" for row in rows for value in row)
-    encoder = RowEncoder("here", types, types)
+    # A row has a byte at least, or it is not taken apart by column.
+    encoder = RowEncoder("here", {**types, "unwanted": value_type("int", None)}, types)
+    written = [packed([*row, b"1"]) for row in rows]
     tail = (b'"end":%d}\n' % i for i in range(len(rows)))
     try:
-        lines = b"".join(encoder.encode(read_images(lengths, values), b"{", [tail])).decode()
+        lines = b"".join(encoder.encode(read_images(*written), b"{", [tail])).decode()
     except ValueDecodeError:
         return None
     except TypeError:  # orjson's, of an integer above 64 bits: no MySQL type has one
@@ -191,13 +192,15 @@ def test_only_wanted_columns_are_looked_at() -> None:
     """A value that would be refused stands in a column nobody wants."""
     types = {"a": value_type("int", None), "b": value_type("int", None)}
     encoder = RowEncoder("here", types, ["b"])
-    assert list(encoder.encode(read_images([1, 1], b"x5"), b"{", [b"}\n"])) == [b'{"b":5,}\n']
+    assert list(encoder.encode(read_images(packed([b"x", b"5"])), b"{", [b"}\n"])) == [
+        b'{"b":5,}\n'
+    ]
 
 
 def test_errors_hold_no_values() -> None:
     """Only where and what kind."""
     encoder = RowEncoder("shop.t on shard -80", {"a": value_type("int", None)}, ["a"])
     with pytest.raises(ValueDecodeError, match=r"shop\.t on shard -80, column a") as raised:
-        list(encoder.encode(read_images([6], b"secret"), b"{", [b"}\n"]))
+        list(encoder.encode(read_images(packed([b"secret"])), b"{", [b"}\n"]))
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from events import read_images
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError
-from tap_vitess.vstream.columns import Images
 from tap_vitess.vstream.lengths import Lengths, count
 
 short = st.integers(-1, 63)
@@ -105,13 +105,6 @@ def test_varints_that_are_longer_than_they_must_be(varint: bytes) -> None:
 @pytest.mark.parametrize("others", [[], [1000] * 9])
 def test_more_than_any_message_holds(others: list[int]) -> None:
     """It is refused, if not before the values are looked at."""
-    images = Images(packed([*others, 2**40]), b"x" * 10_000)
+    images = read_images(query.Row(lengths=[*others, 2**40], values=b"x" * 10_000))
     with pytest.raises(ProtocolError, match="here: "):
-        list(images.chunks(1, "here", [0]))
-
-
-@pytest.mark.parametrize(("lengths", "width"), [([1, 1, 1], 2), ([1], 0), ([100, 1, 200], 2)])
-def test_no_whole_rows(lengths: list[int], width: int) -> None:
-    """A value is missing, or there are no columns."""
-    with pytest.raises(ProtocolError, match=f"here: .* are no rows of {width} columns"):
-        Lengths(packed(lengths), width, "here")
+        list(images.chunks(len(others) + 1, "here", [0]))

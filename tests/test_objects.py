@@ -98,9 +98,7 @@ def test_by_column_is_the_same(evidence: Evidence, phase: str) -> None:
     """Rows that are taken apart together are those that are read one by one."""
     decoder = ObjectDecoder(evidence.fields[phase], "ks", KINDS.keys(), charsets=evidence.charsets)
     rows = list(evidence.rows[phase].values())
-    images = read_images(
-        [length for row in rows for length in row.lengths], b"".join(row.values for row in rows)
-    )
+    images = read_images(*rows)
     assert repr(list(decoder.decode_all(images))) == repr([decoder.decode(row) for row in rows])
 
 
@@ -124,7 +122,7 @@ def test_what_does_not_fit(column_type: str, raw: bytes) -> None:
     decoder = ObjectDecoder(field(column_type), "ks", {"c"})
     for decode in (
         lambda: decoder.decode(packed([raw])),
-        lambda: list(decoder.decode_all(read_images([len(raw)], raw))),
+        lambda: list(decoder.decode_all(read_images(packed([raw])))),
     ):
         with pytest.raises(ValueDecodeError, match=r"ks\.t on shard 0, column c") as error:
             decode()

@@ -34,8 +34,8 @@ def known(name: str) -> list[tuple[list[bytes | None], set[str]]]:
     for change, fields in changes(name):
         if change.HasField("after"):
             assert is_partial(change)
-            row, unknown = completed(change, fields)
-            found.append(([v and v[:30] for v in unpacked(row)], set(unknown)))
+            row, unknown = completed(change, fields, "here")
+            found.append(([v and v[:30] for v in unpacked(row, len(fields), "here")], set(unknown)))
     return found
 
 
@@ -61,16 +61,16 @@ def test_partial_json() -> None:
     assert {frozenset(unknown) for _, unknown in found} <= {frozenset(), frozenset({"body"})}
     for (change, fields), (row, unknown) in zip(changes("binlog_partial_json"), found, strict=True):
         body = [field.name for field in fields].index("body")
-        sent = unpacked(change.after)[body]
+        sent = unpacked(change.after, len(fields), "here")[body]
         assert ("body" in unknown) == bool(sent)
         if not sent:
-            assert row[body] == (unpacked(change.before)[body] or b"")[:30]
+            assert row[body] == (unpacked(change.before, len(fields), "here")[body] or b"")[:30]
 
 
 def test_nulls_of_a_before_image() -> None:
     """They are NULL, or were not sent."""
     fields = [query.Field(name="a"), query.Field(name="b")]
-    assert nulls(packed([b"", None]), fields) == {"b"}
+    assert nulls(packed([b"", None]), fields, "here") == {"b"}
 
 
 # Whole runs

@@ -275,7 +275,7 @@ def test_resume_asks_behind_each_lastpk() -> None:
     copy.feed(whole_copy(A, {A: 3, B: 0}))
     copy.feed([begin(B), fields(B, "t", ID), vgtid(B, {A: 3, B: 3})])
     copy.feed(copied(B, 1, 3, {A: 3, B: 3}))
-    copy.feed(copied(B, 4, 9, {A: 3, B: 3})[:-1])
+    copy.feed([begin(B), *copied(B, 4, 9, {A: 3, B: 3})[:-1]])
     [entry] = copy.request().vgtid.shard_gtids
     assert (entry.shard, entry.gtid) == (B, "")
     assert [pk.lastpk.rows[0].values for pk in entry.table_p_ks] == [b"3"]

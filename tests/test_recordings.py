@@ -81,15 +81,20 @@ def replay(recording: Recording) -> Iterator[Config]:
 def feed_for(recording: Recording) -> ChangeStream | TableCopy:
     """Make the feed that the recorded request was for; its stop position is never reached."""
     asked = recording.request.vgtid.shard_gtids
+    keyspace = asked[0].keyspace
     events = [event for response in recording.responses for event in response.events]
+    names = {event.row_event.table_name for event in events if event.type == binlogdata.ROW}
+    tables = frozenset(name.removeprefix(f"{keyspace}.") for name in names) or frozenset({"item"})
     shards = {e.shard for event in events for e in event.vgtid.shard_gtids} or {"-80", "80-"}
     if any(not entry.gtid or entry.table_p_ks for entry in asked):
         table = recording.request.filter.rules[0].match
         progress = dict.fromkeys(shards)
-        return TableCopy(table, progress, None, RequestOptions(), keyspace="shop", resumable=True)
-    start = Vgtid("shop", dict.fromkeys(shards, GtidSet({})))
-    stop = Vgtid("shop", dict.fromkeys(shards, NOWHERE))
-    return ChangeStream(["item"], start, stop, RequestOptions())
+        copy = TableCopy(table, progress, None, RequestOptions(), keyspace=keyspace, resumable=True)
+        copy.tables = tables  # some recordings copy several at once
+        return copy
+    start = Vgtid(keyspace, dict.fromkeys(shards, GtidSet({})))
+    stop = Vgtid(keyspace, dict.fromkeys(shards, NOWHERE))
+    return ChangeStream(tables, start, stop, RequestOptions())
 
 
 def read_all(recording: Recording, each: Callable[[Rows, RowDecoder], None]) -> VitessError:
@@ -116,7 +121,7 @@ def decode(change: binlogdata.RowChange, decoder: RowDecoder) -> list[dict[str, 
     if change.HasField("before"):
         images.append((change.before, frozenset[str]()))
     if change.HasField("after"):
-        images.append(completed(change, decoder.fields))
+        images.append(completed(change, decoder.fields, decoder.where))
     return [
         {
             name: value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from events import VEvent
@@ -48,15 +48,14 @@ def test_nothing_is_lost_or_moved(drawn: list[int], broken: bool) -> None:  # no
     """Small ones are joined with their neighbours, others come as they are; then the error."""
     given_ = [filled(size, place) for place, size in enumerate(drawn)]
     responses = Responses(Call(given_, broken=broken), silence=10)
-    found: list[bytes] = []
+    found: list[Sequence[bytes]] = []
     if broken:
         with pytest.raises(BrokenError):
             found.extend(iter(responses))
     else:
         found.extend(responses)
-    assert b"".join(found) == b"".join(given_)
-    large = [response for response in given_ if len(response) >= SMALL]
-    assert [response for response in large if response not in found] == []
+    assert [response for some in found for response in some] == given_
+    assert all(len(some) == 1 for some in found if any(len(one) >= SMALL for one in some))
     responses.leave()
 
 
@@ -64,7 +63,7 @@ def test_a_backlog_of_small_ones_is_joined() -> None:
     """Many at a time, whatever the thread's luck."""
     responses = Responses(Call([b"x" * 100] * 10_000), silence=10)
     found = list(responses)
-    assert sum(map(len, found)) == 1_000_000
+    assert sum(map(len, found)) == 10_000
     assert len(found) < 2_000
 
 
@@ -73,7 +72,7 @@ def test_copied_rows_are_not_joined() -> None:
     copied = vtgate.VStreamResponse(
         events=[VEvent(type=binlogdata.ROW, row_event=binlogdata.RowEvent(table_name="a.t"))]
     ).SerializeToString()
-    assert set(Responses(Call([copied] * 1000), silence=10)) == {copied}
+    assert all(some == [copied] for some in Responses(Call([copied] * 1000), silence=10))
 
 
 @pytest.mark.parametrize("size", [SMALL, AHEAD // 8, AHEAD, 3 * AHEAD])
@@ -85,7 +84,7 @@ def test_no_more_is_held_than_must_be(size: int) -> None:
     taken = 0
     for response in responses:
         taken += 1
-        assert len(response) == size
+        assert [*map(len, response)] == [size]
         assert call.given - (taken - 1) <= most  # this one included
     assert taken == call.given
     responses.leave()
@@ -100,7 +99,7 @@ def test_silence_is_a_fault() -> None:
         end.wait(10)
 
     responses = Responses(call(), silence=0.05)
-    assert next(responses) == b"one"
+    assert next(responses) == [b"one"]
     with pytest.raises(RetriableError, match="not even a heartbeat"):
         next(responses)
     end.set()
@@ -111,7 +110,7 @@ def test_a_slow_reader_is_no_silence() -> None:
     """Only waiting counts."""
     responses = Responses(Call([b"x" * SMALL] * 3), silence=0.05)
     for response in responses:
-        assert len(response) == SMALL
+        assert [*map(len, response)] == [SMALL]
         time.sleep(0.1)
 
 

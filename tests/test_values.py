@@ -19,6 +19,7 @@ from tap_vitess.errors import ValueDecodeError
 from tap_vitess.vstream.charsets import charset_of, decoder
 from tap_vitess.vstream.documents import check, from_binlog
 from tap_vitess.vstream.encode import RowEncoder
+from tap_vitess.vstream.images import packed
 from tap_vitess.vstream.protocol import Fields
 from tap_vitess.vstream.rows import RowDecoder
 from tap_vitess.vstream.values import (
@@ -393,7 +394,9 @@ def check_raw(name: str, found: ValueType, raw: bytes) -> None:
     elif found.raw is Raw.TEXT:
         assert value == raw.decode("utf-8"), name
     encoder = RowEncoder("t", {"v": found}, ["v"])
-    line = b"".join(encoder.encode(read_images([len(raw)], raw), b"{", [b'"end":0}']))
+    if not raw:  # a row without a byte is not taken apart by column
+        return
+    line = b"".join(encoder.encode(read_images(packed([raw])), b"{", [b'"end":0}']))
     assert orjson.loads(line)["v"] == value, name
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftap_vitess/_proto/columns.proto\x12\x12tap_vitess.columns\"\x1a\n\x08Response\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c\")\n\x06Images\x12\x0f\n\x07lengths\x18\x01 \x03(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x0c\"\x93\x01\n\x07\x43hanges\x12*\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.tap_vitess.columns.Images\x12)\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1a.tap_vitess.columns.Images\x12\x14\n\x0c\x64\x61ta_columns\x18\x03 \x03(\x0c\x12\x1b\n\x13json_partial_values\x18\x04 \x03(\x0c\"V\n\x0e\x43opiedRowEvent\x12\x12\n\ntable_name\x18\x01 \x01(\x0c\x12\x30\n\x0brow_changes\x18\x02 \x01(\x0b\x32\x1b.tap_vitess.columns.Changes\"\x87\x01\n\x0c\x43opiedEvents\x12\x0c\n\x04type\x18\x01 \x03(\x05\x12\x11\n\ttimestamp\x18\x02 \x03(\x03\x12\x35\n\trow_event\x18\x05 \x01(\x0b\x32\".tap_vitess.columns.CopiedRowEvent\x12\x10\n\x08keyspace\x18\x16 \x01(\x0c\x12\r\n\x05shard\x18\x17 \x03(\x0c\"B\n\x0e\x43opiedResponse\x12\x30\n\x06\x65vents\x18\x01 \x01(\x0b\x32 .tap_vitess.columns.CopiedEvents\"U\n\x0f\x43hangedRowEvent\x12\x12\n\ntable_name\x18\x01 \x01(\t\x12\x13\n\x0brow_changes\x18\x02 \x03(\x0c\x12\x19\n\x11is_internal_table\x18\x06 \x01(\x08\"~\n\x0c\x43hangedEvent\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\x12\x36\n\trow_event\x18\x05 \x01(\x0b\x32#.tap_vitess.columns.ChangedRowEvent\x12\x14\n\x0c\x63urrent_time\x18\x14 \x01(\x03\x12\r\n\x05shard\x18\x17 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftap_vitess/_proto/columns.proto\x12\x12tap_vitess.columns\"\x1a\n\x08Response\x12\x0e\n\x06\x65vents\x18\x01 \x03(\x0c\")\n\x06Images\x12\x0f\n\x07lengths\x18\x01 \x03(\x0c\x12\x0e\n\x06values\x18\x02 \x03(\x0c\"\x93\x01\n\x07\x43hanges\x12*\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.tap_vitess.columns.Images\x12)\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1a.tap_vitess.columns.Images\x12\x14\n\x0c\x64\x61ta_columns\x18\x03 \x03(\x0c\x12\x1b\n\x13json_partial_values\x18\x04 \x03(\x0c\"w\n\x0e\x43opiedRowEvent\x12\x12\n\ntable_name\x18\x01 \x03(\x0c\x12\x30\n\x0brow_changes\x18\x02 \x01(\x0b\x32\x1b.tap_vitess.columns.Changes\x12\x10\n\x08keyspace\x18\x03 \x01(\x0c\x12\r\n\x05shard\x18\x04 \x01(\x0c\"\x87\x01\n\x0c\x43opiedEvents\x12\x0c\n\x04type\x18\x01 \x03(\x05\x12\x11\n\ttimestamp\x18\x02 \x03(\x03\x12\x35\n\trow_event\x18\x05 \x01(\x0b\x32\".tap_vitess.columns.CopiedRowEvent\x12\x10\n\x08keyspace\x18\x16 \x01(\x0c\x12\r\n\x05shard\x18\x17 \x03(\x0c\"B\n\x0e\x43opiedResponse\x12\x30\n\x06\x65vents\x18\x01 \x01(\x0b\x32 .tap_vitess.columns.CopiedEvents\"d\n\x0f\x43hangedRowEvent\x12\x12\n\ntable_name\x18\x01 \x03(\t\x12\x13\n\x0brow_changes\x18\x02 \x03(\x0c\x12\r\n\x05shard\x18\x04 \x01(\t\x12\x19\n\x11is_internal_table\x18\x06 \x01(\x08\"\x8c\x01\n\x0c\x43hangedEvent\x12\x0c\n\x04type\x18\x01 \x01(\x05\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\x12\x36\n\trow_event\x18\x05 \x03(\x0b\x32#.tap_vitess.columns.ChangedRowEvent\x12\x14\n\x0c\x63urrent_time\x18\x14 \x01(\x03\x12\r\n\x05shard\x18\x17 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,13 +38,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHANGES']._serialized_start=127
   _globals['_CHANGES']._serialized_end=274
   _globals['_COPIEDROWEVENT']._serialized_start=276
-  _globals['_COPIEDROWEVENT']._serialized_end=362
-  _globals['_COPIEDEVENTS']._serialized_start=365
-  _globals['_COPIEDEVENTS']._serialized_end=500
-  _globals['_COPIEDRESPONSE']._serialized_start=502
-  _globals['_COPIEDRESPONSE']._serialized_end=568
-  _globals['_CHANGEDROWEVENT']._serialized_start=570
-  _globals['_CHANGEDROWEVENT']._serialized_end=655
-  _globals['_CHANGEDEVENT']._serialized_start=657
-  _globals['_CHANGEDEVENT']._serialized_end=783
+  _globals['_COPIEDROWEVENT']._serialized_end=395
+  _globals['_COPIEDEVENTS']._serialized_start=398
+  _globals['_COPIEDEVENTS']._serialized_end=533
+  _globals['_COPIEDRESPONSE']._serialized_start=535
+  _globals['_COPIEDRESPONSE']._serialized_end=601
+  _globals['_CHANGEDROWEVENT']._serialized_start=603
+  _globals['_CHANGEDROWEVENT']._serialized_end=703
+  _globals['_CHANGEDEVENT']._serialized_start=706
+  _globals['_CHANGEDEVENT']._serialized_end=846
 # @@protoc_insertion_point(module_scope)

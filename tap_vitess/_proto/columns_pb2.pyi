@@ -33,12 +33,16 @@ class Changes(_message.Message):
     def __init__(self, before: _Optional[_Union[Images, _Mapping]] = ..., after: _Optional[_Union[Images, _Mapping]] = ..., data_columns: _Optional[_Iterable[bytes]] = ..., json_partial_values: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class CopiedRowEvent(_message.Message):
-    __slots__ = ("table_name", "row_changes")
+    __slots__ = ("table_name", "row_changes", "keyspace", "shard")
     TABLE_NAME_FIELD_NUMBER: _ClassVar[int]
     ROW_CHANGES_FIELD_NUMBER: _ClassVar[int]
-    table_name: bytes
+    KEYSPACE_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    table_name: _containers.RepeatedScalarFieldContainer[bytes]
     row_changes: Changes
-    def __init__(self, table_name: _Optional[bytes] = ..., row_changes: _Optional[_Union[Changes, _Mapping]] = ...) -> None: ...
+    keyspace: bytes
+    shard: bytes
+    def __init__(self, table_name: _Optional[_Iterable[bytes]] = ..., row_changes: _Optional[_Union[Changes, _Mapping]] = ..., keyspace: _Optional[bytes] = ..., shard: _Optional[bytes] = ...) -> None: ...
 
 class CopiedEvents(_message.Message):
     __slots__ = ("type", "timestamp", "row_event", "keyspace", "shard")
@@ -61,23 +65,27 @@ class CopiedResponse(_message.Message):
     def __init__(self, events: _Optional[_Union[CopiedEvents, _Mapping]] = ...) -> None: ...
 
 class ChangedRowEvent(_message.Message):
-    __slots__ = ("table_name", "row_changes", "is_internal_table")
+    __slots__ = ("table_name", "row_changes", "shard", "is_internal_table")
     TABLE_NAME_FIELD_NUMBER: _ClassVar[int]
     ROW_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
     IS_INTERNAL_TABLE_FIELD_NUMBER: _ClassVar[int]
-    table_name: str
+    table_name: _containers.RepeatedScalarFieldContainer[str]
     row_changes: _containers.RepeatedScalarFieldContainer[bytes]
+    shard: str
     is_internal_table: bool
-    def __init__(self, table_name: _Optional[str] = ..., row_changes: _Optional[_Iterable[bytes]] = ..., is_internal_table: bool = ...) -> None: ...
+    def __init__(self, table_name: _Optional[_Iterable[str]] = ..., row_changes: _Optional[_Iterable[bytes]] = ..., shard: _Optional[str] = ..., is_internal_table: bool = ...) -> None: ...
 
 class ChangedEvent(_message.Message):
-    __slots__ = ("timestamp", "row_event", "current_time", "shard")
+    __slots__ = ("type", "timestamp", "row_event", "current_time", "shard")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
     ROW_EVENT_FIELD_NUMBER: _ClassVar[int]
     CURRENT_TIME_FIELD_NUMBER: _ClassVar[int]
     SHARD_FIELD_NUMBER: _ClassVar[int]
+    type: int
     timestamp: int
-    row_event: ChangedRowEvent
+    row_event: _containers.RepeatedCompositeFieldContainer[ChangedRowEvent]
     current_time: int
     shard: str
-    def __init__(self, timestamp: _Optional[int] = ..., row_event: _Optional[_Union[ChangedRowEvent, _Mapping]] = ..., current_time: _Optional[int] = ..., shard: _Optional[str] = ...) -> None: ...
+    def __init__(self, type: _Optional[int] = ..., timestamp: _Optional[int] = ..., row_event: _Optional[_Iterable[_Union[ChangedRowEvent, _Mapping]]] = ..., current_time: _Optional[int] = ..., shard: _Optional[str] = ...) -> None: ...

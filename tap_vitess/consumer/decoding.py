@@ -134,8 +134,7 @@ class TableReader:
         """Take whole images of one kind apart by column; None where they are not so."""
         if not isinstance(rows.changes, RowChanges | EncodedChanges | CopiedChanges):
             return None
-        width = len(decoder.columns)
-        changes = rows.changes.by_column(width)
+        changes = rows.changes.by_column()
         if changes is None:
             return None
         whole = self._maker.logs_whole_rows(rows.fields.shard)

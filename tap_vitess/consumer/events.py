@@ -21,7 +21,7 @@ from tap_vitess.vstream.charsets import charset_of
 from tap_vitess.vstream.columns import ChangedRows, CopiedRows, StreamEvent
 from tap_vitess.vstream.images import completed
 from tap_vitess.vstream.objects import ObjectDecoder, Row
-from tap_vitess.vstream.protocol import PRI_KEY_FLAG, Fields
+from tap_vitess.vstream.protocol import LAST_SECOND, PRI_KEY_FLAG, Fields
 from tap_vitess.vstream.request import RequestOptions, first_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -243,7 +243,7 @@ class EventFeed:
             before = decoder.decode(change.before) if change.HasField("before") else None
             after: Row | None = None
             if change.HasField("after"):
-                row, unknown = completed(change, decoder.fields)
+                row, unknown = completed(change, decoder.fields, decoder.where)
                 after = {n: v for n, v in decoder.decode(row).items() if n not in unknown}
             yield RowEvent(self._keyspace, rows.shard, at, table, before, after)
 
@@ -309,6 +309,8 @@ class EventFeed:
 
 
 def _moment(seconds: int) -> datetime | None:
+    if not 0 <= seconds <= LAST_SECOND:
+        raise ProtocolError("VTGate sent a time that is none")
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 

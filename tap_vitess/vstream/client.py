@@ -23,7 +23,7 @@ from tap_vitess.errors import (
 )
 from tap_vitess.faults import classify, shorten
 from tap_vitess.tls import look
-from tap_vitess.vstream.columns import StreamEvent, decode
+from tap_vitess.vstream.columns import StreamEvent, decode, decode_all
 from tap_vitess.vstream.responses import Responses
 
 _KEPT = 1 << 22  # bytes; most responses, and what is made of them, are smaller
@@ -69,9 +69,9 @@ class Client:
             responses.leave()
 
 
-def _decoded(response: bytes) -> Sequence[StreamEvent]:
+def _decoded(responses: Sequence[bytes]) -> Sequence[StreamEvent]:
     try:
-        return decode(response)
+        return decode(responses[0]) if len(responses) == 1 else decode_all(responses)
     except DecodeError:
         raise ProtocolError("VTGate sent what is no VStreamResponse") from None
 

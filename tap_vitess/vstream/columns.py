@@ -10,35 +10,44 @@ as many ROW events of few rows each, and those that follow each other are read a
 
 What does not look like VTGate's own shape is left to the events themselves: a run of copied rows
 that is interrupted, changes of several kinds in one event, images that lack columns.
+
+What is merged no longer shows where a row ends, and bytes that are not as they should be must not
+make a row of two halves. So a mark is put behind each row, and must be found there again.
 """
 
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby
+from operator import itemgetter
 
 from google.protobuf.message import DecodeError
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ProtocolError
-from tap_vitess.vstream.lengths import Lengths, count, varint
+from tap_vitess.vstream.lengths import Lengths, varint
 
 # Taken apart at a time, some thousand values: with more the processor's caches help less.
 CHUNK_VALUES = 4000
 CHUNK_ROWS = 100  # at least
 
-# A VEvent of a copied row: its type, ROW, and at once its row_event. All others have a timestamp.
+# A VEvent of a copied row: its type, ROW, and at once its row_event. Changes have a timestamp.
 _COPIED = b"\x08\x0c\x2a"
-_CHANGED = b"\x08\x0c\x10"
-_ROW = re.compile(b"%b|%b" % (re.escape(_COPIED), re.escape(_CHANGED)))
+_IS_ROW = _COPIED[:2]
+_FIRST_ROW = re.compile(b"%b|%b" % (re.escape(_COPIED), re.escape(_IS_ROW + b"\x10")))
+_ROW_EVENT = _COPIED[2:]
 _EVENT = b"\x0a"  # opens an event of a response; its size comes behind it
 _LONGEST = 5  # bytes of such a size
+
+# Behind each row: a value that no server can guess, and its length, packed.
+_MARK = secrets.token_bytes(8)
+_LENGTH_OF_MARK = bytes([2 * len(_MARK)])
 
 Column = list[bytes | None]
 
@@ -64,20 +73,28 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images of rows, one behind the other. lengths: of each value, packed, -1 for NULL."""
+    """Images of rows, one behind the other, and behind each a mark.
 
+    lengths: of each value, packed, -1 for NULL.
+    """
+
+    count: int
     lengths: bytes
     values: bytes
 
     @classmethod
-    def of(cls, message: by_column.Images) -> Images:
-        """Take what was read."""
-        return cls(b"".join(message.lengths), b"".join(message.values))
+    def of(cls, message: by_column.Images, rows: int) -> Images | None:
+        """Take what was read of so many rows; None when not each has lengths and values once.
 
-    @property
-    def total(self) -> int:
-        """The number of values."""
-        return count(self.lengths)
+        A row without a single byte has no values.
+        """
+        if not len(message.lengths) == len(message.values) == rows:
+            return None
+        return cls(
+            rows,
+            _LENGTH_OF_MARK.join([*message.lengths, b""]),
+            _MARK.join([*message.values, b""]),
+        )
 
     def chunks(self, width: int, where: str, columns: Sequence[int]) -> Iterator[Chunk]:
         """Yield the rows, some at a time.
@@ -88,16 +105,20 @@ class Images:
             columns: whose values are wanted, in order.
 
         Raises:
-            ProtocolError: the lengths are no whole rows, or not those of the values.
+            ProtocolError: a row has other columns, or its lengths are not those of its values.
         """
-        lengths = Lengths(self.lengths, width, where)
-        total = len(lengths) // width
+        lengths = Lengths(self.lengths, width + 1, where)
+        if not width or len(lengths) != self.count * (width + 1):
+            raise ProtocolError(f"{where}: rows of other columns than the {width} of their FIELD")
         step = max(CHUNK_VALUES // width, CHUNK_ROWS)
+        wanted = [*columns, width]
         end = 0
-        for first in range(0, total, step):
-            last = min(first + step, total)
-            part = lengths.cut(self.values, end, first, last, columns)
+        for first in range(0, self.count, step):
+            last = min(first + step, self.count)
+            part = lengths.cut(self.values, end, first, last, wanted)
             end = part.end
+            if part.values[width].count(_MARK) != last - first:
+                raise ProtocolError(f"{where}: a row's lengths are not those of its values")
             yield Chunk(last - first, part.values, part.nulls)
         if end < len(self.values):
             raise ProtocolError(f"{where}: a row has more bytes than its values")
@@ -137,10 +158,10 @@ class RowChanges(Collection[binlogdata.RowChange]):
     def __contains__(self, change: object) -> bool:
         return change in self._event.row_changes
 
-    def by_column(self, width: int) -> Changes | None:
-        """Return whole images of `width` columns; None when there are others, or several kinds."""
+    def by_column(self) -> Changes | None:
+        """Return whole images; None when there are others, or several kinds."""
         event = by_column.ChangedRowEvent.FromString(self._event.SerializeToString())
-        return _by_column(event.row_changes, width)
+        return _by_column(event.row_changes)
 
 
 @contextmanager
@@ -182,29 +203,30 @@ class EncodedChanges(Collection[binlogdata.RowChange]):
     def __contains__(self, change: object) -> bool:
         return any(change == own for own in self)
 
-    def by_column(self, width: int) -> Changes | None:
-        """Return whole images of `width` columns; None when there are others, or several kinds."""
-        return _by_column(self.encoded, width)
+    def by_column(self) -> Changes | None:
+        """Return whole images; None when there are others, or several kinds."""
+        return _by_column(self.encoded)
 
 
-def _by_column(encoded: Sequence[bytes], width: int) -> Changes | None:
+def _by_column(encoded: Sequence[bytes]) -> Changes | None:
     with _whole_changes():
         merged = by_column.Changes.FromString(b"".join(encoded))
     if merged.data_columns or merged.json_partial_values:
         return None
-    before = Images.of(merged.before) if merged.HasField("before") else None
-    after = Images.of(merged.after) if merged.HasField("after") else None
     rows = len(encoded)
-    if any(images and images.total != rows * width for images in (before, after)):
+    told = [merged.HasField("before"), merged.HasField("after")]
+    before = Images.of(merged.before, rows)
+    after = Images.of(merged.after, rows)
+    if not any(told) or [before is not None, after is not None] != told:
         return None
     return Changes(rows, before, after)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedRows:
-    """Changes of one table and shard that follow each other, from one or several ROW events.
+    """Rows of one table and shard that follow each other, from one or several ROW events.
 
-    timestamp, current_time: see VEvent; the first is the same for all.
+    timestamp, current_time: see VEvent; the first is the same for all, and 0 of copied rows.
     """
 
     table_name: str
@@ -216,8 +238,14 @@ class ChangedRows:
 
     @classmethod
     def of(cls, event: binlogdata.VEvent) -> ChangedRows:
-        """Take a ROW event."""
+        """Take a ROW event.
+
+        Raises:
+            ProtocolError: it contradicts itself.
+        """
         row = event.row_event
+        if row.shard != event.shard:
+            raise _contradiction(row.table_name, event.shard)
         return cls(
             row.table_name,
             event.shard,
@@ -247,20 +275,13 @@ class CopiedChanges(Collection[binlogdata.RowChange]):
             images: the rows.
             width: how many columns they have.
             where: keyspace, table and shard, for errors.
-
-        Raises:
-            ProtocolError: there are no whole rows.
         """
-        total = images.total
-        if not width or total % width:
-            raise ProtocolError(f"{where}: {total} values are no rows of {width} columns")
         self._images = images
-        self._count = total // width
         self._width = width
         self._where = where
 
     def __len__(self) -> int:
-        return self._count
+        return self._images.count
 
     def __iter__(self) -> Iterator[binlogdata.RowChange]:
         for row in self._images.rows(self._width, self._where):
@@ -269,9 +290,9 @@ class CopiedChanges(Collection[binlogdata.RowChange]):
     def __contains__(self, change: object) -> bool:
         return any(change == own for own in self)
 
-    def by_column(self, width: int) -> Changes | None:
+    def by_column(self) -> Changes:
         """Return the images as they are."""
-        return Changes(len(self), None, self._images) if width == self._width else None
+        return Changes(len(self), None, self._images)
 
 
 StreamEvent = binlogdata.VEvent | CopiedRows | ChangedRows
@@ -280,20 +301,29 @@ StreamEvent = binlogdata.VEvent | CopiedRows | ChangedRows
 def decode(response: bytes) -> Sequence[StreamEvent]:
     """Return the events of a serialized VStreamResponse, rows that follow each other as one.
 
-    A table's FIELD event stands between its rows and another table's, so a run of copied rows has
-    one table.
-
     Raises:
         google.protobuf.message.DecodeError: the bytes are no VStreamResponse.
+        ProtocolError: an event contradicts itself.
     """
-    row = _ROW.search(response)
-    if row is None:
-        return vtgate.VStreamResponse.FromString(response).events
-    if row.group() == _COPIED and (found := _copied_response(response)):
+    row = _FIRST_ROW.search(response)
+    if row and row.group() == _COPIED and (found := _copied_response(response)):
         return found
-    if response.find(_CHANGED, row.end()) > 0:
-        return list(_runs(by_column.Response.FromString(response).events))
-    return vtgate.VStreamResponse.FromString(response).events
+    return decode_all([response])
+
+
+def decode_all(responses: Sequence[bytes]) -> Sequence[StreamEvent]:
+    """Return the events of some responses as if they were one.
+
+    Each is read by itself: what is cut short must not take its end from the next one.
+
+    Raises:
+        google.protobuf.message.DecodeError: one is no VStreamResponse.
+        ProtocolError: an event contradicts itself.
+    """
+    read = by_column.Response.FromString
+    each = [*map(read, responses)]
+    whole = each[0] if len(each) == 1 else read(b"".join(responses))
+    return list(_runs(whole.events))
 
 
 def has_copied_rows(response: bytes) -> bool:
@@ -302,33 +332,63 @@ def has_copied_rows(response: bytes) -> bool:
 
 
 def _runs(events: Iterable[bytes]) -> Iterator[StreamEvent]:
-    for changed, run in groupby(events, _is_change):
-        if changed:
-            yield from _changed_rows(map(by_column.ChangedEvent.FromString, run))
+    for is_row, run in groupby(events, _is_row):
+        if is_row:
+            yield from _changed_rows(run)
         else:
-            yield from map(binlogdata.VEvent.FromString, run)
+            yield from _others([*run])
 
 
-def _is_change(event: bytes) -> bool:
-    return event.startswith(_CHANGED)
+def _is_row(event: bytes) -> bool:
+    return event.startswith(_IS_ROW)
 
 
-def _changed_rows(events: Iterable[by_column.ChangedEvent]) -> Iterator[ChangedRows]:
-    """Join the changes of one table, one kind and one second."""
-    for (table, shard, timestamp, internal, kind), run in groupby(events, _run_key):
+def _others(events: list[bytes]) -> Iterator[binlogdata.VEvent]:
+    """Read events that are no ROW; rows in them would be passed over."""
+    read = map(binlogdata.VEvent.FromString, events)
+    return map(_without_rows, read) if _ROW_EVENT in b"".join(events) else read
+
+
+def _without_rows(event: binlogdata.VEvent) -> binlogdata.VEvent:
+    if event.type != binlogdata.ROW and event.HasField("row_event"):
+        raise _contradiction(event.row_event.table_name, event.shard)
+    return event
+
+
+_RunKey = tuple[str, str, int, bool, str]
+
+
+def _changed_rows(events: Iterable[bytes]) -> Iterator[ChangedRows]:
+    """Join the rows of one table, one kind and one second."""
+    for (table, shard, timestamp, internal, kind), run in groupby(map(_row_event, events), _key):
         encoded: list[bytes] = []
         now = 0
-        for event in run:
-            encoded += event.row_event.row_changes
-            now = max(now, event.current_time)
-        changes = EncodedChanges(encoded, kind)
-        yield ChangedRows(table, shard, timestamp, now, internal, changes)
+        for _, changes, current_time in run:
+            encoded += changes
+            now = max(now, current_time)
+        yield ChangedRows(table, shard, timestamp, now, internal, EncodedChanges(encoded, kind))
 
 
-def _run_key(event: by_column.ChangedEvent) -> tuple[str, str, int, bool, str]:
-    row = event.row_event
-    kind = _kind(row.row_changes[0]) if row.row_changes else ""
-    return row.table_name, event.shard, event.timestamp, row.is_internal_table, kind
+def _row_event(event: bytes) -> tuple[_RunKey, Sequence[bytes], int]:
+    """Read a ROW event; protobuf would make one of what is told twice."""
+    read = by_column.ChangedEvent.FromString(event)
+    rows, shard = read.row_event, read.shard
+    if read.type != binlogdata.ROW or len(rows) != 1:
+        raise _contradiction("rows of some tables", shard)
+    row = rows[0]
+    tables, changes = row.table_name, row.row_changes
+    if len(tables) != 1 or row.shard != shard:
+        raise _contradiction(" and ".join(tables), shard)
+    kind = _kind(changes[0]) if changes else ""
+    key = tables[0], shard, read.timestamp, row.is_internal_table, kind
+    return key, changes, read.current_time
+
+
+_key = itemgetter(0)
+
+
+def _contradiction(table: str, shard: str) -> ProtocolError:
+    return ProtocolError(f"{table} on shard {shard}: VTGate sent an event that contradicts itself")
 
 
 def _kind(change: bytes) -> str:
@@ -349,8 +409,8 @@ def _copied_response(response: bytes) -> list[StreamEvent] | None:
     found = _copied_rows(response[start:end])
     if found is None:
         return None
-    read = vtgate.VStreamResponse.FromString
-    return [*read(response[:start]).events, found, *read(response[end:]).events]
+    read = by_column.Response.FromString
+    return [*_runs(read(response[:start]).events), found, *_runs(read(response[end:]).events)]
 
 
 def _first_copied(response: bytes) -> int | None:
@@ -384,25 +444,34 @@ def _copied_rows(run: bytes) -> CopiedRows | None:
     """Read events as one; None when they are not copied rows of one shard."""
     try:
         merged = by_column.CopiedResponse.FromString(run).events
-        table = merged.row_event.table_name.decode()
-        shard = merged.shard[0].decode() if merged.shard else None
+        table = b"".join(merged.row_event.table_name[:1]).decode()
+        shard = b"".join(merged.shard[:1]).decode()
     except (DecodeError, UnicodeDecodeError):
         return None
     changes = merged.row_event.row_changes
     if changes.HasField("before") or changes.data_columns or changes.json_partial_values:
         return None
-    images = Images.of(changes.after)
-    merged.ClearField("row_event")
-    return CopiedRows(table, shard, images) if shard and _are_alike(merged) else None
+    images = Images.of(changes.after, len(merged.type))
+    if not table or not shard or images is None or not _are_alike(merged):
+        return None
+    return CopiedRows(table, shard, images)
 
 
 def _are_alike(events: by_column.CopiedEvents) -> bool:
-    """Tell whether events are ROW events of one shard, and nothing else.
+    """Tell whether events are ROW events of one table and shard, and nothing else.
 
-    Compared is what they are written as, all types and then all shards: no object an event.
+    Compared is what they are written as without the rows, all types and then all shards: no object
+    an event.
     """
-    count, alike = len(events.type), by_column.CopiedEvents
+    count, event, row = len(events.type), by_column.CopiedEvents, by_column.CopiedRowEvent
+    told = events.row_event
+    told.ClearField("row_changes")
+    names = row(table_name=told.table_name[:1]).SerializeToString() * count
+    place = row(keyspace=told.keyspace, shard=events.shard[0]).SerializeToString()
+    if told.SerializeToString() != names + place:
+        return False
+    events.ClearField("row_event")
     types = b"\x0a" + varint(count) + bytes([binlogdata.ROW]) * count
-    keyspace = alike(keyspace=events.keyspace).SerializeToString()
-    shards = alike(shard=events.shard[:1]).SerializeToString() * count
+    keyspace = event(keyspace=events.keyspace).SerializeToString()
+    shards = event(shard=events.shard[:1]).SerializeToString() * count
     return events.SerializeToString() == types + keyspace + shards

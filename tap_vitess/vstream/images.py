@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import ProtocolError
 
 Values = list[bytes | None]
 
@@ -31,14 +32,20 @@ def is_partial(change: binlogdata.RowChange) -> bool:
 
 
 def completed(
-    change: binlogdata.RowChange, fields: Sequence[query.Field]
+    change: binlogdata.RowChange, fields: Sequence[query.Field], where: str
 ) -> tuple[query.Row, frozenset[str]]:
     """Return the after image with what the before image knows, and the columns still unknown.
 
     Unknown columns are NULL in the row returned.
+
+    Raises:
+        ProtocolError: an image or a bitmap is not of these columns.
     """
-    after = unpacked(change.after)
-    before = unpacked(change.before) if change.HasField("before") else [None] * len(after)
+    width = len(fields)
+    after = unpacked(change.after, width, where)
+    has_before = change.HasField("before")
+    before = unpacked(change.before, width, where) if has_before else [None] * width
+    _check_bitmaps(change, fields, where)
     unknown: set[str] = set()
     patched = _patched(change, fields)
     for i, field in enumerate(fields):
@@ -55,19 +62,37 @@ def completed(
     return packed(after), frozenset(unknown)
 
 
-def nulls(row: query.Row, fields: Sequence[query.Field]) -> frozenset[str]:
-    """Name the columns of a before image that are NULL, or were not sent."""
-    pairs = zip(fields, row.lengths, strict=True)
-    return frozenset(field.name for field, length in pairs if length < 0)
+def nulls(row: query.Row, fields: Sequence[query.Field], where: str) -> frozenset[str]:
+    """Name the columns of a before image that are NULL, or were not sent.
+
+    Raises:
+        ProtocolError: the image is not of these columns.
+    """
+    pairs = zip(fields, unpacked(row, len(fields), where), strict=True)
+    return frozenset(field.name for field, value in pairs if value is None)
 
 
-def unpacked(row: query.Row) -> Values:
-    """Return a row's values; None is NULL."""
+def unpacked(row: query.Row, width: int, where: str) -> Values:
+    """Return a row's values; None is NULL.
+
+    Raises:
+        ProtocolError: the lengths are not `width`, or not those of the values.
+    """
+    lengths, raw = row.lengths, row.values
+    if len(lengths) != width:
+        raise ProtocolError(f"{where}: a row of {len(lengths)} values for {width} columns")
     values: Values = []
     start = 0
-    for length in row.lengths:
-        values.append(None if length < 0 else row.values[start : start + length])
-        start += max(length, 0)
+    for length in lengths:
+        if length < 0:
+            if length != -1:
+                raise ProtocolError(f"{where}: a length that is none")
+            values.append(None)
+            continue
+        values.append(raw[start : start + length])
+        start += length
+    if start != len(raw):
+        raise ProtocolError(f"{where}: a row's lengths are not those of its values")
     return values
 
 
@@ -77,6 +102,13 @@ def packed(values: Values) -> query.Row:
         lengths=[-1 if value is None else len(value) for value in values],
         values=b"".join(value for value in values if value is not None),
     )
+
+
+def _check_bitmaps(change: binlogdata.RowChange, fields: Sequence[query.Field], where: str) -> None:
+    sent, partial = change.data_columns.cols, change.json_partial_values.cols
+    documents = sum(field.column_type.lower() == "json" for field in fields)
+    if (sent and len(sent) * 8 < len(fields)) or (partial and len(partial) * 8 < documents):
+        raise ProtocolError(f"{where}: a change does not tell of every column whether it was sent")
 
 
 def _patched(change: binlogdata.RowChange, fields: Sequence[query.Field]) -> frozenset[int]:

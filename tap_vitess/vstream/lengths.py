@@ -63,7 +63,7 @@ class Lengths:
         """Take them.
 
         Raises:
-            ProtocolError: they are no whole rows, or below -1.
+            ProtocolError: one is below -1, or no length.
         """
         self._width = width
         self._where = where
@@ -75,8 +75,6 @@ class Lengths:
         if not packed.isascii():
             self._take_long(packed, where)
         self._total = len(self._marks if self._list is None else self._list)
-        if not width or self._total % width:
-            raise ProtocolError(f"{where}: {self._total} values are no rows of {width} columns")
         least = min(self._long if self._list is None else self._list, default=0)
         if least < -1 or (self._list is None and self._marks.translate(None, _SHORT)):
             raise ProtocolError(f"{where}: a length that is none")

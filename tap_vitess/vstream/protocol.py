@@ -15,6 +15,10 @@ others still copy, and VTGate's inner retries stream changes in mid-copy: those 
 timestamp and are dropped here, because the shared stream brings them too. The timestamp of a
 ROW is the second its statement ran; only that of COMMIT is the second of the commit, so rows
 that arrive in one response with their COMMIT get its time, and others keep their own.
+
+Rows that no reader could place end the call: of a table or a shard that was not asked for, outside
+of a transaction, before their FIELD event, behind the end of their copy. Nothing tells of an event
+that is missing as a whole.
 """
 
 from __future__ import annotations
@@ -36,7 +40,6 @@ from tap_vitess.vstream.columns import (
     ChangedRows,
     CopiedChanges,
     CopiedRows,
-    RowChanges,
     StreamEvent,
 )
 from tap_vitess.vstream.ddl import altered_tables, replaced_tables
@@ -45,6 +48,8 @@ from tap_vitess.vstream.request import RequestOptions, copy_request, stream_requ
 from tap_vitess.vstream.vgtid import Vgtid
 
 SILENT_SECONDS = 10  # by the servers' clock, which every event and heartbeat carries
+LAST_SECOND = 253_402_300_799  # of the year 9999
+_BOUNDARIES = frozenset({binlogdata.COMMIT, binlogdata.DDL, binlogdata.OTHER})
 PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL unique key
 
 
@@ -143,22 +148,47 @@ class Feed(Protocol[Item_co]):
 class _Decoded:
     """The part both feeds share: the FIELD events, by table and shard."""
 
-    def __init__(self, keyspace: str) -> None:
+    def __init__(self, keyspace: str, tables: frozenset[str]) -> None:
         self.keyspace = keyspace
+        self.tables = tables
         self._fields: dict[tuple[str, str], Fields] = {}
+
+    @property
+    def name(self) -> str:
+        """What logs and errors call this feed."""
+        raise NotImplementedError
 
     def _learn(self, event: binlogdata.VEvent, *, copying: bool) -> None:
         field = event.field_event
+        if field.shard != event.shard:
+            raise self._refused(field.table_name, event.shard, "a FIELD event of another shard")
         table = self._bare(field.table_name)
         self._fields[table, field.shard] = Fields(
             table, field.shard, tuple(field.fields), copying, field.enum_set_string_values
         )
 
     def _fields_of(self, table_name: str, shard: str) -> Fields:
-        fields = self._fields.get((self._bare(table_name), shard))
+        table = self._bare(table_name)
+        if table not in self.tables:
+            raise self._refused(table_name, shard, "rows of a table that was not asked for")
+        fields = self._fields.get((table, shard))
         if fields is None:
-            raise ProtocolError(f"{table_name} on shard {shard}: rows came before the FIELD event")
+            raise self._refused(table_name, shard, "rows before their FIELD event")
         return fields
+
+    def _refused(self, table_name: str, shard: str, what: str) -> ProtocolError:
+        return ProtocolError(f"{self.name}: VTGate sent {what}: {table_name} on shard {shard}")
+
+    def _shards_of(self, vgtid: binlogdata.VGtid) -> tuple[str, ...]:
+        """Name the shards of a VGTID."""
+        names: list[str] = []
+        for entry in vgtid.shard_gtids:
+            names.append(entry.shard)
+            if entry.keyspace != self.keyspace:
+                raise ProtocolError(f"{self.name}: VTGate sent a VGTID of {entry.keyspace}")
+        if not names or (len(names) > 1 and len(set(names)) < len(names)):
+            raise ProtocolError(f"{self.name}: VTGate sent a VGTID of no shard, or of one twice")
+        return tuple(names)
 
     def _bare(self, table_name: str) -> str:
         return table_name.removeprefix(self.keyspace + ".")
@@ -170,8 +200,7 @@ class ChangeStream(_Decoded):
     def __init__(
         self, tables: Iterable[str], position: Vgtid, stop: Vgtid, options: RequestOptions
     ) -> None:
-        super().__init__(position.keyspace)
-        self.tables = frozenset(tables)
+        super().__init__(position.keyspace, frozenset(tables))
         self._options = options
         self._names: tuple[str, ...] = ()
         self._shards = frozenset[str]()
@@ -255,8 +284,8 @@ class ChangeStream(_Decoded):
 
     def _go_to(self, vgtid: binlogdata.VGtid) -> None:
         """Take a position over; its shards are looked at anew only where they are others."""
+        names = self._shards_of(vgtid)
         self._vgtid = vgtid
-        names = tuple(entry.shard for entry in vgtid.shard_gtids)
         if names != self._names:
             self._names = names
             self._shards = frozenset(names)
@@ -295,6 +324,7 @@ class ChangeStream(_Decoded):
                 case binlogdata.BEGIN:
                     self._open.add(event.shard)
                 case binlogdata.COMMIT | binlogdata.DDL | binlogdata.OTHER:
+                    self._check_second(event)
                     uncommitted = _committed(uncommitted, event)
                     items += self._boundary(event)
                     if self.finished:
@@ -311,19 +341,23 @@ class ChangeStream(_Decoded):
             self._unplaced[event.shard] = self._clock
 
     def _changed(self, rows: CopiedRows | ChangedRows, uncommitted: list[Rows]) -> list[Rows]:
-        if isinstance(rows, CopiedRows):
-            raise self._copied(rows.table_name)
+        if isinstance(rows, CopiedRows) or not rows.timestamp:
+            raise self._refused(rows.table_name, rows.shard, "copied rows")
         self._tick(rows, sign=True)
         if rows.is_internal_table:
             return []
+        if rows.shard not in self._open:
+            raise self._refused(rows.table_name, rows.shard, "rows outside of a transaction")
         fields = self._fields_of(rows.table_name, rows.shard)
-        if not rows.timestamp:
-            raise self._copied(rows.table_name)
+        self._check_second(rows)
         uncommitted.append(Rows(fields, rows.changes, rows.timestamp))
         return uncommitted[-1:]
 
-    def _copied(self, table_name: str) -> ProtocolError:
-        return ProtocolError(f"{self.name}: VTGate sent copied rows of {table_name}")
+    def _check_second(self, event: binlogdata.VEvent | ChangedRows) -> None:
+        if not 0 <= event.timestamp <= LAST_SECOND:
+            raise ProtocolError(
+                f"{self.name}: VTGate sent a time that is none: shard {event.shard}"
+            )
 
     def _boundary(self, event: binlogdata.VEvent) -> list[Boundary]:
         """End a shard's transaction; there is no boundary while another shard's is open."""
@@ -343,8 +377,6 @@ class ChangeStream(_Decoded):
         if self._open:
             self._delayed = True
             return []
-        if not self._pending.shard_gtids:
-            raise ProtocolError(f"{self.name}: a VGTID without shards")
         shards = self._shards
         self._go_to(self._pending)
         self._pending = None
@@ -405,7 +437,7 @@ class TableCopy(_Decoded):
                 cut between equal rows would lose some), and not so when no shared stream
                 brings what changed between the snapshots.
         """
-        super().__init__(keyspace)
+        super().__init__(keyspace, frozenset({table}))
         self.table = table
         self._options = options
         self._floor = floor
@@ -415,6 +447,7 @@ class TableCopy(_Decoded):
         self._unfinished = dict(progress)
         self._lastpk: dict[str, query.QueryResult] = {}
         self._snapshots: dict[str, str] = {}
+        self._open: dict[str, bool] = {}  # shards in a transaction, and whether one of the copy
         self.signs = self.steps = 0
 
     @property
@@ -441,6 +474,7 @@ class TableCopy(_Decoded):
         self._check_resumable()
         self._lastpk.clear()
         self._snapshots.clear()
+        self._open.clear()
         self._fields.clear()
         return copy_request(self.keyspace, self.table, self._unfinished, self._options)
 
@@ -459,16 +493,19 @@ class TableCopy(_Decoded):
         return items
 
     def _take(self, event: StreamEvent) -> CopyItem | None:
-        shard = event.shard
         if not isinstance(event, binlogdata.VEvent):
-            copied = event if isinstance(event, CopiedRows) else None
-            return self._copied(copied) if copied and shard in self._unfinished else None
+            return self._rows(event)
+        if event.type == binlogdata.ROW:
+            return self._rows(ChangedRows.of(event))
+        shard = event.shard
+        if event.type == binlogdata.BEGIN:
+            self._open[shard] = not event.timestamp
+        elif event.type in _BOUNDARIES:
+            self._open.pop(shard, None)
         if shard not in self._unfinished:
             self._check_shard(event)
             return None
         match event.type:
-            case binlogdata.ROW if not event.timestamp:
-                return self._copied(event.row_event)
             case binlogdata.FIELD if not event.timestamp:
                 self._leg(event)
             case binlogdata.VGTID:
@@ -497,19 +534,29 @@ class TableCopy(_Decoded):
         if self._given and (self._keyless or not self._resumable):
             raise self._cut("it cannot be resumed")
 
-    def _copied(self, rows: binlogdata.RowEvent | CopiedRows) -> Rows:
-        self._given = True
+    def _rows(self, rows: CopiedRows | ChangedRows) -> Rows | None:
+        """Take copied rows; changes are passed over."""
+        copied = isinstance(rows, CopiedRows) or not rows.timestamp
+        if self._open.get(rows.shard) is not copied:
+            raise self._refused(rows.table_name, rows.shard, "rows outside of a transaction")
+        if not copied:
+            return None
+        if rows.shard not in self._unfinished:
+            raise self._refused(
+                rows.table_name, rows.shard, "copied rows of a shard that is not to be copied"
+            )
         if rows.shard not in self._snapshots:
-            raise ProtocolError(f"{self.name} on {rows.shard}: rows without a snapshot's VGTID")
+            raise self._refused(rows.table_name, rows.shard, "rows without a snapshot's VGTID")
+        self._given = True
         fields = self._fields_of(rows.table_name, rows.shard)
-        if isinstance(rows, CopiedRows):
-            where = f"{self.name} on {rows.shard}"
-            return Rows(fields, CopiedChanges(rows.images, len(fields.fields), where), 0)
-        return Rows(fields, RowChanges(rows), 0)
+        if isinstance(rows, ChangedRows):
+            return Rows(fields, rows.changes, 0)
+        where = f"{self.name} on {rows.shard}"
+        return Rows(fields, CopiedChanges(rows.images, len(fields.fields), where), 0)
 
     def _snapshot(self, event: binlogdata.VEvent) -> None:
         """Check the snapshot against the floor and note the shard's lastpk."""
-        entries = {entry.shard: entry for entry in event.vgtid.shard_gtids}
+        entries = dict(zip(self._shards_of(event.vgtid), event.vgtid.shard_gtids, strict=True))
         if not self._unfinished.keys() <= entries.keys():
             raise self._resharded()
         entry = entries[event.shard]
@@ -552,9 +599,9 @@ class TableCopy(_Decoded):
 
     def _check_shard(self, event: binlogdata.VEvent) -> None:
         """Pass over heartbeats and finished shards, and look for a reshard."""
-        if event.type == binlogdata.VGTID and not self._unfinished.keys() <= {
-            entry.shard for entry in event.vgtid.shard_gtids
-        }:
+        if event.type == binlogdata.VGTID and not (
+            self._unfinished.keys() <= set(self._shards_of(event.vgtid))
+        ):
             raise self._resharded()
 
     def _cut(self, why: str) -> CopyCutError:

@@ -1,4 +1,4 @@
-"""A call's responses, received ahead by a thread; small ones come as one.
+"""A call's responses, received ahead by a thread; small ones come together.
 
 gRPC for Python receives a response when it is asked for one, in a thread of its own: while rows
 are written nothing comes in, and each small transaction costs two changes of thread. So a thread
@@ -6,8 +6,7 @@ asks all the time, and what has come meanwhile is taken at once. Where responses
 closely, as in a backlog, a moment is waited for more of them.
 
 No response is received while `AHEAD` bytes are held, what is being worked on included.
-VStreamResponses one behind the other are, as bytes, one VStreamResponse with the events of all;
-but copied rows are read a response at a time (`columns.py`), and are not joined.
+Copied rows are read a response at a time (`columns.py`), and come alone.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from tap_vitess.errors import RetriableError
 from tap_vitess.vstream.columns import has_copied_rows
@@ -29,7 +28,7 @@ _CLOSE = 0.0005
 _MOMENT = 0.002
 
 
-class Responses(Iterator[bytes]):
+class Responses(Iterator[Sequence[bytes]]):
     """The responses of a call."""
 
     def __init__(self, call: Iterable[bytes], silence: float) -> None:
@@ -47,7 +46,7 @@ class Responses(Iterator[bytes]):
         self._working = 0
         self._ended = self._left = False
         self._error: Exception | None = None
-        self._taken: deque[bytes] = deque()
+        self._taken: deque[Sequence[bytes]] = deque()
         self._thread = threading.Thread(target=self._receive, name="vstream", daemon=True)
         self._thread.start()
 
@@ -58,8 +57,8 @@ class Responses(Iterator[bytes]):
             self._changed.notify_all()
         self._thread.join(timeout=1)
 
-    def __next__(self) -> bytes:
-        """Return a response, or several small ones as one.
+    def __next__(self) -> Sequence[bytes]:
+        """Return a response, or several small ones.
 
         Raises:
             RetriableError: none has come for too long.
@@ -109,18 +108,18 @@ class Responses(Iterator[bytes]):
                 self._changed.wait_for(self._enough, _MOMENT)
             received, self._received = self._received, []
             self._working = self._size
-        self._taken.extend(_joined(received))
+        self._taken.extend(_together(received))
 
 
-def _joined(responses: Iterable[bytes]) -> Iterator[bytes]:
+def _together(responses: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
     small: list[bytes] = []
     for response in responses:
         if len(response) < SMALL and not has_copied_rows(response):
             small.append(response)
             continue
         if small:
-            yield b"".join(small)
+            yield small
             small = []
-        yield response
+        yield [response]
     if small:
-        yield b"".join(small)
+        yield small

@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import HistoryLostError, ProtocolError, ValueDecodeError
+from tap_vitess.errors import HistoryLostError, ValueDecodeError
 from tap_vitess.vstream.charsets import BINARY, charset_of
+from tap_vitess.vstream.images import unpacked
 from tap_vitess.vstream.protocol import Fields
 from tap_vitess.vstream.values import (
     DEFAULTS,
@@ -115,26 +116,15 @@ class RowDecoder:
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
-            ProtocolError: the row has not as many values as there are columns.
+            ProtocolError: the row has not as many values as there are columns, or other bytes.
         """
-        if len(row.lengths) != len(self.columns):
-            raise ProtocolError(
-                f"{self.where}: a row of {len(row.lengths)} values for {len(self.columns)} columns"
-            )
-        values = row.values
         record: dict[str, Any] = {}
-        start = 0
         name = ""
+        values = unpacked(row, len(self.columns), self.where)
         try:
-            for (name, convert), length in zip(self.columns, row.lengths, strict=True):
-                if length < 0:
-                    if convert is not None:
-                        record[name] = None
-                    continue
-                end = start + length
+            for (name, convert), value in zip(self.columns, values, strict=True):
                 if convert is not None:
-                    record[name] = convert(values[start:end])
-                start = end
+                    record[name] = None if value is None else convert(value)
         except ValueError as error:
             # The cause would quote the value.
             raise unfit(f"{self.where}, column {name}", error) from None
