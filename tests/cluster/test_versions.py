@@ -13,6 +13,8 @@ from cluster.source import Source, quote
 pytestmark = pytest.mark.cluster
 
 LOGS_HIDDEN_COLUMNS = (8, 0, 15)  # the newest that was seen to; 9.7.4 does not
+HAS_VECTORS = (9, 0, 0)
+VECTOR = [1.5, -2.0, 0.10000000149011612]  # of single precision
 
 
 def test_an_index_on_an_expression(
@@ -39,3 +41,19 @@ def test_an_index_on_an_expression(
     pipe = pipeline(on_lost_position="resync")
     pipe.complete()
     pipe.check(table, ["id"])
+
+
+def test_vectors(source: Source, pipeline: Callable[..., Pipeline], mysql: Version) -> None:
+    """Copied and streamed they are the same numbers."""
+    if mysql < HAS_VECTORS:
+        pytest.skip("MySQL is older than vectors")
+    table = source.create("vectors", "id bigint primary key, v vector(3), n int")
+    pipe = pipeline()
+    for run in (0, 1):
+        source.execute(
+            f"insert into {quote(table)} (id, v) values ({run}, string_to_vector('[1.5,-2,0.1]'))",
+            f"insert into {quote(table)} (id) values ({run + 10})",
+        )
+        pipe.complete()
+    found = {record["id"]: record["v"] for record in pipe.records(table)}
+    assert found == {0: VECTOR, 1: VECTOR, 10: None, 11: None}
