@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -28,6 +29,7 @@ from tap_vitess.errors import (
 from tap_vitess.preflight import check_shards, judge
 from tap_vitess.survey import ShardFacts, Tablet
 from tap_vitess.vstream.reader import RetryOptions, retrying
+from tap_vitess.vstream.statements import Effects, changed_tables
 from tap_vitess.vstream.vgtid import Vgtid
 
 Answer = TypeVar("Answer")
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 READS_PARTIAL_JSON = (22, 0, 0)
 # Before it, VTGate looks for 90 s for a tablet that serves an old shard.
 FOLLOWS_OLD_SHARDS = (20, 0, 0)
+_EFFECTS_SECONDS = 10.0  # views and triggers are asked for again after so long
 
 
 class KeyspaceSurvey(Protocol):
@@ -51,6 +54,7 @@ class KeyspaceSurvey(Protocol):
     def has_table(self, table: str) -> bool: ...
     def json_tables(self) -> frozenset[str]: ...
     def expression_indexes(self, table: str) -> list[str]: ...
+    def effects(self) -> Effects: ...
     def version(self) -> tuple[int, int, int] | None: ...
 
 
@@ -105,6 +109,8 @@ class Inquiry:
         self._stopping = stopping
         self._facts: dict[str, ShardFacts] = {}
         self._answered = False
+        self._effects: Effects = ()
+        self._effects_until = 0.0
 
     def position(self) -> Vgtid:
         """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault.
@@ -184,6 +190,14 @@ class Inquiry:
         )
         error.table = table
         return error
+
+    def changed(self, statements: Collection[str], tables: frozenset[str]) -> frozenset[str]:
+        """Name the tables that statements without row events may have changed."""
+        if statements and time.monotonic() >= self._effects_until:
+            what = f"the views and triggers of {self.keyspace}"
+            self._effects = self._ask(what, self._survey.effects)
+            self._effects_until = time.monotonic() + _EFFECTS_SECONDS
+        return changed_tables(statements, self._effects, tables)
 
     def look(self, error: VitessError, position: Vgtid | None) -> VitessError:
         """Return what is behind a fault: a lost position, or the fault with what SQL knows of it.

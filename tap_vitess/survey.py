@@ -79,6 +79,17 @@ _EXPRESSIONS = """
 select index_name as index_name, expression as expression from information_schema.statistics
 where table_schema = %s and table_name = %s
 """
+# Of a view MySQL tells what it reads only to those who may see that.
+_EFFECTS = (
+    "select table_name as name, view_definition as text from information_schema.views "
+    "where table_schema = database()",
+    "select event_object_table as name, action_statement as text from information_schema.triggers "
+    "where trigger_schema = database()",
+    "select routine_name as name, routine_definition as text from information_schema.routines "
+    "where routine_schema = database()",
+    "select referenced_table_name as name, concat('`', table_name, '`') as text "
+    "from information_schema.referential_constraints where constraint_schema = database()",
+)
 _DAY = 86400
 
 
@@ -163,6 +174,19 @@ def expression_indexes(sql: Sql, keyspace: str, table: str) -> list[str]:
     """Name a table's indexes on expressions, sorted."""
     rows = sql.query(_EXPRESSIONS, keyspace, table)
     return sorted({_text(row["index_name"]) for row in rows if row["expression"] is not None})
+
+
+def effects(sql: Sql, keyspace: str, tablet_type: str) -> list[tuple[str, str]]:
+    """List what else a statement changes than the tables it names; see `statements.Effects`.
+
+    Raises:
+        RetriableError: there is no tablet of this type.
+    """
+    for shard in shards(sql, keyspace):
+        sql.use(f"{keyspace}:{shard}@{tablet_type.lower()}")
+        rows = (row for statement in _EFFECTS for row in sql.query(statement))
+        return [(_text(row["name"]), _text(row["text"])) for row in rows]
+    raise RetriableError(f"{keyspace}: VTGate names no shard that serves")
 
 
 def tablets(sql: Sql, keyspace: str) -> list[Tablet]:
@@ -252,6 +276,11 @@ class Survey:
         """Name a table's indexes on expressions."""
         with connect(self._config) as sql:
             return expression_indexes(sql, self.keyspace, table)
+
+    def effects(self) -> list[tuple[str, str]]:
+        """List what else a statement changes than the tables it names; see `effects`."""
+        with connect(self._config) as sql:
+            return effects(sql, self.keyspace, self._config.tablet_type)
 
     def row_counts(self, tables: Iterable[str]) -> dict[str, int]:
         """Estimate how many rows tables have; see `row_counts`."""

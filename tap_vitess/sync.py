@@ -68,6 +68,7 @@ logger = logging.getLogger(__name__)
 
 _ASK_AGAIN_SECONDS = 2.0
 _NAP_SECONDS = 0.2
+_STATED = "a statement whose rows MySQL does not log (binlog_format STATEMENT or MIXED)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,7 @@ class KeyspaceSync:
         }
         self._checked: dict[tuple[str, str], Fields] = {}
         self._met_shards: frozenset[str] = frozenset()  # by the stream that runs
+        self._met_unplaced: set[tuple[str, str, int]] = set()  # statements that have no position
         self._streaming = False
         self._out: set[str] = set()  # no longer given out by the stream that runs
         self._unfollowed: frozenset[str] = frozenset()  # their stream has failed
@@ -515,9 +517,26 @@ class KeyspaceSync:
                 self._checked[item.fields.table, item.fields.shard] = item.fields
             yield item
             return
+        stated = self._stated(item, tables - self._out)
         self._moved = tables - self._out, item
         misread = self._layouts.altered(at for at in item.altered if at[0] not in self._out)
-        self._copy_again({**misread, **item.replaced})
+        self._copy_again({**stated, **misread, **item.replaced})
+
+    def _stated(self, boundary: Boundary, tables: frozenset[str]) -> dict[str, str]:
+        """Name the tables that statements in the place of rows may have changed.
+
+        Those of a transaction without a position come again with each call of the stream.
+        """
+        if not boundary.statements:
+            return {}
+        if boundary.unplaced:
+            gtids = next(e.gtid for e in boundary.vgtid.shard_gtids if e.shard == boundary.shard)
+            place = boundary.shard, gtids, boundary.unplaced
+            if place in self._met_unplaced:
+                return {}
+            self._met_unplaced.add(place)
+        changed = self._inquiry.changed(boundary.statements, tables)
+        return dict.fromkeys(changed, f"{_STATED} on shard {boundary.shard}")
 
     def _look(self, feed: ChangeStream, error: VitessError) -> VitessError:
         """Look into a fault of the shared stream; a stop position that never comes is mended."""

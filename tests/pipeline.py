@@ -68,6 +68,9 @@ class Asked:
     def expression_indexes(self, table: str) -> list[str]:  # noqa: ARG002
         return []
 
+    def effects(self) -> list[tuple[str, str]]:
+        return []
+
     def version(self) -> tuple[int, int, int]:
         return 22, 0, 3
 

@@ -122,6 +122,9 @@ class Told:
     def has_table(self, table: str) -> bool:  # noqa: ARG002
         return False
 
+    def effects(self) -> list[tuple[str, str]]:
+        return []
+
     def version(self) -> tuple[int, int, int]:
         return self._version
 

@@ -130,6 +130,7 @@ class Transaction:
     journal: Journal | None = None
     other: bool = False  # a statement that is no transaction: VGTID, OTHER
     row_image: str = "FULL"  # MySQL's binlog_row_image when it was written
+    text: str = ""  # the statement, where MySQL logged that and not the rows
 
 
 @dataclass
@@ -367,8 +368,11 @@ class Cluster:
             return sum(map(len, gone.values()))
 
     @contextmanager
-    def transaction(self, keyspace: str) -> Iterator[_Changes]:
-        """Groups the writes made inside into one transaction per shard; an error undoes all."""
+    def transaction(self, keyspace: str, text: str = "") -> Iterator[_Changes]:
+        """Groups the writes made inside into one transaction per shard; an error undoes all.
+
+        With a text it is logged as that statement, as in a session of binlog_format STATEMENT.
+        """
         with self._changed:
             space = self._keyspace(keyspace)
             outer = self._open
@@ -387,7 +391,9 @@ class Cluster:
             if outer is not None:
                 return
             for name, statements in sorted(changes.statements.items()):
-                self._log(space.shards[name], statements=tuple(statements))
+                self._log(
+                    space.shards[name], statements=() if text else tuple(statements), text=text
+                )
             self._notify()
 
     def other_write(self, keyspace: str, shard: ShardName) -> None:
@@ -639,13 +645,14 @@ class Cluster:
         shard: Shard,
         *,
         statements: tuple[Statement, ...] = (),
+        text: str = "",
         ddl: Ddl | None = None,
         journal: Journal | None = None,
         other: bool = False,
     ) -> None:
         number = len(shard.binlog) + 1
         image = shard.variables["binlog_row_image"]
-        entry = Transaction(number, int(self.now()), statements, ddl, journal, other, image)
+        entry = Transaction(number, int(self.now()), statements, ddl, journal, other, image, text)
         shard.binlog.append(entry)
 
     def _notify(self) -> None:

@@ -1,6 +1,7 @@
 """information_schema of the simulated keyspaces, as VTGate answers for it.
 
-Guarantees: the columns of MySQL's tables `columns`, `tables` and `statistics`, in their order.
+Guarantees: the columns of MySQL's tables, those of `COLUMNS`, in their order. There are no views
+and no routines.
 
 Surprising: the names are upper case unless a query gives aliases; TABLE_SCHEMA is the physical
 name of the keyspace; TABLE_ROWS counts one shard's rows only.
@@ -81,6 +82,88 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "INDEX_COMMENT",
         "IS_VISIBLE",
         "EXPRESSION",
+    ),
+    "triggers": (
+        "TRIGGER_CATALOG",
+        "TRIGGER_SCHEMA",
+        "TRIGGER_NAME",
+        "EVENT_MANIPULATION",
+        "EVENT_OBJECT_CATALOG",
+        "EVENT_OBJECT_SCHEMA",
+        "EVENT_OBJECT_TABLE",
+        "ACTION_ORDER",
+        "ACTION_CONDITION",
+        "ACTION_STATEMENT",
+        "ACTION_ORIENTATION",
+        "ACTION_TIMING",
+        "ACTION_REFERENCE_OLD_TABLE",
+        "ACTION_REFERENCE_NEW_TABLE",
+        "ACTION_REFERENCE_OLD_ROW",
+        "ACTION_REFERENCE_NEW_ROW",
+        "CREATED",
+        "SQL_MODE",
+        "DEFINER",
+        "CHARACTER_SET_CLIENT",
+        "COLLATION_CONNECTION",
+        "DATABASE_COLLATION",
+    ),
+    "referential_constraints": (
+        "CONSTRAINT_CATALOG",
+        "CONSTRAINT_SCHEMA",
+        "CONSTRAINT_NAME",
+        "UNIQUE_CONSTRAINT_CATALOG",
+        "UNIQUE_CONSTRAINT_SCHEMA",
+        "UNIQUE_CONSTRAINT_NAME",
+        "MATCH_OPTION",
+        "UPDATE_RULE",
+        "DELETE_RULE",
+        "TABLE_NAME",
+        "REFERENCED_TABLE_NAME",
+    ),
+    "views": (
+        "TABLE_CATALOG",
+        "TABLE_SCHEMA",
+        "TABLE_NAME",
+        "VIEW_DEFINITION",
+        "CHECK_OPTION",
+        "IS_UPDATABLE",
+        "DEFINER",
+        "SECURITY_TYPE",
+        "CHARACTER_SET_CLIENT",
+        "COLLATION_CONNECTION",
+    ),
+    "routines": (
+        "SPECIFIC_NAME",
+        "ROUTINE_CATALOG",
+        "ROUTINE_SCHEMA",
+        "ROUTINE_NAME",
+        "ROUTINE_TYPE",
+        "DATA_TYPE",
+        "CHARACTER_MAXIMUM_LENGTH",
+        "CHARACTER_OCTET_LENGTH",
+        "NUMERIC_PRECISION",
+        "NUMERIC_SCALE",
+        "DATETIME_PRECISION",
+        "CHARACTER_SET_NAME",
+        "COLLATION_NAME",
+        "DTD_IDENTIFIER",
+        "ROUTINE_BODY",
+        "ROUTINE_DEFINITION",
+        "EXTERNAL_NAME",
+        "EXTERNAL_LANGUAGE",
+        "PARAMETER_STYLE",
+        "IS_DETERMINISTIC",
+        "SQL_DATA_ACCESS",
+        "SQL_PATH",
+        "SECURITY_TYPE",
+        "CREATED",
+        "LAST_ALTERED",
+        "SQL_MODE",
+        "ROUTINE_COMMENT",
+        "DEFINER",
+        "CHARACTER_SET_CLIENT",
+        "COLLATION_CONNECTION",
+        "DATABASE_COLLATION",
     ),
 }
 
@@ -176,7 +259,52 @@ def _statistics_rows(_cluster: Cluster, keyspace: str, table: Table) -> Iterator
             }
 
 
-_ROWS = {"tables": _table_row, "columns": _column_rows, "statistics": _statistics_rows}
+def _trigger_rows(_cluster: Cluster, keyspace: str, table: Table) -> Iterator[dict[str, Value]]:
+    for number, statement in enumerate(table.triggers, start=1):
+        yield {
+            "TRIGGER_CATALOG": "def",
+            "TRIGGER_SCHEMA": physical_name(keyspace),
+            "TRIGGER_NAME": f"{table.name}_{number}",
+            "EVENT_MANIPULATION": "INSERT",
+            "EVENT_OBJECT_CATALOG": "def",
+            "EVENT_OBJECT_SCHEMA": physical_name(keyspace),
+            "EVENT_OBJECT_TABLE": table.name,
+            "ACTION_ORDER": number,
+            "ACTION_STATEMENT": statement,
+            "ACTION_ORIENTATION": "ROW",
+            "ACTION_TIMING": "AFTER",
+        }
+
+
+def _constraint_rows(_cluster: Cluster, keyspace: str, table: Table) -> Iterator[dict[str, Value]]:
+    for number, key in enumerate(table.foreign_keys, start=1):
+        yield {
+            "CONSTRAINT_CATALOG": "def",
+            "CONSTRAINT_SCHEMA": physical_name(keyspace),
+            "CONSTRAINT_NAME": f"{table.name}_ibfk_{number}",
+            "UNIQUE_CONSTRAINT_CATALOG": "def",
+            "UNIQUE_CONSTRAINT_SCHEMA": physical_name(keyspace),
+            "UNIQUE_CONSTRAINT_NAME": "PRIMARY",
+            "MATCH_OPTION": "NONE",
+            "UPDATE_RULE": key.on_update,
+            "DELETE_RULE": key.on_delete,
+            "REFERENCED_TABLE_NAME": key.parent,
+        }
+
+
+def _no_rows(_cluster: Cluster, _keyspace: str, _table: Table) -> Iterator[dict[str, Value]]:
+    return iter(())
+
+
+_ROWS = {
+    "tables": _table_row,
+    "columns": _column_rows,
+    "statistics": _statistics_rows,
+    "triggers": _trigger_rows,
+    "referential_constraints": _constraint_rows,
+    "views": _no_rows,
+    "routines": _no_rows,
+}
 
 
 def collation_id(name: str) -> int | None:

@@ -157,6 +157,15 @@ class Column:
 
 
 @dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key, by what becomes of its rows; the sandbox does not enforce it."""
+
+    parent: str
+    on_delete: str = "NO ACTION"
+    on_update: str = "NO ACTION"
+
+
+@dataclass(frozen=True)
 class Table:
     """A table's definition. Without any key all columns together are what a copy is ordered by.
 
@@ -164,6 +173,7 @@ class Table:
     what the VSchema of a sharded keyspace says of the table. One that is pinned has its rows on
     one shard, a reference table on each, and one that is unlisted is not in it: its rows are
     where a vindex would have them all the same, as if they had been written straight to MySQL.
+    triggers: the statements of its triggers, which do nothing here.
     """
 
     name: str
@@ -172,6 +182,8 @@ class Table:
     unique_keys: tuple[tuple[str, ...], ...] = ()
     vindex: tuple[str, ...] = ()
     role: Literal["sharded", "pinned", "reference", "unlisted"] = "sharded"
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    triggers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = {column.name for column in self.columns}

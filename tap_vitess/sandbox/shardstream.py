@@ -46,6 +46,12 @@ from tap_vitess.sandbox.schema import Row, SortKey, Table
 Group = list[Events]
 # By the id of a definition, which each row event names.
 Plans = dict[int, Plan]
+_TYPES = {
+    "insert": VEventType.INSERT,
+    "update": VEventType.UPDATE,
+    "delete": VEventType.DELETE,
+    "replace": VEventType.REPLACE,
+}
 # A group to send, or None while the shard has nothing.
 Step = Group | None
 
@@ -239,6 +245,9 @@ class ShardStream:
         if transaction.ddl is not None or transaction.other:
             return [self._statement_alone(transaction)]
         events = [self._event(VEventType.BEGIN, transaction)]
+        if transaction.text:
+            events.append(self._event(_type_of(transaction.text), transaction))
+            events[-1].dml = transaction.text
         for statement in transaction.statements:
             if statement.version.table.name not in waiting:
                 events += self._statement(transaction, statement, plans)
@@ -338,6 +347,10 @@ class ShardStream:
             target=(self._entry.keyspace, self._entry.shard),
             tablet=self._shard.tablet,
         )
+
+
+def _type_of(statement: str) -> VEventType:
+    return _TYPES[statement.split(maxsplit=1)[0].lower()]
 
 
 def _usable(table: str, lastpk: QueryResult | None) -> QueryResult | None:

@@ -25,6 +25,7 @@ from tap_vitess.sandbox.schema import Column, Row, Table
 from tap_vitess.sandbox.values import SqlValue, ValueRefusedError, from_bytes, to_bytes
 
 _ROW_NUMBER = "sandbox_row_number"
+_SCHEMAS = {f"{kind}_schema" for kind in ("table", "constraint", "trigger", "routine")}
 _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.Between)
 
 
@@ -270,7 +271,7 @@ def _rewrite(cluster: Cluster, query: exp.Select, relations: dict[str, _Relation
         for literal in list(comparison.find_all(exp.Literal)):
             if not literal.is_string:
                 continue
-            schema = isinstance(comparison, exp.EQ) and names == {"table_schema"}
+            schema = isinstance(comparison, exp.EQ) and len(names) == 1 and names <= _SCHEMAS
             if schema and (keyspace := re.split("[@:]", literal.name)[0]) in keyspaces:
                 literal.set("this", physical_name(keyspace))
             elif names and names <= numeric and _is_number(literal.name):

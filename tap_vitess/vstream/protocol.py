@@ -23,6 +23,7 @@ that is missing as a whole.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -92,12 +93,21 @@ class Boundary:
     replaced: tables whose rows have been taken away or exchanged without a row event, each with
         what did it.
     altered: tables, each with the shard, whose columns may be others behind a DDL.
+    statements: what has changed rows without a row event, as MySQL has logged it.
+    unplaced: of the transactions without a VGTID behind `vgtid`, which one this is; else 0.
     """
 
     shard: str
     vgtid: binlogdata.VGtid
     replaced: Mapping[str, str] = field(default_factory=dict)
     altered: frozenset[tuple[str, str]] = frozenset()
+    statements: frozenset[str] = frozenset()
+    unplaced: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it tells of nothing but a position."""
+        return not (self.replaced or self.altered or self.statements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +221,9 @@ class ChangeStream(_Decoded):
         self.stop_at(stop)
         self._unplaced: dict[str, int] = {}
         self._replaced: dict[str, str] = {}  # since the last boundary, and by what
+        self._count_unplaced: Counter[str] = Counter()
         self._altered: set[tuple[str, str]] = set()
+        self._statements: set[str] = set()
         self.signs = self.steps = 0
         self._clock = 0  # the latest current_time seen, ns
 
@@ -295,9 +307,11 @@ class ChangeStream(_Decoded):
         self._pending = None
         self._open.clear()
         self._unplaced.clear()
+        self._count_unplaced.clear()
         self._fields.clear()
         self._replaced.clear()
         self._altered.clear()
+        self._statements.clear()
         return stream_request(self.tables, self.position, self._options)
 
     def feed(self, events: Iterable[StreamEvent]) -> list[ChangeItem]:
@@ -317,12 +331,6 @@ class ChangeStream(_Decoded):
                 continue
             self._tick(event, sign=event.type != binlogdata.HEARTBEAT)
             match event.type:
-                case binlogdata.FIELD:
-                    self._learn(event, copying=False)
-                case binlogdata.VGTID:
-                    self._pending = event.vgtid
-                case binlogdata.BEGIN:
-                    self._open.add(event.shard)
                 case binlogdata.COMMIT | binlogdata.DDL | binlogdata.OTHER:
                     self._check_second(event)
                     uncommitted = _committed(uncommitted, event)
@@ -331,7 +339,21 @@ class ChangeStream(_Decoded):
                         break
                 case binlogdata.COPY_COMPLETED:
                     raise ProtocolError(f"{self.name}: VTGate answered with a copy")
+                case _:
+                    self._note(event)
         return items
+
+    def _note(self, event: binlogdata.VEvent) -> None:
+        """Keep what belongs to the boundary that follows."""
+        match event.type:
+            case binlogdata.FIELD:
+                self._learn(event, copying=False)
+            case binlogdata.VGTID:
+                self._pending = event.vgtid
+            case binlogdata.BEGIN:
+                self._open.add(event.shard)
+            case binlogdata.INSERT | binlogdata.UPDATE | binlogdata.DELETE | binlogdata.REPLACE:
+                self._statements.add(event.dml)
 
     def _tick(self, event: binlogdata.VEvent | ChangedRows, *, sign: bool) -> None:
         self._clock = max(self._clock, event.current_time)
@@ -360,13 +382,19 @@ class ChangeStream(_Decoded):
             )
 
     def _boundary(self, event: binlogdata.VEvent) -> list[Boundary]:
-        """End a shard's transaction; there is no boundary while another shard's is open."""
+        """End a shard's transaction; there is no boundary while another shard's is open.
+
+        Statements that come without a VGTID are told with the position before them.
+        """
         shard = event.shard
         self._open.discard(shard)
         if self._pending is None:
             self._unplaced[shard] = self._clock
-            return []
+            self._count_unplaced[shard] += 1
+            told = self._statements and not self._open
+            return [self._told(shard, self._count_unplaced[shard])] if told else []
         self._unplaced.pop(shard, None)
+        self._count_unplaced.pop(shard, None)
         if event.type == binlogdata.DDL:
             replaced = replaced_tables(event.statement, self.tables)
             self._replaced |= {table: f"{by} on shard {shard}" for table, by in replaced.items()}
@@ -387,10 +415,22 @@ class ChangeStream(_Decoded):
             self.steps += 1
             self._delayed = False
             self._measure()
-        boundary = Boundary(shard, self._vgtid, dict(self._replaced), frozenset(self._altered))
+        return [self._told(shard)]
+
+    def _told(self, shard: str, unplaced: int = 0) -> Boundary:
+        """Tell of the position, and of what has come since the last boundary beside rows."""
+        boundary = Boundary(
+            shard,
+            self._vgtid,
+            dict(self._replaced),
+            frozenset(self._altered),
+            frozenset(self._statements),
+            unplaced,
+        )
         self._replaced.clear()
         self._altered.clear()
-        return [boundary]
+        self._statements.clear()
+        return boundary
 
     def _moved(self, shard: str) -> None:
         """Look at the one shard whose GTID set has changed."""

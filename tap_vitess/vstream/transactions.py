@@ -16,11 +16,11 @@ from tap_vitess.vstream.protocol import Boundary, ChangeItem, Fields, Rows
 def by_table(items: Sequence[ChangeItem]) -> Sequence[ChangeItem]:
     """Join rows of one table and shard, kind and second; of the boundaries the last one stays.
 
-    Behind a DDL's boundary nothing of what was before it may come: where there is one, all stays
-    as it is.
+    Behind a boundary that tells of more than a position, as a DDL's, nothing of what was before it
+    may come: where there is one, all stays as it is.
     """
     boundaries = [item for item in items if isinstance(item, Boundary)]
-    if len(boundaries) < 2 or any(b.replaced or b.altered for b in boundaries):
+    if len(boundaries) < 2 or not all(b.is_plain for b in boundaries):
         return items
     end = max(place for place, item in enumerate(items) if isinstance(item, Boundary))
     runs: list[list[Rows]] = []
