@@ -13,11 +13,16 @@
           ShardsGoneError    the request names shards that are no longer there
           HistoryLostError   the changes of one table cannot be read: it was altered since
             ColumnsUnknownError  they have more columns than the table: SQL can tell why
+          UnreadableError    Vitess cannot read or send a transaction, now and for ever
         KeyChangedError      a lastpk does not fit the table's key any more
+        StuckError           a call ends at the same place again and again: which tables are to
+                             blame can be found out
       RetriableError         a passing fault: worth another try from the last boundary
         NoTabletError        no tablet serves a shard: SQL can tell why
         TableUnseenError     a tablet does not know a table yet that its MySQL has
         StalledError         the stream stands still: SQL can tell why
+        StumbleError         VTGate or a tablet stumbles over what it reads; if it does so twice at
+                             one place, it always will
         SnapshotTooOldError  a copy was offered from a tablet that lags behind the bookmark
       ProtocolError          the server's answer contradicts what VStream promises
       CopyCutError           a copy that cannot be resumed was cut: it starts again
@@ -53,11 +58,13 @@ class Remedy(Enum):
 class VitessError(Exception):
     """Base of all errors that are meant for the person who runs the tap.
 
-    table: the bare name of the one table that is concerned, where that is known.
+    table: the bare name of the one table that is concerned, where that is known. shard: the same
+    of a shard.
     """
 
     remedy: ClassVar[Remedy] = Remedy.STOP
     table: str | None = None
+    shard: str | None = None
 
     def within(self, keyspace: str) -> str:
         """Return the message for a line that begins with the keyspace, which it may name itself."""
@@ -122,6 +129,14 @@ class ColumnsUnknownError(HistoryLostError):
     remedy = Remedy.LOOK
 
 
+class UnreadableError(PositionLostError):
+    """Vitess can never read or send a transaction that follows a position."""
+
+
+class StuckError(RequestError):
+    """A call ends at the same place again and again, and will go on to."""
+
+
 class KeyChangedError(RequestError):
     """The key of a table was altered while it was copied."""
 
@@ -146,6 +161,12 @@ class TableUnseenError(RetriableError):
 
 class StalledError(RetriableError):
     """A stream brings nothing but heartbeats."""
+
+    remedy = Remedy.LOOK
+
+
+class StumbleError(RetriableError):
+    """VTGate or a tablet stumbles over what it reads or sends."""
 
     remedy = Remedy.LOOK
 

@@ -27,6 +27,7 @@ from tap_vitess.errors import (
     RequestError,
     RetriableError,
     ShardsGoneError,
+    StumbleError,
     TableGoneError,
     VitessError,
 )
@@ -51,6 +52,11 @@ class Case:
 
 _USER = "VTGate refuses the user or the password: check the settings user and password"
 _COPY = "let on_lost_position be `resync` for a run to copy what is concerned again"
+
+TOO_LARGE = (
+    "a row (an update counts twice, with its old and its new values) is larger than the "
+    "--grpc_max_message_size of VTGate and the tablets, 16 MiB by default: raise it on both"
+)
 
 CASES: tuple[Case, ...] = (
     Case("grpc", "UNAUTHENTICATED", "", AuthError, _USER),
@@ -145,6 +151,40 @@ CASES: tuple[Case, ...] = (
         RequestError,
         "VTGate does not know the keyspace: check the setting keyspaces and the catalog",
     ),
+    # Words of Go, so it is VTGate or a tablet that refuses.
+    Case(
+        "grpc",
+        None,
+        r"trying to send message larger than max|grpc: received message larger than max",
+        StumbleError,
+        TOO_LARGE,
+    ),
+    Case(
+        "grpc",
+        None,
+        r"(?i)panic.*(json|unable to decode object|binlog_json)|json.*panic",
+        StumbleError,
+        "a tablet panics over a JSON value that its Vitess cannot read: a DECIMAL below 1, which "
+        "Vitess 22.0.3 and 23.0.1 mended, or an object with an empty key; upgrade Vitess",
+    ),
+    Case("grpc", None, r"uncaught panic", StumbleError, "a tablet panics over what it reads"),
+    Case(
+        "grpc",
+        None,
+        r"unexpected statement type \w+ in row-based replication: \W*XA ",
+        StumbleError,
+        "VStream cannot read XA transactions, and one was committed on the tablet's MySQL: keep "
+        "such writers away from it",
+    ),
+    Case(
+        "grpc",
+        None,
+        # What ends with the connection to MySQL passes; what does not is the event's own.
+        r"(?is)stream \(at source tablet\) error @ "
+        r"(?!.*(EOF|errno 2|connect|context|shut|timeout))",
+        StumbleError,
+        "a tablet cannot read what stands in its MySQL's binlog",
+    ),
     Case(
         "grpc",
         "RESOURCE_EXHAUSTED",
@@ -200,12 +240,15 @@ def classify(origin: Origin, code: str | int, text: str) -> VitessError:
             if match is not None:
                 error = case.kind(f"{case.advice} ({said} said {code}: {shorten(text)})")
                 error.table = match.groupdict().get("table")
+                error.shard = shard[1] if (shard := _SHARD.search(text)) else None
                 return error
     raise AssertionError("the last case of each origin fits everything")
 
 
 # VTGate quotes the request (with a lastpk: a key's values), the query, and what MySQL stumbled on.
+_SHARD = re.compile(r"vstream for [^/\s]+/(\S+) on tablet")
 _VALUES = (
+    (re.compile(r"(uncaught panic: [A-Za-z ]*).*"), r"\1…"),  # bytes of the row, a stack trace
     (re.compile(r" \(CallerID: .*"), ""),
     (re.compile(r"(Incorrect \w+ value: |Duplicate entry )'.*' for"), r"\1'…' for"),
     (

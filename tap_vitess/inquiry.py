@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -22,12 +23,14 @@ from tap_vitess.errors import (
     RequestError,
     RetriableError,
     ShardsGoneError,
+    StuckError,
     TableGoneError,
     TableUnseenError,
     VitessError,
 )
+from tap_vitess.faults import TOO_LARGE
 from tap_vitess.preflight import check_shards, judge
-from tap_vitess.survey import ShardFacts, Tablet
+from tap_vitess.survey import BinlogReader, ShardFacts, Tablet
 from tap_vitess.vstream.reader import RetryOptions, retrying
 from tap_vitess.vstream.statements import Effects, changed_tables
 from tap_vitess.vstream.vgtid import Vgtid
@@ -43,6 +46,13 @@ FOLLOWS_OLD_SHARDS = (20, 0, 0)
 _EFFECTS_SECONDS = 10.0  # views and triggers are asked for again after so long
 
 
+_SAMPLES = 12
+_BETWEEN = 60  # a part of the time until it is suspected
+_YOUNG_SECONDS = 1
+_REMEMBERED_SECONDS = 60.0
+_CIRCLE = 3  # connections of late that one stream is not seen with
+
+
 class KeyspaceSurvey(Protocol):
     """What can be asked about a keyspace; `survey.Survey` asks VTGate."""
 
@@ -56,6 +66,7 @@ class KeyspaceSurvey(Protocol):
     def expression_indexes(self, table: str) -> list[str]: ...
     def effects(self) -> Effects: ...
     def version(self) -> tuple[int, int, int] | None: ...
+    def readers(self, names: Iterable[str]) -> list[BinlogReader]: ...
 
 
 class Question(Generic[Answer]):
@@ -111,6 +122,8 @@ class Inquiry:
         self._answered = False
         self._effects: Effects = ()
         self._effects_until = 0.0
+        # Of a shard, and a table's copy or None: connections of late, and when they were seen.
+        self._young: dict[tuple[str, str | None], dict[int, float]] = {}
 
     def position(self) -> Vgtid:
         """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault.
@@ -222,6 +235,34 @@ class Inquiry:
             known = [f"VTGate's MySQL port does not tell why: {silent}"]
         return type(error)(f"{error}; {'; '.join(known)}")
 
+    def circles(self, shards: Sequence[str], table: str | None = None) -> StuckError | None:
+        """See whether VTGate opens a shard's stream again and again, without a word.
+
+        It may take 3 s. A tablet that sends a large transaction, or sorts a table, does so through
+        one connection to its MySQL, which gets older. What cannot be sent is read through a new one
+        each time.
+
+        Args:
+            shards: those that nothing comes from.
+            table: the table whose copy it is about; None for a stream.
+        """
+        for _ in range(_SAMPLES):
+            try:
+                found = self._survey.readers(shards)
+            except VitessError:
+                return None  # the user may not see it, or there is no tablet
+            now = time.monotonic()
+            for reader in found:
+                if reader.seconds <= _YOUNG_SECONDS and _reads(reader, table):
+                    seen = self._young.setdefault((reader.shard, table), {})
+                    seen[reader.connection] = now
+                    if sum(now - at < _REMEMBERED_SECONDS for at in seen.values()) >= _CIRCLE:
+                        return _circling(reader.shard)
+            if self._stopping():
+                return None
+            time.sleep(self._retry.suspect / _BETWEEN)
+        return None
+
     def _look_for_table(self, error: TableGoneError) -> VitessError:
         """See whether MySQL has the table: a primary of late may not know one made just before."""
         try:
@@ -319,3 +360,18 @@ class Inquiry:
             for shard, gtids in stop.shards.items()
         }
         return Vgtid(self.keyspace, shards)
+
+
+def _circling(shard: str) -> StuckError:
+    error = StuckError(
+        "VTGate reads the same again and again and sends nothing, as it does when " + TOO_LARGE
+    )
+    error.shard = shard
+    return error
+
+
+def _reads(reader: BinlogReader, table: str | None) -> bool:
+    """Tell whether a connection reads what a stream waits for, or the copy of a table."""
+    if table is None:
+        return not reader.statement
+    return re.search(rf" from `?{re.escape(table)}`?(\s|$)", reader.statement) is not None

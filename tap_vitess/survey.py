@@ -189,6 +189,37 @@ def effects(sql: Sql, keyspace: str, tablet_type: str) -> list[tuple[str, str]]:
     raise RetriableError(f"{keyspace}: VTGate names no shard that serves")
 
 
+@dataclass(frozen=True, slots=True)
+class BinlogReader:
+    """A connection by which a tablet reads its MySQL's binlog, or a table for a copy.
+
+    seconds: for how long; statement: the copy's, empty for the binlog.
+    """
+
+    shard: str
+    connection: int
+    seconds: int
+    statement: str
+
+
+_READERS = """
+select id as id, time as seconds, info as statement from information_schema.processlist
+where command like 'Binlog Dump%' or info like 'select /*+ MAX_EXECUTION_TIME(%'
+"""
+
+
+def readers(sql: Sql, keyspace: str, names: Iterable[str], tablet_type: str) -> list[BinlogReader]:
+    """List what reads the MySQL of some shards for a stream or a copy, of any client."""
+    found: list[BinlogReader] = []
+    for shard in names:
+        sql.use(f"{keyspace}:{shard}@{tablet_type.lower()}")
+        found += [
+            BinlogReader(shard, int(row["id"]), int(row["seconds"] or 0), _text(row["statement"]))
+            for row in sql.query(_READERS)
+        ]
+    return found
+
+
 def tablets(sql: Sql, keyspace: str) -> list[Tablet]:
     """List the tablets VTGate sees in a keyspace."""
     names = ("Cell", "Keyspace", "Shard", "TabletType", "State", "Alias", "Hostname")
@@ -286,6 +317,11 @@ class Survey:
         """Estimate how many rows tables have; see `row_counts`."""
         with connect(self._config) as sql:
             return row_counts(sql, self.keyspace, frozenset(tables))
+
+    def readers(self, names: Iterable[str]) -> list[BinlogReader]:
+        """List what reads the MySQL of some shards; see `readers`."""
+        with connect(self._config) as sql:
+            return readers(sql, self.keyspace, names, self._config.tablet_type)
 
     def tablets(self) -> list[Tablet]:
         """List the keyspace's tablets."""

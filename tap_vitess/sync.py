@@ -34,7 +34,10 @@ from tap_vitess.errors import (
     RetriableError,
     ShardsGoneError,
     StalledError,
+    StuckError,
+    StumbleError,
     TableUnseenError,
+    UnreadableError,
     ValueDecodeError,
     VitessError,
 )
@@ -42,6 +45,7 @@ from tap_vitess.inquiry import Inquiry, KeyspaceSurvey, Question
 from tap_vitess.interleave import interleave
 from tap_vitess.layouts import Layouts
 from tap_vitess.progress import Phase
+from tap_vitess.sift import Sieve, SiftStoppedError, stuck_shards, uncopyable
 from tap_vitess.standstill import Standstill
 from tap_vitess.state import COPIED, Group, KeyspaceState, ShardProgress
 from tap_vitess.vstream.client import Client
@@ -69,6 +73,8 @@ logger = logging.getLogger(__name__)
 _ASK_AGAIN_SECONDS = 2.0
 _NAP_SECONDS = 0.2
 _STATED = "a statement whose rows MySQL does not log (binlog_format STATEMENT or MIXED)"
+_SIFTED_AGAIN = 3
+_STUMBLES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +243,8 @@ class KeyspaceSync:
         self._out: set[str] = set()  # no longer given out by the stream that runs
         self._unfollowed: frozenset[str] = frozenset()  # their stream has failed
         self._uncopied: frozenset[str] = frozenset()  # their copy has failed
+        self._stumbles: Counter[str] = Counter()  # of copies
+        self._unsifted = 0  # how often a passing fault has cut the sifting short
         self._errors: list[VitessError] = []
         self._replaced: Counter[str] = Counter()
         self._full: set[str] = set()  # FULL_TABLE copies that are finished
@@ -329,6 +337,8 @@ class KeyspaceSync:
             names = ", ".join(sorted(tables))
             told = error.within(self.keyspace)
             logger.warning("%s: %s copied again: %s", self.keyspace, names, told)
+            if isinstance(error, UnreadableError):
+                self._now = None  # what cannot be read may stand behind an earlier answer
             self._now = self._now or self._inquiry.position()
             self._state = self.state.restarted(tables, self._now)
             self._replaced.update(tables)
@@ -402,19 +412,48 @@ class KeyspaceSync:
                     for table, error in self._inquiry.incomplete(tables).items():
                         self._lose(frozenset({table}), error)
                     tables -= self._out
-                if tables:
-                    yield from self._stream(tables, stop, endless=endless)
+                if not tables or (yield from self._stream(tables, stop, endless=endless)):
+                    return
             except RequestError as error:
                 one = frozenset({error.table or ""}) & tables - self._out
                 self._lose(one or tables - self._out, error)
-            else:
-                return
             tables -= self._out
+
+    def _sift(self, feed: ChangeStream, tables: frozenset[str], why: VitessError) -> None:
+        """Let go of the tables that a stream cannot pass its place with."""
+        shards = stuck_shards(why.shard, feed.behind, feed.shards)
+        sieve = Sieve(
+            self._client,
+            feed.position,
+            shards,
+            self._options.request,
+            self._options.retry,
+            lambda: self._inquiry.circles(sorted(shards)),
+            self._stop_here,
+        )
+        try:
+            found = sieve.sift(tables, why)
+        except SiftStoppedError:
+            return
+        except RetriableError as fault:
+            self._unsifted += 1
+            if self._unsifted > _SIFTED_AGAIN:
+                raise
+            logger.warning("%s: %s; streamed again", self.keyspace, fault)
+            return
+        self._unsifted = 0
+        for culprits, error in found.items():
+            if isinstance(error, RetriableError):
+                raise error  # it stands still for another reason than its tables
+            self._lose(culprits, error)
 
     def _is_to_leave(self) -> bool:
         return bool(self._errors or self._uncopied or self._pending())
 
-    def _stream(self, tables: frozenset[str], stop: Vgtid, *, endless: bool) -> Events:
+    def _stream(
+        self, tables: frozenset[str], stop: Vgtid, *, endless: bool
+    ) -> Generator[Event, None, bool]:
+        """Stream a group once; tell whether that is all, or what is left of it comes again."""
         start = self.state.position_of(tables)
         kind = EndlessStream if endless else ChangeStream
         feed = kind(tables, start, stop, self._options.request)
@@ -422,7 +461,11 @@ class KeyspaceSync:
             logger.info("%s: nothing new for %d tables", self.keyspace, len(tables))
         else:
             logger.info("%s: streaming the changes of %d tables", self.keyspace, len(tables))
-            yield from self._read(feed, tables)
+            try:
+                yield from self._read(feed, tables)
+            except (StuckError, StalledError) as error:
+                self._sift(feed, tables - self._out, error)
+                return False
         if feed.finished:
             self._copy_again(self._layouts.reached(tables - self._out))
         if feed.finished and feed.behind:
@@ -431,6 +474,7 @@ class KeyspaceSync:
                 self.keyspace,
                 ", ".join(feed.behind),
             )
+        return True
 
     def _read(self, feed: ChangeStream, tables: frozenset[str]) -> Events:
         self.activity = Activity("streaming", feed=feed)
@@ -540,6 +584,10 @@ class KeyspaceSync:
 
     def _look(self, feed: ChangeStream, error: VitessError) -> VitessError:
         """Look into a fault of the shared stream; a stop position that never comes is mended."""
+        if isinstance(error, StumbleError):
+            return error
+        if isinstance(error, StalledError) and (stuck := self._inquiry.circles(feed.behind)):
+            return stuck
         found = self._inquiry.look(error, feed.position)
         if isinstance(found, StalledError):
             stop = self._inquiry.peek(feed.stop)
@@ -695,6 +743,13 @@ class KeyspaceSync:
         )
 
         def look(error: VitessError) -> VitessError:
+            if isinstance(error, StumbleError):
+                self._stumbles[spec.name] += 1
+                return error
+            if isinstance(error, StalledError):
+                stuck = self._inquiry.circles(feed.unfinished, spec.name)
+                if stuck is not None:
+                    return stuck
             return self._inquiry.look(error, floor)
 
         def batches() -> Iterator[tuple[str, Sequence[CopyItem]]]:
@@ -703,9 +758,14 @@ class KeyspaceSync:
                     yield spec.name, ()
                 for items in self._items_of(feed, ("copy", spec.name), look):
                     yield spec.name, items
+            except StuckError as error:
+                found = uncopyable(self.keyspace, spec.name, error)
+                raise _TableError(spec.name, found, again=False) from None
             except (RequestError, CopyCutError, TableUnseenError) as error:
                 # A copy asks for no changes: what it has lost are shards.
                 again = error.remedy is Remedy.RESTART or isinstance(error, ShardsGoneError)
+                # One that cannot be resumed would stumble at its last row time and again.
+                again = again and self._stumbles[spec.name] < _STUMBLES
                 raise _TableError(spec.name, error, again=again) from None
 
         return batches

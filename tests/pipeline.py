@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from tap_vitess.errors import TargetClosedError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
-from tap_vitess.survey import ShardFacts, Tablet
+from tap_vitess.survey import BinlogReader, ShardFacts, Tablet
 from tap_vitess.tap import TapVitess
 from tap_vitess.vstream.reader import RetryOptions
 from tap_vitess.vstream.vgtid import Vgtid
@@ -73,6 +73,9 @@ class Asked:
 
     def version(self) -> tuple[int, int, int]:
         return 22, 0, 3
+
+    def readers(self, names: Iterable[str]) -> list[BinlogReader]:  # noqa: ARG002
+        return []
 
 
 @dataclass

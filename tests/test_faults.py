@@ -20,6 +20,7 @@ from tap_vitess.errors import (
     RequestError,
     RetriableError,
     ShardsGoneError,
+    StumbleError,
     TableGoneError,
     VitessError,
 )
@@ -192,6 +193,48 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         Remedy.RETRY,
         "a tablet failed",
     ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _VSTREAM + _TABLET + "grpc: trying to send message larger than max (17826005 vs. 16777216)",
+        StumbleError,
+        Remedy.LOOK,
+        "raise it on both",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _VSTREAM + _TABLET + "uncaught panic: unable to decode object elements: [0 1 0 11 0 11 0]",
+        StumbleError,
+        Remedy.LOOK,
+        "a DECIMAL below 1",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _VSTREAM + _TABLET + "uncaught panic: runtime error: index out of range [3] with length 3",
+        StumbleError,
+        Remedy.LOOK,
+        "panics over what it reads",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _VSTREAM + _TABLET + "stream (at source tablet) error @ 92319c7e-eaa8-11f1-abdc-"
+        "02fc00000001:1-56: unexpected statement type UNKNOWN in row-based replication: "
+        "\"XA START X'6131',X'',1\"",
+        StumbleError,
+        Remedy.LOOK,
+        "cannot read XA transactions",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _VSTREAM + _TABLET + "stream (at source tablet) error @ x:1-56: unsupported type 242",
+        StumbleError,
+        Remedy.LOOK,
+        "cannot read what stands in",
+    ),
     ("mysql", 1044, "Access denied", AuthError, Remedy.STOP, "user and password"),
     ("mysql", 1045, "Access denied for user 'a'", AuthError, Remedy.STOP, "user and password"),
     ("mysql", 1142, "SELECT command denied to user", AuthError, Remedy.STOP, "grant"),
@@ -324,3 +367,12 @@ def test_values_of_a_statement_are_not_told(text: str) -> None:
     said = str(classify("mysql", 1105, text))
     assert "SECRET" not in said
     assert text.split("'", maxsplit=1)[0][:10] in said
+
+
+@pytest.mark.parametrize("end", ["EOF", "Lost connection (errno 2013)", "context canceled"])
+def test_a_binlog_that_is_cut_off_passes(end: str) -> None:
+    """A tablet whose MySQL goes away has stumbled over nothing."""
+    said = f"{_VSTREAM}{_TABLET}stream (at source tablet) error @ x:1-56: {end}"
+    found = classify("grpc", "UNKNOWN", said)
+    assert type(found) is RetriableError
+    assert found.shard == "-80"

@@ -19,7 +19,7 @@ from tap_vitess.errors import (
 from tap_vitess.faults import classify
 from tap_vitess.inquiry import Inquiry
 from tap_vitess.preflight import judge
-from tap_vitess.survey import ShardFacts, Tablet
+from tap_vitess.survey import BinlogReader, ShardFacts, Tablet
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.reader import RetryOptions
 from tap_vitess.vstream.vgtid import Vgtid
@@ -133,6 +133,9 @@ class Told:
 
     def expression_indexes(self, table: str) -> list[str]:  # noqa: ARG002
         return self._expressions
+
+    def readers(self, names: object) -> list[BinlogReader]:  # noqa: ARG002
+        return []
 
 
 def inquiry(told: Told) -> Inquiry:

@@ -189,6 +189,12 @@ class EventFeed:
         """What logs and errors call this stream."""
         return f"the event stream of {self._keyspace}"
 
+    def place(self, shard: str | None) -> object:
+        """Return the position, of a shard or whole; where none is known, no two are one."""
+        if self._position is None:
+            return object()
+        return self._position.shards.get(shard) if shard else self._position
+
     def request(self) -> vtgate.VStreamRequest:
         """Ask for what follows the last boundary.
 

@@ -14,7 +14,8 @@ OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severit
 
 _BAD_JSON = Problem(
     ((22, 0, 3), (23, 0, 1)),
-    "changes of documents with control characters may arrive as invalid JSON, which ends a run",
+    "changes of documents with control characters may arrive as invalid JSON, which ends a run, "
+    "and a DECIMAL below 1 in a document makes tablets panic, which leaves the table behind",
     "upgrade to v22.0.3, v23.0.1 or later",
 )
 

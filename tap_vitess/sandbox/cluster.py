@@ -133,10 +133,22 @@ class Transaction:
     text: str = ""  # the statement, where MySQL logged that and not the rows
 
 
+@dataclass(frozen=True)
+class Poison:
+    """What no tablet can read or send; `kind` is one of `errors.POISONS`.
+
+    table: the streams that it stops are those of this table; None stops all.
+    """
+
+    kind: str
+    table: str | None = None
+
+
 @dataclass
 class _ShardTable:
     version: TableVersion
     rows: dict[_RowKey, Row] = field(default_factory=dict)
+    poisons: dict[SortKey, Poison] = field(default_factory=dict)  # rows that no copy can pass
     next_row: int = 0  # tells apart equal rows of a table without any key
 
     def key_of(self, row: Row) -> _RowKey:
@@ -164,6 +176,9 @@ class Shard:
     variables: dict[str, str] = field(default_factory=lambda: dict(_VARIABLES))
     throttler: bool = False
     throttled: dict[str, float] = field(default_factory=dict)  # app -> ratio; SQL tells, no more
+    poisons: dict[int, Poison] = field(default_factory=dict)  # transactions that stop streams
+    # What VTGate opens again and again without a word: the statements of copies, None for binlogs.
+    circling: list[str | None] = field(default_factory=list)
 
     @property
     def executed(self) -> int:
@@ -424,6 +439,33 @@ class Cluster:
             for shard in new:
                 self._log(shard)
                 self._log(shard)
+            self._notify()
+
+    def poison(self, keyspace: str, shard: ShardName, kind: str, table: str | None = None) -> None:
+        """Let the shard's last transaction stop all streams, or those of a table."""
+        with self._changed:
+            found = self._shard(keyspace, shard)
+            found.poisons[found.executed] = Poison(kind, table)
+
+    def poison_row(
+        self, keyspace: str, table: str, key: Mapping[str, bytes | None], kind: str
+    ) -> None:
+        """Let no copy of a table pass a row."""
+        with self._changed:
+            space = self._keyspace(keyspace)
+            definition = self._version_of(space, table).table
+            for shard in space.serving:
+                for sort_key, row in shard.tables[table].sorted():
+                    if all(row[name] == value for name, value in key.items()):
+                        shard.tables[table].poisons[sort_key] = Poison(kind, definition.name)
+
+    def heal(self, keyspace: str) -> None:
+        """Take all poison away."""
+        with self._changed:
+            for shard in self._keyspace(keyspace).shards.values():
+                shard.poisons.clear()
+                for table in shard.tables.values():
+                    table.poisons.clear()
             self._notify()
 
     def purge_binlogs(self, keyspace: str, shard: ShardName) -> None:

@@ -23,6 +23,7 @@ _DESCRIBED = {
     "INTERNAL": "Internal",
     "INVALID_ARGUMENT": "InvalidArgument",
     "NOT_FOUND": "NotFound",
+    "RESOURCE_EXHAUSTED": "ResourceExhausted",
     "UNAVAILABLE": "Unavailable",
     "UNKNOWN": "Unknown",
 }
@@ -55,6 +56,26 @@ PURGED = (
     "master's binary log expiration period. To find the missing transactions, see the master's "
     "error log or the manual for GTID_SUBTRACT. (errno 1236) (sqlstate HY000)"
 )
+
+# By kind, what a tablet says of what it cannot read or send; {gtids} is where it has come to. None
+# is what VTGate keeps to itself: it reads the same again and again, and only heartbeats come.
+POISONS: dict[str, tuple[str, str] | None] = {
+    "panic": (
+        "UNKNOWN",
+        "uncaught panic: unable to decode object elements: [0 1 0 11 0 11 0 0 0 5 1 0] . "
+        "Stack-trace: go/mysql/binlog/rbr.go:692",
+    ),
+    "too_large": (
+        "RESOURCE_EXHAUSTED",
+        "grpc: trying to send message larger than max (17825962 vs. 16777216)",
+    ),
+    "xa": (
+        "UNKNOWN",
+        "stream (at source tablet) error @ {gtids}: unexpected statement type UNKNOWN in "
+        "row-based replication: \"XA START X'6131',X'',1\"",
+    ),
+    "silent": None,
+}
 
 _SHOP = ("shop", "-80")
 _TABLET = "zone1-0000000101"

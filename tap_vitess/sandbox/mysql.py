@@ -12,6 +12,7 @@ ahead of the handshake is lost), so there is none here.
 """
 
 import asyncio
+import itertools
 import json
 import re
 import threading
@@ -72,6 +73,7 @@ _LONGEST_END = 10.0
 _OWN_STATEMENTS = (exp.Select, exp.Insert, exp.Update, exp.Delete, exp.Create)
 
 _Rows = list[tuple[Any, ...]]
+_connection_ids = itertools.count(1000)
 
 
 class VitessSession(Session):
@@ -420,6 +422,13 @@ def _alter_vschema(session: VitessSession, match: re.Match[str]) -> None:
         raise _error(1235, "the sandbox shards a table by the first column of its key")
 
 
+def _processlist(session: VitessSession, _match: re.Match[str]) -> ResultSet:
+    """List what reads the shard in use; what VTGate opens again and again has ever new ids."""
+    reading = list(session.shard().circling)
+    rows: _Rows = [(next(_connection_ids), 0, statement) for statement in reading]
+    return _result(["id", "seconds", "statement"], rows)
+
+
 def _clock(session: VitessSession, match: re.Match[str]) -> ResultSet:
     return _result([match[1]], [(Decimal(f"{session.cluster.now():.6f}"),)])
 
@@ -500,6 +509,13 @@ _SHOWS = (
     (_show(rf"global\s+gtid_executed(?:\s+(?:from|in)\s+{_NAME})?"), _gtid_executed),
     (re.compile(r"select\s+@@global\.gtid_executed\s.*", re.IGNORECASE), _gtids),
     (re.compile(r"select\s+(unix_timestamp\(now\(6\)\))", re.IGNORECASE), _clock),
+    (
+        re.compile(
+            r"select\s+id\s.*\sfrom\s+information_schema\.processlist\s.*",
+            re.IGNORECASE | re.DOTALL,
+        ),
+        _processlist,
+    ),
     (_show(r"vitess_throttler\s+status"), _throttler_status),
     (_show(r"vitess_throttled_apps"), _throttled_apps),
     (

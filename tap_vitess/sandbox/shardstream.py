@@ -18,8 +18,8 @@ from typing import Protocol
 from tap_vitess._proto.binlogdata_pb2 import Filter, ShardGtid, VEvent, VEventType
 from tap_vitess._proto.query_pb2 import QueryResult
 from tap_vitess._proto.vtgate_pb2 import TabletType
-from tap_vitess.sandbox.cluster import Cluster, Journal, Statement, Transaction
-from tap_vitess.sandbox.errors import PURGED, VStreamError, from_tablet
+from tap_vitess.sandbox.cluster import Cluster, Journal, Poison, Statement, Transaction
+from tap_vitess.sandbox.errors import POISONS, PURGED, VStreamError, from_tablet
 from tap_vitess.sandbox.events import (
     Events,
     Source,
@@ -154,8 +154,14 @@ class ShardStream:
                 yield from self._fast_forward(at, waiting)
             lastpk = lastpks.pop(name)
             after = None if lastpk is None else _key_of(version.table, lastpk)
-            left = [row for key, row in rows if after is None or key > after]
-            yield from self._copy_table(version.table, left, at)
+            left = [(key, row) for key, row in rows if after is None or key > after]
+            poisons = self._shard.tables[name].poisons
+            bad = next((n for n, (key, _) in enumerate(left) if key in poisons), None)
+            sent = [row for _, row in left[:bad]]
+            yield from self._copy_table(version.table, sent, at, whole=bad is None)
+            if bad is not None:
+                statement = f"select /*+ MAX_EXECUTION_TIME(3600000) */ * from {name} force index"  # noqa: S608
+                yield from self._stop(poisons[left[bad][0]], at, statement)
         yield [self._call.copy_completed_events(self._source)]
 
     def _tables_to_copy(self) -> dict[str, QueryResult | None]:
@@ -172,7 +178,7 @@ class ShardStream:
                 _key_of(self._shard.tables[name].version.table, lastpk)
         return lastpks
 
-    def _copy_table(self, table: Table, rows: list[Row], at: int) -> Iterator[Step]:
+    def _copy_table(self, table: Table, rows: list[Row], at: int, *, whole: bool) -> Iterator[Step]:
         selection = self._filter.selection(table, streaming=False)
         if selection is None:
             return
@@ -189,6 +195,8 @@ class ShardStream:
             group.append(self._copied(table, selection, rows[start : start + per_packet]))
             yield group
             group = []
+        if not whole:
+            return
         self._forget_lastpk(table.name)
         group.append(
             [
@@ -232,9 +240,28 @@ class ShardStream:
         plans: Plans = {}
         while True:
             transaction = self._next()
+            poison = self._shard.poisons.get(transaction.number) if transaction else None
+            if transaction and poison and self._is_stopped_by(poison):
+                yield from self._stop(poison, transaction.number, None)
             yield self._group(transaction, plans, ()) if transaction else None
             if transaction and transaction.journal:
                 return
+
+    def _is_stopped_by(self, poison: Poison) -> bool:
+        return poison.table is None or self._filter.matches(poison.table)
+
+    def _stop(self, poison: Poison, number: int, statement: str | None) -> Iterator[Step]:
+        """End in the tablet's error; or bring nothing any more, while VTGate tries for ever."""
+        said = POISONS[poison.kind]
+        if said is not None:
+            code, cause = said
+            raise self._tablet_error(code, cause.format(gtids=self._shard.gtid_set(number)))
+        self._shard.circling.append(statement)
+        try:
+            while True:
+                yield None
+        finally:
+            self._shard.circling.remove(statement)
 
     def _next(self) -> Transaction | None:
         return self._cluster.transaction_after(self._shard, self._position or 0)

@@ -72,6 +72,17 @@ class GtidSet:
         """Count the transactions that are here and not in `other`."""
         return self.count - self.intersection(other).count
 
+    def first_beyond(self, other: GtidSet) -> str | None:
+        """Name the first transaction, of any server, that is here and not in `other`."""
+        for uuid, ranges in sorted(self.intervals.items()):
+            for first, last in ranges:
+                number = first
+                for start, end in other.intervals.get(uuid, ()):
+                    number = end + 1 if start <= number <= end else number
+                if number <= last:
+                    return f"{uuid}:{number}"
+        return None
+
     def __str__(self) -> str:
         """Return the text VStream takes, with its prefix."""
         return FLAVOR + ",".join(

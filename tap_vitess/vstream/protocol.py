@@ -138,7 +138,8 @@ class Feed(Protocol[Item_co]):
     """What the reader drives: asked for a request, fed events, asked whether it is finished.
 
     signs: how much has come of the shards that are waited for; steps: how often they have come
-    to a place to go on from. What other shards bring is no sign that these move.
+    to a place to go on from. What other shards bring is no sign that these move. place: where a
+    shard, or where none is named all of it, would go on; to be compared.
     """
 
     @property
@@ -151,6 +152,7 @@ class Feed(Protocol[Item_co]):
     def signs(self) -> int: ...
     @property
     def steps(self) -> int: ...
+    def place(self, shard: str | None) -> object: ...
     def request(self) -> vtgate.VStreamRequest: ...
     def feed(self, events: Iterable[StreamEvent]) -> Sequence[Item_co]: ...
 
@@ -251,6 +253,11 @@ class ChangeStream(_Decoded):
     def waits_for(self) -> str:
         """Say which shards have not reached the stop position."""
         return f"not yet at the stop position: shards {', '.join(self.behind)}"
+
+    def place(self, shard: str | None) -> object:
+        """Return the GTID set of a shard, or those of all."""
+        entries = self._vgtid.shard_gtids
+        return tuple(entry.gtid for entry in entries if shard in (None, entry.shard))
 
     @property
     def finished(self) -> bool:
@@ -494,6 +501,19 @@ class TableCopy(_Decoded):
     def name(self) -> str:
         """What logs and errors call this copy."""
         return f"the copy of {self.keyspace}.{self.table}"
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Name the shards that are not copied."""
+        return sorted(self._unfinished)
+
+    def place(self, shard: str | None) -> object:
+        """Return the lastpk of a shard, or those of all."""
+        return tuple(
+            (name, lastpk and lastpk.SerializeToString(deterministic=True))
+            for name, lastpk in sorted(self._unfinished.items())
+            if shard in (None, name)
+        )
 
     @property
     def finished(self) -> bool:

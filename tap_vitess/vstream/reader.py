@@ -3,7 +3,10 @@
 The only place that retries a stream, and it never resumes from memory: after a fault the feed
 is asked for a request that starts at its last boundary, and what came after that boundary comes
 again. The budget starts anew whenever a boundary was reached. Heartbeats prove VTGate alone, so
-a stream that brings nothing else for `stall_seconds` counts as a passing fault too.
+a stream that brings nothing else for `stall` seconds counts as a passing fault too.
+
+What a tablet cannot read or send it can never: a call that stumbles twice at one place is stuck,
+and not tried for the rest of the budget.
 """
 
 from __future__ import annotations
@@ -17,7 +20,14 @@ from typing import TypeVar
 import backoff
 from backoff.types import ContextDetails
 
-from tap_vitess.errors import Remedy, RetriableError, StalledError, VitessError
+from tap_vitess.errors import (
+    Remedy,
+    RetriableError,
+    StalledError,
+    StuckError,
+    StumbleError,
+    VitessError,
+)
 from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.protocol import Feed
 
@@ -36,13 +46,15 @@ class RetryOptions:
     budget: from the first fault to giving up. longest_wait: between two attempts. stall: how
     long a stream may bring nothing but heartbeats; VTGate holds back a transaction until it has
     all of it, and a copy until its first row is sorted, so minutes are legitimate. tell: how long
-    until the log says so, and what SQL knows of it. silence: without even a heartbeat.
+    until the log says so, and what SQL knows of it. suspect: how long until SQL is asked whether
+    VTGate goes round in circles. silence: without even a heartbeat.
     """
 
     budget: float = 300.0
     longest_wait: float = 10.0
     stall: float = 600.0
     tell: float = 60.0
+    suspect: float = 15.0
     silence: float = 60.0
 
 
@@ -102,6 +114,7 @@ def read(
     Raises:
         VitessError: what cannot be retried, or the last fault when the budget is used up.
     """
+    look = _judging(feed, look)
     while not feed.finished:
         try:
             yield from _call(client, feed, retry, look, note)
@@ -110,6 +123,24 @@ def read(
             note(error)
             yield ()
             yield from _retry(client, feed, retry, look, note)
+
+
+def _judging(feed: Feed[Item], look: Look) -> Look:
+    """Look into a second stumble at one place, too: each shard has a place, which alone counts."""
+    places: dict[str | None, object] = {}
+
+    def judge(error: VitessError) -> VitessError:
+        if not isinstance(error, StumbleError):
+            return look(error)
+        shard, place = error.shard, feed.place(error.shard)
+        if shard not in places or places[shard] != place:
+            places[shard] = place
+            return look(error)
+        stuck = StuckError(str(error))
+        stuck.shard = shard
+        return stuck
+
+    return judge
 
 
 def _retry(
@@ -146,7 +177,7 @@ def _responses(
 ) -> Iterator[Sequence[Item]]:
     """Read one call; it ends by the feed being finished, or by an error."""
     with client.stream(feed.request(), silence=retry.silence) as responses:
-        last = told = time.monotonic()
+        last = asked = told = time.monotonic()
         signs = feed.signs
         for events in responses:
             items = feed.feed(events)
@@ -157,16 +188,18 @@ def _responses(
                 return
             if feed.signs != signs:
                 signs = feed.signs
-                last = told = now
+                last = asked = told = now
             elif now - last > retry.stall:
                 raise StalledError(_stalled(feed, now - last))
-            elif now - told > retry.tell:
-                told = now
+            elif now - asked > min(retry.suspect, retry.tell):
+                asked = now
                 found = look(StalledError(_stalled(feed, now - last)))
                 if not isinstance(found, StalledError):
                     raise found
-                note(found)
-                logger.warning("%s", found)
+                if now - told > retry.tell:
+                    told = now
+                    note(found)
+                    logger.warning("%s", found)
     raise RetriableError(f"{feed.name}: VTGate ended the stream")
 
 
