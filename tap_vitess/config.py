@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from tap_vitess.errors import ConfigError
+from tap_vitess.keys import Keys
 from tap_vitess.vstream.values import ValueOptions
 
 _STRINGS = {"type": "array", "items": {"type": "string"}}
@@ -85,6 +86,16 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "description": "Tables to leave out, as keyspace.table with shell wildcards.",
         "default": [],
         "examples": [["*.audit_log"]],
+    },
+    "keys": {
+        "type": "string",
+        "enum": ["with_vindex", "primary"],
+        "default": "with_vindex",
+        "title": "Keys",
+        "description": "What identifies a row in a sharded keyspace, where MySQL keeps a key "
+        "unique within each shard only: `with_vindex`, the table's key and the columns of its "
+        "primary vindex; `primary`, the table's key alone, which loses rows unless its values are "
+        "unique over all shards, as those of a sequence are.",
     },
     "tablet_type": {
         "type": "string",
@@ -309,6 +320,7 @@ class Config:
     keyspaces: tuple[str, ...] | None
     tables: tuple[str, ...] | None
     exclude_tables: tuple[str, ...]
+    keys: Keys
     tablet_type: str
     cells: tuple[str, ...]
     tls: Tls | None

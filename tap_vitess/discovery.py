@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from tap_vitess import vschema
 from tap_vitess.config import Config
 from tap_vitess.errors import ConfigError, ConnectionLostError, RetriableError
+from tap_vitess.keys import Key, Keys, doubt, identity
 from tap_vitess.sql import Sql, connect
 from tap_vitess.survey import tablets
 from tap_vitess.vstream.ddl import INTERNAL_TABLE
@@ -58,12 +60,26 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A base table; `key` is the primary key in index order, else a NOT NULL unique key."""
+    """A base table.
+
+    key: the primary key in index order, else a NOT NULL unique key; in a sharded keyspace, by the
+    setting keys, with the columns of the primary vindex behind it.
+    vindex: these columns as VTGate tells them; None where the VSchema lacks the table.
+    """
 
     keyspace: str
     name: str
     columns: tuple[Column, ...]
-    key: tuple[str, ...]
+    key: Key
+    vindex: str | None = ""
+
+    def nullable(self, key: Key) -> list[str]:
+        """Name the columns of a key that may be NULL, as a vindex's may."""
+        return [c.name for c in self.columns if c.nullable and c.name in key]
+
+    def requires(self, column: Column) -> bool:
+        """Tell whether the key holds a column, and it is never NULL."""
+        return column.name in self.key and not column.nullable
 
 
 def keyspaces_of(sql: Sql) -> list[str]:
@@ -72,7 +88,7 @@ def keyspaces_of(sql: Sql) -> list[str]:
     return sorted(names - _SYSTEM)
 
 
-def describe(sql: Sql, keyspace: str) -> list[Table]:
+def describe(sql: Sql, keyspace: str, keys: Keys) -> list[Table]:
     """Describe the base tables; views, sequences and internal tables are left out."""
     columns = _by_table(sql.query(_COLUMNS, keyspace))
     indexes = _by_table(sql.query(_KEYS, keyspace))
@@ -83,7 +99,7 @@ def describe(sql: Sql, keyspace: str) -> list[Table]:
         and row["table_comment"] != _SEQUENCE
         and not INTERNAL_TABLE.fullmatch(str(row["table_name"]))
     )
-    return [
+    tables = [
         Table(
             keyspace,
             name,
@@ -92,6 +108,19 @@ def describe(sql: Sql, keyspace: str) -> list[Table]:
         )
         for name in names
     ]
+    keyed = [table.name for table in tables if table.key]
+    vindexes = vschema.primary_vindexes(sql, keyspace, keyed)
+    return [
+        _sharded(table, vindexes[table.name], keys) if table.name in vindexes else table
+        for table in tables
+    ]
+
+
+def _sharded(table: Table, vindex: str | None, keys: Keys) -> Table:
+    names = [column.name for column in table.columns]
+    inexact = [c.name for c in table.columns if _is_inexact(c.column_type)]
+    key = identity(table.key, vindex, names, inexact, keys)
+    return replace(table, key=key, vindex=vindex)
 
 
 def discover(config: Config, retry: RetryOptions) -> list[Table]:
@@ -116,7 +145,24 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
         )
     wanted = [keyspace for keyspace in keyspaces if config.may_want(keyspace)]
     tables = [table for keyspace in wanted for table in _tables(config, keyspace, retry)]
-    return choose(tables, keyspaces, config)
+    chosen = choose(tables, keyspaces, config)
+    for table in chosen:
+        _tell_key(table, config.keys)
+    return chosen
+
+
+def _tell_key(table: Table, keys: Keys) -> None:
+    name = f"{table.keyspace}.{table.name}"
+    why = doubt(table.key, table.vindex)
+    if why and keys == "with_vindex":
+        logger.warning("%s: %s", name, why)
+    if nullable := table.nullable(table.key):
+        logger.warning(
+            "%s: the column %s of its vindex is in its key and may be NULL, which many targets "
+            "refuse in a key: declare it NOT NULL, or set keys to `primary`",
+            name,
+            ", ".join(nullable),
+        )
 
 
 def patiently_described(
@@ -136,7 +182,9 @@ def patiently_described(
     Raises:
         VitessError: what cannot be retried, or the last fault when the budget is used up.
     """
-    return _patiently(keyspace, lambda sql: describe(sql, keyspace), config, retry, stopping)
+    return _patiently(
+        keyspace, lambda sql: describe(sql, keyspace, config.keys), config, retry, stopping
+    )
 
 
 def _patiently(
@@ -185,7 +233,7 @@ def _tables(config: Config, keyspace: str, retry: RetryOptions) -> list[Table]:
 
     def tables(sql: Sql) -> list[Table]:
         try:
-            return describe(sql, keyspace)
+            return describe(sql, keyspace, config.keys)
         except RetriableError as error:
             if config.keyspaces is not None or tablets(sql, keyspace):
                 raise
@@ -219,9 +267,11 @@ def _text(value: Any) -> str:
 
 def _inexact(rows: list[dict[str, Any]]) -> set[str]:
     """Name the FLOAT columns: MySQL rounds them in a copy, so they cannot identify a row."""
-    return {
-        str(row["column_name"]) for row in rows if _text(row["column_type"]).startswith("float")
-    }
+    return {str(row["column_name"]) for row in rows if _is_inexact(_text(row["column_type"]))}
+
+
+def _is_inexact(column_type: str) -> bool:
+    return column_type.startswith("float")
 
 
 def _key(rows: list[dict[str, Any]], inexact: set[str]) -> tuple[str, ...]:

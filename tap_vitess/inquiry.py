@@ -12,7 +12,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from tap_vitess.errors import (
@@ -29,6 +29,7 @@ from tap_vitess.errors import (
     VitessError,
 )
 from tap_vitess.faults import TOO_LARGE
+from tap_vitess.keys import doubt
 from tap_vitess.preflight import check_shards, judge
 from tap_vitess.survey import BinlogReader, ShardFacts, Tablet
 from tap_vitess.vstream.reader import RetryOptions, retrying
@@ -61,6 +62,7 @@ class KeyspaceSurvey(Protocol):
     def tablets(self) -> list[Tablet]: ...
     def throttled(self) -> dict[str, list[str]]: ...
     def routed(self, tables: Iterable[str]) -> dict[str, str]: ...
+    def vindexes(self, tables: Iterable[str]) -> dict[str, str | None]: ...
     def has_table(self, table: str) -> bool: ...
     def json_tables(self) -> frozenset[str]: ...
     def expression_indexes(self, table: str) -> list[str]: ...
@@ -343,6 +345,24 @@ class Inquiry:
                 keyspace,
                 table,
             )
+
+    def tell_keys(self, keys: Mapping[str, Sequence[str]]) -> None:
+        """Warn of tables whose rows of several shards may have one key in the target."""
+        try:
+            vindexes = self._survey.vindexes(keys) if keys else {}
+        except VitessError as error:
+            logger.info("%s: the tables' vindexes are not known: %s", self.keyspace, error)
+            return
+        for table, vindex in sorted(vindexes.items()):
+            if why := doubt(keys[table], vindex):
+                logger.warning(
+                    "%s.%s: %s, and rows of several shards with one key become one row in the "
+                    "target; set keys to `primary` if a sequence or the application keeps the key "
+                    "unique, else discover again and copy the table again",
+                    self.keyspace,
+                    table,
+                    why,
+                )
 
     def peek(self, stop: Vgtid) -> Vgtid:
         """Ask again for a stop position that does not come: a failover may have lost part of it.

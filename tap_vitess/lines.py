@@ -22,6 +22,7 @@ from tap_vitess.vstream.columns import (
     RowChanges,
 )
 from tap_vitess.vstream.encode import RowEncoder, same_columns
+from tap_vitess.vstream.images import beside_own_key
 from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.values import ValueType
 
@@ -68,6 +69,7 @@ class Lines:
         self._encoder = RowEncoder(self._where, types, wanted)
         self._width = len(types)
         self._key = [index for index, name in enumerate(types) if name in key]
+        self._added = beside_own_key(fields.fields, key)
         self._own = own
         self._shard = fields.shard
 
@@ -118,6 +120,8 @@ class Lines:
             return "copy", after
         if before is None:
             return "insert", after
+        if self._added and before.has_null(self._width, self._where, self._added):
+            return "update", None  # it may not have been sent
         if after is None:
             return "delete", before
         if not same_columns(before, after, self._width, self._key, self._where):

@@ -3,7 +3,7 @@
 A question goes to the keyspace, never to one shard: after MoveTables a shard holds such a
 statement back for 60 s and then refuses it, while VTGate routes it to where the table is now.
 Rows are told apart by the key MySQL gives back, byte by byte: what is only equal by collation
-is another row.
+is another row. Keys with a NULL, which a column of a vindex may be, are asked for by themselves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from tap_vitess.vstream.charsets import charset_of, decoder
 from tap_vitess.vstream.images import packed
 
 _AT_ONCE = 500
-Parameter = int | str | bytes | Decimal
+Parameter = int | str | bytes | Decimal | None
+Asked = tuple[Parameter, ...]
 _escaped = functools.partial(quote, formatted=True)
 
 
@@ -47,29 +48,33 @@ class Lookup:
         wanted = [field for field in fields if field.name in columns]
         key = [field for name in keys[0] for field in fields if field.name == name]
         asked = [tuple(_parameter(table, field, k[field.name]) for field in key) for k in keys]
+        alike: dict[tuple[bool, ...], list[Asked]] = {}
+        for values in asked:
+            alike.setdefault(tuple(value is None for value in values), []).append(values)
         try:
-            found = self._ask(table, key, wanted, asked)
+            with connect(self._config, raw=True) as sql:
+                found = [self._ask(sql, table, key, wanted, some) for some in alike.values()]
         except ConnectError as error:
             raise RetriableError(str(error)) from error
-        return [found.get(name) for name in asked]
+        rows = {name: row for part in found for name, row in part.items()}
+        return [rows.get(name) for name in asked]
 
     def _ask(
         self,
+        sql: Sql,
         table: str,
         key: Sequence[query.Field],
         wanted: Sequence[query.Field],
-        asked: Sequence[tuple[Parameter, ...]],
-    ) -> dict[tuple[Parameter, ...], query.Row]:
-        found: dict[tuple[Parameter, ...], query.Row] = {}
-        with connect(self._config, raw=True) as sql:
-            for start in range(0, len(asked), _AT_ONCE):
-                for row in self._select(sql, table, key, wanted, asked[start : start + _AT_ONCE]):
-                    values = [_bytes(row[f"k{i}"]) or b"" for i in range(len(key))]
-                    name = tuple(
-                        _parameter(table, field, value, charset="utf8mb4")
-                        for field, value in zip(key, values, strict=True)
-                    )
-                    found[name] = packed([_bytes(row[f"c{i}"]) for i in range(len(wanted))])
+        asked: Sequence[Asked],
+    ) -> dict[Asked, query.Row]:
+        found: dict[Asked, query.Row] = {}
+        for start in range(0, len(asked), _AT_ONCE):
+            for row in self._select(sql, table, key, wanted, asked[start : start + _AT_ONCE]):
+                name = tuple(
+                    _parameter(table, field, _bytes(row[f"k{i}"]), charset="utf8mb4")
+                    for i, field in enumerate(key)
+                )
+                found[name] = packed([_bytes(row[f"c{i}"]) for i in range(len(wanted))])
         return found
 
     def _select(
@@ -78,22 +83,32 @@ class Lookup:
         table: str,
         key: Sequence[query.Field],
         wanted: Sequence[query.Field],
-        asked: Sequence[tuple[Parameter, ...]],
+        asked: Sequence[Asked],
     ) -> Iterator[Row]:
+        """Ask for rows whose keys are NULL in the same columns."""
         names = [_escaped(field.name) for field in key]
         columns = [f"{name} as k{i}" for i, name in enumerate(names)]
         columns += [f"{_escaped(field.name)} as c{i}" for i, field in enumerate(wanted)]
-        one = ", ".join(["%s"] * len(key))
-        one, left = (one, names[0]) if len(key) == 1 else (f"({one})", f"({', '.join(names)})")
+        empty = [name for name, value in zip(names, asked[0], strict=True) if value is None]
+        held = [name for name in names if name not in empty]
+        one = ", ".join(["%s"] * len(held))
+        one, left = (one, held[0]) if len(held) == 1 else (f"({one})", f"({', '.join(held)})")
+        conditions = [f"{left} in ({', '.join([one] * len(asked))})"]
+        conditions += [f"{name} is null" for name in empty]
         statement = (
             f"select {', '.join(columns)} from {_escaped(self._keyspace)}.{_escaped(table)} "  # noqa: S608
-            f"where {left} in ({', '.join([one] * len(asked))})"
+            f"where {' and '.join(conditions)}"
         )
-        yield from sql.query(statement, *(value for values in asked for value in values))
+        values = (value for values in asked for value in values if value is not None)
+        yield from sql.query(statement, *values)
 
 
-def _parameter(table: str, field: query.Field, raw: bytes, charset: str | None = None) -> Parameter:
+def _parameter(
+    table: str, field: query.Field, raw: bytes | None, charset: str | None = None
+) -> Parameter:
     """Read a key value so that MySQL takes it for what it is."""
+    if raw is None:
+        return None
     kind = field.column_type.lower().partition("(")[0].split()[0]
     if kind in {"tinyint", "smallint", "mediumint", "int", "bigint", "year"}:
         return int(raw)

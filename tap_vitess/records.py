@@ -20,12 +20,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import RequestError, VitessError
+from tap_vitess.errors import HistoryLostError, RequestError, VitessError
 from tap_vitess.lines import Lines, moment
 from tap_vitess.progress import Tally
 from tap_vitess.schema import StreamSchema
-from tap_vitess.vstream.images import completed, is_partial, nulls, unpacked
+from tap_vitess.vstream.images import (
+    beside_own_key,
+    completed,
+    is_partial,
+    nulls,
+    unpacked,
+    unsent_key,
+)
 from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.rows import RowDecoder, text_of, value_types
 from tap_vitess.vstream.values import DEFAULTS, Raw, ValueOptions, ValueType
@@ -41,7 +49,7 @@ OnPartialImage = Literal["fetch", "omit", "fail"]
 # Asks for columns of rows: the table, its columns as a FIELD event tells them, the raw key values
 # of each row, the columns wanted -> for each row these columns in the order of the FIELD event,
 # text in UTF-8; None where the row is not there.
-RawKey = Mapping[str, bytes]
+RawKey = Mapping[str, bytes | None]
 Fetch = Callable[
     [str, Sequence[query.Field], Sequence[RawKey], Collection[str]], Sequence[query.Row | None]
 ]
@@ -108,10 +116,14 @@ class RecordOptions:
 
 @dataclass(slots=True)
 class _Decoders:
-    """What is made of a FIELD event, for one version of the stream's schema."""
+    """What is made of a FIELD event, for one version of the stream's schema.
+
+    added: where the columns of the key are that are not of MySQL's own.
+    """
 
     fields: Fields
     version: int
+    added: tuple[int, ...]
     row: RowDecoder
     key: RowDecoder
     lines: Lines
@@ -178,6 +190,7 @@ class RecordMaker:
         self._decoders[fields.shard] = _Decoders(
             fields,
             self.schema.version,
+            beside_own_key(fields.fields, self._key),
             self._options.decoder(
                 fields, keyspace, self.schema.wanted, **self._read_as, as_text=texts
             ),
@@ -273,6 +286,8 @@ class RecordMaker:
             if is_partial(change):
                 self._partial.add(shard)
                 after, unknown = completed(change, rows.fields.fields, decoders.row.where)
+            if decoders.added:
+                self._check_key(decoders, change, unknown)
             if not change.HasField("before"):
                 images.append(Image("insert", after, unknown))
             elif not change.HasField("after"):
@@ -283,6 +298,25 @@ class RecordMaker:
             else:
                 images.append(Image("update", after, unknown, before=change.before))
         return images
+
+    def _check_key(
+        self, decoders: _Decoders, change: binlogdata.RowChange, unknown: frozenset[str]
+    ) -> None:
+        """Refuse a change that does not tell whose it is."""
+        unsent = unknown & self._key
+        if change.HasField("before"):
+            fields, whole = decoders.fields, self.logs_whole_rows(decoders.fields.shard)
+            unsent |= unsent_key(
+                change.before, fields.fields, decoders.added, decoders.row.where, whole=whole
+            )
+        if unsent:
+            error = HistoryLostError(
+                f"{decoders.row.where}: a change does not carry the key column "
+                f"{', '.join(sorted(unsent))}; set binlog_row_image=FULL on the tablets' MySQL and "
+                "on_lost_position to `resync`, for a run to copy the table again"
+            )
+            error.table = decoders.fields.table
+            raise error
 
     def _same_key(self, key: RowDecoder, before: query.Row, after: query.Row) -> bool:
         return key.decode(before) == key.decode(after)
@@ -331,7 +365,7 @@ class RecordMaker:
     def _raw_key(self, decoders: _Decoders, row: query.Row) -> RawKey:
         names = [column.name for column in decoders.fields.fields]
         values = dict(zip(names, unpacked(row, len(names), decoders.row.where), strict=True))
-        return {name: values[name] or b"" for name in self._stream.primary_keys}
+        return {name: values[name] for name in self._stream.primary_keys}
 
     def _error(self, decoders: _Decoders, columns: Iterable[str]) -> VitessError:
         why = "" if self._key else "; without a key its present value cannot be fetched"

@@ -84,13 +84,14 @@ def stream_name(keyspace: str, table: str) -> str:
 def json_schema(table: Table, options: ValueOptions, *, metadata_columns: bool) -> dict[str, Any]:
     """Return a table's JSON schema: the key is required, all else nullable and without limits.
 
-    One ALTER TABLE would otherwise end a target's validation.
+    One ALTER TABLE would otherwise end a target's validation. So is a column of the key that may
+    be NULL, as one of a vindex may.
     """
     properties: dict[str, Any] = {}
     for column in table.columns:
         key = column.name in table.key
         found = value_type(column.column_type, column.charset, options=options, key=key)
-        properties[column.name] = found.schema if key else found.nullable()
+        properties[column.name] = found.schema if table.requires(column) else found.nullable()
     properties[DELETED_AT] = _DATE_TIME
     if metadata_columns:
         properties |= METADATA_COLUMNS

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tap_vitess import vschema
 from tap_vitess.config import Config
 from tap_vitess.errors import RequestError, RetriableError
 from tap_vitess.sql import Sql, connect, quote
@@ -292,6 +293,11 @@ class Survey:
         """Find the tables that VTGate routes to another keyspace; see `routed`."""
         with connect(self._config) as sql:
             return routed(sql, self.keyspace, tables)
+
+    def vindexes(self, tables: Iterable[str]) -> dict[str, str | None]:
+        """Ask for the tables' primary vindexes; see `vschema.primary_vindexes`."""
+        with connect(self._config) as sql:
+            return vschema.primary_vindexes(sql, self.keyspace, tables)
 
     def has_table(self, table: str) -> bool:
         """Tell whether every shard has a table; see `has_table`."""

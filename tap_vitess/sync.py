@@ -81,20 +81,20 @@ _STUMBLES = 2
 class TableSpec:
     """A table to bring.
 
-    full_table: copy it afresh and follow no changes. keyed: it has a key, so that its copy can
-    be resumed and its rows can come twice. once: rows that came twice would stay twice, so a copy
-    that cannot go on where it was cut is an error.
+    full_table: copy it afresh and follow no changes. key: what its rows are told apart by; with
+    one its copy can be resumed and its rows can come twice; None where nobody tells. once: rows
+    that came twice would stay twice, so a copy that cannot go on where it was cut is an error.
     """
 
     name: str
     full_table: bool = False
-    keyed: bool = True
+    key: tuple[str, ...] | None = None
     once: bool = False
 
     @property
     def resumable(self) -> bool:
         """Whether a cut copy can go on where it was."""
-        return self.keyed and not self.full_table
+        return self.key != () and not self.full_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,8 @@ class SyncOptions:
     is lost are copied again; else they are left behind with an error. follow: whether to go on
     behind the position at the start, for ever. poll_seconds: how often such a run asks where the
     keyspace is, to see that the stream brings all there is. by_table: whether the rows of small
-    transactions may come table by table; else they come in the order of their commits.
+    transactions may come table by table; else they come in the order of their commits. check_keys:
+    whether to tell of tables whose key is not unique over the shards.
     """
 
     request: RequestOptions = field(default_factory=RequestOptions)
@@ -120,6 +121,7 @@ class SyncOptions:
     follow: bool = False
     poll_seconds: float = 10.0
     by_table: bool = False
+    check_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,10 +300,14 @@ class KeyspaceSync:
             VitessError: the run cannot go on, or the first of what was left behind; `state` still
                 holds.
         """
+        before = self.state.groups
         yield self._checkpoint()
         if self._log_based:
             yield from self._follow()
             self._inquiry.tell_routed(self._log_based)
+        # A question a table: too dear for a run with nothing to do.
+        if self._options.check_keys and (self.state.groups != before or self._pending()):
+            self._inquiry.tell_keys({s.name: s.key for s in self._specs.values() if s.key})
         yield from self._copy_and_follow()
         while self._options.follow and not self.stopped and self._followed():
             if self._errors or self._uncopied:

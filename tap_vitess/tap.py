@@ -418,7 +418,7 @@ def _spec(stream: VitessStream) -> TableSpec:
     return TableSpec(
         stream.table,
         full_table=stream.replication_method == FULL_TABLE,
-        keyed=bool(stream.primary_keys),
+        key=tuple(stream.primary_keys),
     )
 
 

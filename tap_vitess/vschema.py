@@ -6,6 +6,7 @@ tablets have such a table. Of an unsharded keyspace it does not even look a tabl
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tap_vitess.errors import TableGoneError
@@ -39,3 +40,11 @@ def primary_vindex(sql: Sql, keyspace: str, table: str) -> str | None:
     except TableGoneError:
         return None
     return str(vindexes[0]["Columns"]) if vindexes else ""
+
+
+def primary_vindexes(sql: Sql, keyspace: str, tables: Iterable[str]) -> dict[str, str | None]:
+    """Map tables of a sharded keyspace to what `primary_vindex` tells; empty for an unsharded."""
+    found = keyspaces(sql).get(keyspace)
+    if found is None or not found.sharded:
+        return {}
+    return {table: primary_vindex(sql, keyspace, table) for table in tables}

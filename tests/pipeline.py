@@ -59,6 +59,9 @@ class Asked:
     def routed(self, tables: Iterable[str]) -> dict[str, str]:  # noqa: ARG002
         return {}
 
+    def vindexes(self, tables: Iterable[str]) -> dict[str, str | None]:  # noqa: ARG002
+        return {}
+
     def has_table(self, table: str) -> bool:  # noqa: ARG002
         return False
 

@@ -119,6 +119,9 @@ class Told:
     def routed(self, tables: object) -> dict[str, str]:  # noqa: ARG002
         return {}
 
+    def vindexes(self, tables: object) -> dict[str, str | None]:  # noqa: ARG002
+        return {}
+
     def has_table(self, table: str) -> bool:  # noqa: ARG002
         return False
 

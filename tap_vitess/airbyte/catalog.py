@@ -50,7 +50,8 @@ def stream_of(table: Table, options: ValueOptions) -> dict[str, Any]:
     for column in table.columns:
         key = column.name in table.key
         found = value_type(column.column_type, column.charset, options=options, key=key)
-        properties[column.name] = _property(found.schema if key else found.nullable())
+        schema = found.schema if table.requires(column) else found.nullable()
+        properties[column.name] = _property(schema)
     return {
         "name": table.name,
         "namespace": table.keyspace,

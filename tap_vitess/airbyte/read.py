@@ -284,7 +284,7 @@ def _spec(stream: ConfiguredStream) -> TableSpec:
     return TableSpec(
         stream.table,
         full_table=stream.full_refresh,
-        keyed=bool(stream.primary_keys),
+        key=tuple(stream.primary_keys),
         once=stream.full_refresh,
     )
 

@@ -263,7 +263,7 @@ class _Keyspace:
         return KeyspaceSync(
             self._client,
             Survey(options.config, self._keyspace),
-            [TableSpec(table.name, keyed=bool(table.key)) for table in tables],
+            [TableSpec(table.name, key=table.key) for table in tables],
             self._state,
             replace(
                 engine.sync_options(options.config, options.retry),

@@ -30,6 +30,7 @@ class Vitess:
     grpc_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tablet_type: Literal["PRIMARY", "REPLICA", "RDONLY"] = "PRIMARY"
     cells: Sequence[str] = ()
+    keys: Literal["with_vindex", "primary"] = "with_vindex"
     on_lost_position: Literal["fail", "resync"] = "fail"
     on_partial_image: Literal["fetch", "omit", "fail"] = "fetch"
     float_as: Literal["selected", "stored"] = "selected"

@@ -16,6 +16,7 @@ from tap_vitess.records import Image, RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.schema import StreamSchema
 from tap_vitess.vstream.columns import Changes, CopiedChanges, EncodedChanges, RowChanges
 from tap_vitess.vstream.encode import same_columns
+from tap_vitess.vstream.images import beside_own_key
 from tap_vitess.vstream.objects import ObjectDecoder, Row
 from tap_vitess.vstream.protocol import Fields, Rows
 from tap_vitess.vstream.values import value_type
@@ -140,6 +141,13 @@ class TableReader:
         whole = self._maker.logs_whole_rows(rows.fields.shard)
         if changes.before is not None and not (whole and self._same_keys(changes, decoder)):
             return None
+        added = beside_own_key(rows.fields.fields, self.table.key)
+        if (
+            added
+            and changes.before
+            and changes.before.has_null(len(decoder.columns), decoder.where, added)
+        ):
+            return None  # it may not have been sent
         before = _rows(changes, changes.before, decoder)
         after = _rows(changes, changes.after, decoder)
         operation: Operation = "update"

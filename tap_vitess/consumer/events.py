@@ -19,9 +19,9 @@ from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import CopyCutError, ProtocolError
 from tap_vitess.vstream.charsets import charset_of
 from tap_vitess.vstream.columns import ChangedRows, CopiedRows, StreamEvent
-from tap_vitess.vstream.images import completed
+from tap_vitess.vstream.images import PRI_KEY_FLAG, completed
 from tap_vitess.vstream.objects import ObjectDecoder, Row
-from tap_vitess.vstream.protocol import LAST_SECOND, PRI_KEY_FLAG, Fields
+from tap_vitess.vstream.protocol import LAST_SECOND, Fields
 from tap_vitess.vstream.request import RequestOptions, first_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 

@@ -17,6 +17,7 @@ from tap_vitess.discovery import Table
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
 from tap_vitess.doctor.findings import Finding, Place, Severity
 from tap_vitess.errors import ConfigError, StateError, VitessError
+from tap_vitess.keys import Key
 from tap_vitess.sql import Sql, connect, quote
 from tap_vitess.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.survey import ShardFacts, Tablet
@@ -26,7 +27,7 @@ from tap_vitess.vstream.request import RequestOptions, probe_request
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Catalog = Mapping[str, set[str]]  # keyspace -> selected tables
+Catalog = Mapping[str, Mapping[str, Key]]  # keyspace -> selected table -> its key
 
 _HERE = Place()
 _BOOKMARK = bookmark_key("")
@@ -154,7 +155,7 @@ class _Examination:
         if streams and shards:
             self._try_stream(keyspace, shards)
         facts = {shard: self._shard(keyspace, shard) for shard in shards or ()}
-        tables = self._ask("tables", place, discovery.describe, keyspace)
+        tables = self._ask("tables", place, discovery.describe, keyspace, self._config.keys)
         if tables is not None:
             self._tables(keyspace, tables)
         if keyspace in self._states and shards is not None:
@@ -182,8 +183,9 @@ class _Examination:
         place = Place(keyspace)
         chosen = [table for table in tables if self._wants(table)]
         names = [table.name for table in chosen]
-        selected = None if self._catalog is None else self._catalog.get(keyspace, set())
+        selected = None if self._catalog is None else self._catalog.get(keyspace, {})
         self._note(judge_tables.tables(keyspace, selected, tables, chosen))
+        self._note(judge_tables.keys(chosen, selected or {}, self._config.keys))
         texts = self._ask("charset", place, survey.texts, keyspace)
         self._note(judge_tables.columns(keyspace, chosen, texts or (), self._version))
         routed = self._ask("moved", place, survey.routed, keyspace, names)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from tap_vitess.discovery import Table
 from tap_vitess.doctor.findings import Finding, Place, Severity
 from tap_vitess.doctor.judge_cluster import Problem, Version, has
+from tap_vitess.keys import Key, Keys, doubt
 from tap_vitess.survey import Text
 from tap_vitess.vstream.charsets import decoder
 
@@ -44,6 +45,32 @@ def tables(
                 "add a key, or leave the table out by the setting exclude_tables",
             )
     yield Finding(OK, "tables", Place(keyspace), f"{len(chosen)} tables to read")
+
+
+def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Iterator[Finding]:
+    """Judge the keys by which rows are told apart; `told` are a catalog's."""
+    for table in chosen:
+        place = Place(table.keyspace, table=table.name)
+        key = told.get(table.name, table.key)
+        if why := doubt(key, table.vindex):
+            yield Finding(
+                INFO if setting == "primary" else WARNING,
+                "key",
+                place,
+                f"{why}: rows of several shards with one key become one row in the target",
+                "let a sequence or the application keep the key unique over the shards, and set "
+                "keys to `primary`; or set keys to `with_vindex`, discover again and copy the "
+                "table again",
+            )
+        if nullable := table.nullable(key):
+            yield Finding(
+                WARNING,
+                "key",
+                place,
+                f"{', '.join(nullable)}, a column of the vindex and so of the key, may be NULL, "
+                "which many targets refuse in a key",
+                "declare it NOT NULL, or set keys to `primary`",
+            )
 
 
 def columns(

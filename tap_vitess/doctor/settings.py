@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.errors import CatalogError, ConfigError, StateError, VitessError
+from tap_vitess.keys import Key
 from tap_vitess.state import bookmarks_of
 
 ENVIRONMENT = "ENV"
@@ -63,21 +64,23 @@ def read_settings(path: str) -> dict[str, Any]:
     return found
 
 
-def read_catalog(path: str) -> dict[str, set[str]]:
-    """Read the selected tables of a catalog, by keyspace.
+def read_catalog(path: str) -> dict[str, dict[str, Key]]:
+    """Read the selected tables of a catalog and their keys, by keyspace.
 
     Raises:
         CatalogError: it cannot be read, or is no catalog of this tap.
     """
     found = read_json(path, CatalogError)
-    tables: dict[str, set[str]] = {}
+    tables: dict[str, dict[str, Key]] = {}
     try:
         for stream in found["streams"]:
             name = stream["tap_stream_id"]
             root = next(m["metadata"] for m in stream["metadata"] if not m["breadcrumb"])
             if root.get("selected", stream.get("selected")) is not False:
                 keyspace = root["schema-name"]
-                tables.setdefault(keyspace, set()).add(name.removeprefix(f"{keyspace}-"))
+                table = name.removeprefix(f"{keyspace}-")
+                key = tuple(stream.get("key_properties") or ())
+                tables.setdefault(keyspace, {})[table] = key
     except (KeyError, TypeError, AttributeError, StopIteration) as error:
         raise CatalogError(f"{path} is no catalog of tap-vitess: discover again") from error
     return tables

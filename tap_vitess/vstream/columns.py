@@ -123,6 +123,10 @@ class Images:
         if end < len(self.values):
             raise ProtocolError(f"{where}: a row has more bytes than its values")
 
+    def has_null(self, width: int, where: str, columns: Sequence[int]) -> bool:
+        """Tell whether a row has NULL in one of some columns, given in order."""
+        return any(any(chunk.nulls.values()) for chunk in self.chunks(width, where, columns))
+
     def rows(self, width: int, where: str) -> Iterator[query.Row]:
         """Yield the rows as messages."""
         for chunk in self.chunks(width, where, range(width)):

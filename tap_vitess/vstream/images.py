@@ -9,6 +9,8 @@ the row. Seen on v22 (MySQL 8.0):
   in it. What was logged with MINIMAL, before it was set back, may lack any column.)
 - A column that the after image lacks was not changed, so the before image has it if it carries
   it. With a key on a TEXT column the after image lacks the key.
+- MySQL's own key is in every before image. Another column of what a client takes for the key, such
+  as a vindex's, need not be: not under MINIMAL, nor under NOBLOB when it is TEXT or BLOB.
 - A partial JSON is a template around the before image's document, which is complete; an empty
   value stands for "unchanged".
 
@@ -17,13 +19,16 @@ So a value is one of three: sent, taken over from the before image, or unknown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError
 
 Values = list[bytes | None]
+
+NOT_NULL_FLAG = 1
+PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL unique key
 
 
 def is_partial(change: binlogdata.RowChange) -> bool:
@@ -70,6 +75,46 @@ def nulls(row: query.Row, fields: Sequence[query.Field], where: str) -> frozense
     """
     pairs = zip(fields, unpacked(row, len(fields), where), strict=True)
     return frozenset(field.name for field, value in pairs if value is None)
+
+
+def beside_own_key(fields: Sequence[query.Field], key: Collection[str]) -> tuple[int, ...]:
+    """Return where the columns of a key are that are not of MySQL's own."""
+    return tuple(
+        i for i, f in enumerate(fields) if f.name in key and f.flags and not f.flags & PRI_KEY_FLAG
+    )
+
+
+def unsent_key(
+    before: query.Row,
+    fields: Sequence[query.Field],
+    added: Sequence[int],
+    where: str,
+    *,
+    whole: bool,
+) -> frozenset[str]:
+    """Name key columns that a before image does not carry, as far as can be told.
+
+    Args:
+        before: the image.
+        fields: its columns.
+        added: where the columns of the key are that are not of MySQL's own.
+        where: keyspace, table and shard, for errors.
+        whole: whether all columns are logged.
+
+    Raises:
+        ProtocolError: the image is not of these columns.
+    """
+    lengths = before.lengths
+    if all(i < len(lengths) and lengths[i] >= 0 for i in added):
+        return frozenset()
+    absent = nulls(before, fields, where)
+    empty = [fields[i] for i in added if fields[i].name in absent]
+    cut = any(field.name in absent and field.flags & NOT_NULL_FLAG for field in fields)
+    return frozenset(field.name for field in empty if cut or (not whole and _is_long(field)))
+
+
+def _is_long(field: query.Field) -> bool:
+    return field.column_type.lower().endswith(("text", "blob"))
 
 
 def unpacked(row: query.Row, width: int, where: str) -> Values:

@@ -45,13 +45,13 @@ from tap_vitess.vstream.columns import (
 )
 from tap_vitess.vstream.ddl import altered_tables, replaced_tables
 from tap_vitess.vstream.gtid import Goal, GtidSet
+from tap_vitess.vstream.images import PRI_KEY_FLAG
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
 SILENT_SECONDS = 10  # by the servers' clock, which every event and heartbeat carries
 LAST_SECOND = 253_402_300_799  # of the year 9999
 _BOUNDARIES = frozenset({binlogdata.COMMIT, binlogdata.DDL, binlogdata.OTHER})
-PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL unique key
 
 
 @dataclass(frozen=True, slots=True, eq=False)

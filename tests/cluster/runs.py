@@ -62,6 +62,12 @@ class Finished:
     log: str
     seconds: float
 
+    def catalog(self) -> dict[str, Any]:
+        """Parse what it has discovered."""
+        assert self.code == 0, self.log
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
     def messages(self) -> list[dict[str, Any]]:
         """Parse its output."""
         return [json.loads(line) for line in self.out.splitlines()]
@@ -117,10 +123,7 @@ class Pipeline:
 
     def discover(self) -> dict[str, Any]:
         """Return the catalog of the pipeline's tables."""
-        done = self.alone("--discover")
-        assert done.code == 0, done.log
-        catalog: dict[str, Any] = json.loads(done.out)
-        return catalog
+        return self.alone("--discover").catalog()
 
     def use_catalog(self, catalog: Mapping[str, Any]) -> None:
         """Give this catalog to all further runs."""

@@ -84,14 +84,14 @@ class Source:
         return rows
 
     def create(self, name: str, columns: str, *, vindex: str = "id", kind: str = "table") -> str:
-        """Create a table, sharded by a column, or a view; return its whole name."""
+        """Create a table, sharded by a column (or not yet), or a view; return its whole name."""
         table = self.prefix + name
         if kind == "view":
             self.execute(f"create view {quote(table)} as {columns}")
         else:
             self.execute(f"create table {quote(table)} ({columns}) default charset utf8mb4")
         self._made.append((kind, table))
-        if kind == "table":
+        if kind == "table" and vindex:
             self.execute(
                 f"alter vschema on {quote(table)} add vindex xxhash({vindex}) using xxhash"
             )
