@@ -370,6 +370,12 @@ class Config:
         wanted = self.tables is None or self.matches(name, self.tables)
         return wanted and not self.matches(name, self.exclude_tables)
 
+    def names(self, keyspace: str) -> bool:
+        """Tell whether the settings keyspaces or tables name a keyspace."""
+        begin = f"{keyspace}."
+        named = any(pattern.startswith(begin) for pattern in self.tables or ())
+        return named or keyspace in (self.keyspaces or ())
+
     def may_want(self, keyspace: str) -> bool:
         """Tell whether the patterns could let in a table of a keyspace, whatever it has."""
         wanted = self.tables is None or any(_may_meet(p, keyspace) for p in self.tables)

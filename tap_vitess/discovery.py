@@ -3,12 +3,15 @@
 What surprised us (facts, 7.2): information_schema answers only for `table_schema = '...'` (an
 IN list silently gives nothing), from any one shard, and names the physical database; so each
 keyspace is asked by itself and results are read by alias. For up to a minute after a reshard or
-a failover there is nobody to answer for it (error 1105): that is waited for, as in a run.
+a failover there is nobody to answer for it (error 1105): that is waited for, as in a run. A
+keyspace without any tablet of the type asked for gives the same error for ever, as one that was
+restored from a backup and only has replicas; what tablets VTGate sees tells the two apart.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -20,7 +23,7 @@ from tap_vitess.config import Config
 from tap_vitess.errors import ConfigError, ConnectionLostError, RetriableError
 from tap_vitess.keys import Key, Keys, doubt, identity
 from tap_vitess.sql import Sql, connect
-from tap_vitess.survey import tablets
+from tap_vitess.survey import Tablet, all_tablets
 from tap_vitess.vstream.ddl import INTERNAL_TABLE
 from tap_vitess.vstream.reader import RetryOptions, retrying
 
@@ -88,8 +91,9 @@ def keyspaces_of(sql: Sql) -> list[str]:
     return sorted(names - _SYSTEM)
 
 
-def describe(sql: Sql, keyspace: str, keys: Keys) -> list[Table]:
+def describe(sql: Sql, keyspace: str, keys: Keys, tablet_type: str = "PRIMARY") -> list[Table]:
     """Describe the base tables; views, sequences and internal tables are left out."""
+    sql.use(f"{keyspace}@{tablet_type.lower()}")
     columns = _by_table(sql.query(_COLUMNS, keyspace))
     indexes = _by_table(sql.query(_KEYS, keyspace))
     names = sorted(
@@ -144,7 +148,8 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
             f"it knows {', '.join(known) or 'none'}"
         )
     wanted = [keyspace for keyspace in keyspaces if config.may_want(keyspace)]
-    tables = [table for keyspace in wanted for table in _tables(config, keyspace, retry)]
+    settled = time.monotonic() + min(retry.settle, retry.budget)
+    tables = [table for keyspace in wanted for table in _tables(config, keyspace, retry, settled)]
     chosen = choose(tables, keyspaces, config)
     for table in chosen:
         _tell_key(table, config.keys)
@@ -182,22 +187,11 @@ def patiently_described(
     Raises:
         VitessError: what cannot be retried, or the last fault when the budget is used up.
     """
-    return _patiently(
-        keyspace, lambda sql: describe(sql, keyspace, config.keys), config, retry, stopping
-    )
 
-
-def _patiently(
-    keyspace: str,
-    question: Callable[[Sql], list[Table]],
-    config: Config,
-    retry: RetryOptions,
-    stopping: Callable[[], bool] = lambda: False,
-) -> list[Table]:
     def ask() -> list[Table]:
         try:
             with connect(config) as sql:
-                return question(sql)
+                return describe(sql, keyspace, config.keys, config.tablet_type)
         except ConnectionLostError as error:
             raise RetriableError(str(error)) from error
 
@@ -228,19 +222,48 @@ def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) ->
     return chosen
 
 
-def _tables(config: Config, keyspace: str, retry: RetryOptions) -> list[Table]:
-    """Describe a keyspace; one that nobody named and that has no tablets is passed over."""
+def _tables(config: Config, keyspace: str, retry: RetryOptions, settled: float) -> list[Table]:
+    """Describe a keyspace; one that nobody named and that has no tablet to ask is passed over.
 
-    def tables(sql: Sql) -> list[Table]:
-        try:
-            return describe(sql, keyspace, config.keys)
-        except RetriableError as error:
-            if config.keyspaces is not None or tablets(sql, keyspace):
-                raise
-            logger.warning("keyspace %s is left out: %s", keyspace, error)
-            return []
+    Args:
+        config: the settings.
+        keyspace: the keyspace.
+        retry: how long a keyspace is waited for that has tablets.
+        settled: when VTGate has had the time to see all tablets, by the monotonic clock.
+    """
+    budget = max(0.0, settled - time.monotonic())
+    brief = replace(retry, budget=budget, longest_wait=min(1.0, retry.longest_wait))
+    try:
+        return patiently_described(config, keyspace, brief)
+    except RetriableError as error:
+        with connect(config) as sql:
+            why = absence(all_tablets(sql), keyspace, config)
+        if why is None:
+            return patiently_described(config, keyspace, retry)
+        if config.names(keyspace):
+            raise ConfigError(f"keyspace {keyspace}: {why}") from error
+    logger.warning("keyspace %s is left out: %s", keyspace, why)
+    return []
 
-    return _patiently(keyspace, tables, config, retry)
+
+def absence(seen: Sequence[Tablet], keyspace: str, config: Config) -> str | None:
+    """Say why no tablet will answer for a keyspace; None where one may come.
+
+    Args:
+        seen: all tablets that VTGate sees. None at all are seen by one that has just started, and
+            none of a keyspace that a setting names may have other reasons than that it has none.
+        keyspace: the keyspace.
+        config: the settings.
+    """
+    own = [tablet for tablet in seen if tablet.keyspace == keyspace]
+    if any(tablet.tablet_type == config.tablet_type for tablet in own):
+        return None
+    if own:
+        return (
+            f"no tablet is a {config.tablet_type}; VTGate sees {', '.join(map(str, own))}: change "
+            "the setting tablet_type to read from one of these"
+        )
+    return "VTGate sees no tablet of it" if seen and not config.names(keyspace) else None
 
 
 def _matches(table: Table, pattern: str) -> bool:

@@ -17,6 +17,7 @@
         KeyChangedError      a lastpk does not fit the table's key any more
         StuckError           a call ends at the same place again and again: which tables are to
                              blame can be found out
+        GtidError            a shard's positions are no GTIDs, or none that Vitess can read
       RetriableError         a passing fault: worth another try from the last boundary
         NoTabletError        no tablet serves a shard: SQL can tell why
         TableUnseenError     a tablet does not know a table yet that its MySQL has
@@ -141,6 +142,10 @@ class KeyChangedError(RequestError):
     """The key of a table was altered while it was copied."""
 
     remedy = Remedy.RESTART
+
+
+class GtidError(RequestError):
+    """A shard's positions are no GTIDs, or none that Vitess can read."""
 
 
 class RetriableError(VitessError):

@@ -20,6 +20,7 @@ from tap_vitess.errors import (
     ColumnsUnknownError,
     ConnectError,
     ConnectionLostError,
+    GtidError,
     HistoryLostError,
     KeyChangedError,
     NoTabletError,
@@ -31,6 +32,7 @@ from tap_vitess.errors import (
     TableGoneError,
     VitessError,
 )
+from tap_vitess.vstream.gtid import NO_GTIDS, TAGGED
 
 Origin = Literal["grpc", "mysql"]
 
@@ -61,6 +63,14 @@ TOO_LARGE = (
 CASES: tuple[Case, ...] = (
     Case("grpc", "UNAUTHENTICATED", "", AuthError, _USER),
     Case("grpc", "PERMISSION_DENIED", "", AuthError, _USER),
+    Case("grpc", None, r"GTID_MODE = OFF", GtidError, NO_GTIDS),
+    Case(
+        "grpc",
+        None,
+        r'invalid MySQL 5.6 GTID set .*invalid interval \("[A-Za-z_]',
+        GtidError,
+        TAGGED,
+    ),
     Case(
         "grpc",
         None,

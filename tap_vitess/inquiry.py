@@ -17,6 +17,7 @@ from typing import Generic, Protocol, TypeVar
 
 from tap_vitess.errors import (
     ColumnsUnknownError,
+    ConfigError,
     ConnectError,
     ConnectionLostError,
     HistoryLostError,
@@ -31,8 +32,11 @@ from tap_vitess.errors import (
 from tap_vitess.faults import TOO_LARGE
 from tap_vitess.keys import doubt
 from tap_vitess.preflight import check_shards, judge
+from tap_vitess.probe import check_cells
 from tap_vitess.survey import BinlogReader, ShardFacts, Tablet
+from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.reader import RetryOptions, retrying
+from tap_vitess.vstream.request import RequestOptions
 from tap_vitess.vstream.statements import Effects, changed_tables
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -126,13 +130,52 @@ class Inquiry:
         self._effects_until = 0.0
         # Of a shard, and a table's copy or None: connections of late, and when they were seen.
         self._young: dict[tuple[str, str | None], dict[int, float]] = {}
+        self._unlocated = 0.0  # since when no tablet has told a position
 
     def position(self) -> Vgtid:
         """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault.
 
         So is a connection that breaks off: VTGate cuts some while shards are exchanged (v22).
         """
-        return self._ask(f"the position of {self.keyspace}", self._survey.position)
+        return self._ask(f"the position of {self.keyspace}", self._located)
+
+    def _located(self) -> Vgtid:
+        try:
+            return self._survey.position()
+        except RetriableError as error:
+            self._unlocated = self._unlocated or time.monotonic()
+            if self._tablet_type != "PRIMARY":  # a keyspace may be without one for a while
+                self._check_type()
+            raise error from None
+
+    def _check_type(self) -> None:
+        """See whether there are tablets of the type asked for, once VTGate has had some time."""
+        if time.monotonic() - self._unlocated < min(self._retry.settle, self._retry.budget):
+            return
+        tablets = self._survey.tablets()
+        if tablets and not any(tablet.tablet_type == self._tablet_type for tablet in tablets):
+            raise ConfigError(
+                f"setting tablet_type: no tablet of {self.keyspace} is a {self._tablet_type}; "
+                f"VTGate sees {', '.join(map(str, tablets))}"
+            )
+
+    def check_cells(self, client: Client, options: RequestOptions) -> None:
+        """See whether streams find tablets in the cells asked for; see `probe.check_cells`."""
+        if options.cells and options.tablet_type != "PRIMARY":
+            tablets = self._ask(f"the tablets of {self.keyspace}", self._survey.tablets)
+            check_cells(client, self.keyspace, tablets, lambda: self.position().shards, options)
+
+    def stop_position(self) -> Vgtid:
+        """Ask where the keyspace is, and see that a stream can be followed to there.
+
+        Raises:
+            GtidError: a shard's MySQL has no GTIDs.
+        """
+        now = self.position()
+        if bare := [shard for shard, gtids in now.shards.items() if not gtids.intervals]:
+            ask = functools.partial(self._survey.facts, bare)
+            self._ask(f"the binlogs of {self.keyspace}", ask)
+        return now
 
     def _ask(self, what: str, question: Callable[[], Answer]) -> Answer:
         def again() -> Answer:

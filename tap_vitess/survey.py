@@ -16,9 +16,9 @@ from typing import Any
 
 from tap_vitess import vschema
 from tap_vitess.config import Config
-from tap_vitess.errors import RequestError, RetriableError
+from tap_vitess.errors import GtidError, RequestError, RetriableError
 from tap_vitess.sql import Sql, connect, quote
-from tap_vitess.vstream.gtid import GtidSet
+from tap_vitess.vstream.gtid import NO_GTIDS, GtidSet
 from tap_vitess.vstream.vgtid import Vgtid
 
 
@@ -63,7 +63,7 @@ class Tablet:
 _VARIABLES = """
 show global variables where variable_name in ('binlog_row_image', 'binlog_row_value_options',
 'binlog_format', 'binlog_expire_logs_seconds', 'expire_logs_days',
-'version')
+'version', 'gtid_mode')
 """
 _GTIDS = "select @@global.gtid_executed as executed, @@global.gtid_purged as purged"
 # The keyspace's own database only: a shard's MySQL has Vitess' and its own beside it.
@@ -116,7 +116,8 @@ def position(sql: Sql, keyspace: str, tablet_type: str) -> Vgtid:
     """
     sql.use(f"{keyspace}@{tablet_type.lower()}")
     rows = sql.query(f"show global gtid_executed from {quote(keyspace)}")
-    found = {str(row["shard"]): GtidSet.parse(str(row["gtid_executed"])) for row in rows}
+    texts = {str(row["shard"]): str(row["gtid_executed"]) for row in rows}
+    found = {shard: GtidSet.parse(text, f"{keyspace}/{shard}") for shard, text in texts.items()}
     missing = set(shards(sql, keyspace)) ^ found.keys()
     if missing or not found:
         raise RetriableError(
@@ -131,19 +132,23 @@ def shard_facts(sql: Sql, keyspace: str, shard: str, tablet_type: str) -> ShardF
 
     Raises:
         RetriableError: there is no such shard, or it has no tablet of this type.
+        GtidError: its MySQL gives transactions no GTIDs, or such as Vitess cannot read.
     """
+    where = f"{keyspace}/{shard}"
     sql.use(f"{keyspace}:{shard}@{tablet_type.lower()}")
     rows = (tuple(row.values()) for row in sql.query(_VARIABLES))
     values = {_text(name): _text(value) for name, value in rows}
     gtids = sql.query("select @@global.gtid_executed as executed, @@global.gtid_purged as purged")[
         0
     ]
+    if (mode := values.get("gtid_mode", "ON").upper()) != "ON":
+        raise GtidError(f"{where}: MySQL runs with gtid_mode={mode}; {NO_GTIDS}")
     clock = next(iter(sql.query("select unix_timestamp(now(6))")[0].values()))
     days = int(values.get("expire_logs_days") or 0)
     return ShardFacts(
         shard=shard,
-        executed=GtidSet.parse(_text(gtids["executed"])),
-        purged=GtidSet.parse(_text(gtids["purged"])),
+        executed=GtidSet.parse(_text(gtids["executed"]), where),
+        purged=GtidSet.parse(_text(gtids["purged"]), where),
         row_image=values.get("binlog_row_image", "FULL").upper(),
         row_value_options=values.get("binlog_row_value_options", "").upper(),
         binlog_format=values.get("binlog_format", "ROW").upper(),
@@ -223,21 +228,26 @@ def readers(sql: Sql, keyspace: str, names: Iterable[str], tablet_type: str) -> 
 
 def tablets(sql: Sql, keyspace: str) -> list[Tablet]:
     """List the tablets VTGate sees in a keyspace."""
+    return [tablet for tablet in all_tablets(sql) if tablet.keyspace == keyspace]
+
+
+def all_tablets(sql: Sql) -> list[Tablet]:
+    """List the tablets VTGate sees: those of the cells it watches, whether they serve or not."""
     names = ("Cell", "Keyspace", "Shard", "TabletType", "State", "Alias", "Hostname")
     rows = sql.query("show vitess_tablets")
-    return [
-        Tablet(*(str(row[name]) for name in names)) for row in rows if row["Keyspace"] == keyspace
-    ]
+    return [Tablet(*(str(row[name]) for name in names)) for row in rows]
 
 
-def row_counts(sql: Sql, keyspace: str, tables: Collection[str]) -> dict[str, int]:
+def row_counts(
+    sql: Sql, keyspace: str, tables: Collection[str], tablet_type: str = "PRIMARY"
+) -> dict[str, int]:
     """Add up what each shard's InnoDB takes for the number of a table's rows.
 
     Asked of the keyspace as a whole, VTGate would answer for one of its shards.
     """
     found: Counter[str] = Counter()
     for shard in shards(sql, keyspace):
-        sql.use(f"{keyspace}:{shard}@primary")
+        sql.use(f"{keyspace}:{shard}@{tablet_type.lower()}")
         for row in sql.query(_ROW_COUNTS):
             if (name := _text(row["table_name"])) in tables:
                 found[name] += int(row["row_count"] or 0)
@@ -322,7 +332,7 @@ class Survey:
     def row_counts(self, tables: Iterable[str]) -> dict[str, int]:
         """Estimate how many rows tables have; see `row_counts`."""
         with connect(self._config) as sql:
-            return row_counts(sql, self.keyspace, frozenset(tables))
+            return row_counts(sql, self.keyspace, frozenset(tables), self._config.tablet_type)
 
     def readers(self, names: Iterable[str]) -> list[BinlogReader]:
         """List what reads the MySQL of some shards; see `readers`."""

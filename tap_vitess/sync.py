@@ -302,6 +302,7 @@ class KeyspaceSync:
         """
         before = self.state.groups
         yield self._checkpoint()
+        self._inquiry.check_cells(self._client, self._options.request)
         if self._log_based:
             yield from self._follow()
             self._inquiry.tell_routed(self._log_based)
@@ -381,7 +382,7 @@ class KeyspaceSync:
     def _follow(self) -> Events:
         """Bring every group of this run to where the keyspace is now, and make them one."""
         self.activity = Activity()
-        self._now = self._inquiry.position()
+        self._now = self._inquiry.stop_position()
         self._layouts.asked()
         for tables in self._followed():
             yield from self._bring(tables, self._now)

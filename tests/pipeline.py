@@ -35,7 +35,7 @@ class ImpatientTap(TapVitess):
 class QuickTap(TapVitess):
     """A tap that does not wait long between two attempts."""
 
-    retry: ClassVar[RetryOptions] = RetryOptions(budget=20, longest_wait=0.01)
+    retry: ClassVar[RetryOptions] = RetryOptions(budget=20, longest_wait=0.01, settle=0.3)
 
 
 @dataclass

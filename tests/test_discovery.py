@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import pytest
 from everything import everything
 from pipeline import ImpatientTap, QuickTap, Target, discover, run, settings
 
+from tap_vitess.config import Config
+from tap_vitess.discovery import absence
 from tap_vitess.errors import CatalogError, ConfigError, RetriableError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault, Faults
+from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.sample import sample_cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import serve
+from tap_vitess.survey import Tablet
 
 SAMPLES = Path(__file__).parents[1] / "catalog_samples"
 
@@ -171,10 +176,8 @@ def test_a_keyspace_that_is_not_wanted_is_not_asked(more: dict[str, Any]) -> Non
     assert {name.partition("-")[0] for name in streams(found)} == {"my"}
 
 
-def test_a_keyspace_without_any_tablet_is_not_waited_for(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Nothing will serve it soon."""
+def test_a_keyspace_without_any_tablet_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing will serve it soon: VTGate has had the time to see those of other keyspaces."""
     cluster = odd()
     cluster.create_keyspace("dead", ["0"])
     cluster.shard("dead", "0").serving = False
@@ -182,8 +185,79 @@ def test_a_keyspace_without_any_tablet_is_not_waited_for(
     faults = Faults([Fault(no_tablet_for="table_schema = 'dead'", times=None)])
     with serve(cluster, faults=faults) as sandbox:
         discover(settings(sandbox), QuickTap)
-    assert "keyspace dead is left out" in caplog.text
-    assert "trying again" not in caplog.text
+    assert "keyspace dead is left out: VTGate sees no tablet of it" in caplog.text
+
+
+def restored() -> Cluster:
+    """Make a keyspace beside others that has replicas only, as one restored from a backup."""
+    cluster = odd()
+    cluster.create_keyspace("snap", ["0"])
+    cluster.create_table("snap", Table("s", (Column("id", "int", nullable=False),), ("id",)))
+    cluster.insert("snap", "s", [{"id": b"7"}])
+    cluster.shard("snap", "0").tablet_type = "REPLICA"
+    return cluster
+
+
+def test_a_keyspace_of_replicas_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """In seconds and with a warning, where no setting names it."""
+    with serve(restored()) as sandbox:
+        found = discover(settings(sandbox), QuickTap)
+    assert {name.partition("-")[0] for name in streams(found)} == {"my", "other"}
+    assert re.search(r"keyspace snap is left out: no tablet is a PRIMARY; .*REPLICA", caplog.text)
+
+
+@pytest.mark.parametrize("more", [{"keyspaces": ["snap", "other"]}, {"tables": ["snap.*"]}])
+def test_a_keyspace_of_replicas_that_is_named_is_an_error(more: dict[str, Any]) -> None:
+    with (
+        serve(restored()) as sandbox,
+        pytest.raises(ConfigError, match=r"keyspace snap: no tablet is a PRIMARY.*tablet_type"),
+    ):
+        discover(settings(sandbox, **more), QuickTap)
+
+
+def test_a_keyspace_of_replicas_is_read_from_them() -> None:
+    """Discovery asks tablets of the type that streams come from."""
+    target = Target()
+    with serve(restored()) as sandbox:
+        config = settings(sandbox, tablet_type="REPLICA", keyspaces=["snap"])
+        assert streams(discover(config, QuickTap)).keys() == {"snap-s"}
+        assert run(config, target)
+    assert target.contents("snap-s") == [{"id": 7}]
+
+
+def test_a_vtgate_that_sees_no_tablet_at_all_has_just_started() -> None:
+    """Then nothing is left out, and neither is what a setting names."""
+    config = Config.from_settings({"host": "h"})
+    named = Config.from_settings({"host": "h", "keyspaces": ["ks"]})
+    other = Tablet("zone1", "other", "0", "PRIMARY", "SERVING", "zone1-100", "h")
+    down = Tablet("zone1", "ks", "0", "PRIMARY", "NOT_SERVING", "zone1-101", "h")
+    assert absence([], "ks", config) is None
+    assert absence([other, down], "ks", config) is None
+    assert absence([other], "ks", named) is None
+    assert absence([other], "ks", config) == "VTGate sees no tablet of it"
+
+
+@pytest.mark.timeout(60)
+def test_a_tablet_type_that_is_nowhere_ends_a_run() -> None:
+    """Soon, with the setting and what there is; not after minutes."""
+    with serve(odd()) as sandbox:
+        config = settings(sandbox, keyspaces=["other"])
+        catalog = discover(config)
+        with pytest.raises(ConfigError, match=r"setting tablet_type: .*other is a RDONLY.*PRIMARY"):
+            run({**config, "tablet_type": "RDONLY"}, Target(), catalog=catalog)
+
+
+@pytest.mark.timeout(60)
+def test_cells_that_have_no_tablet(caplog: pytest.LogCaptureFixture) -> None:
+    """An error where VTGate finds none elsewhere either, and a warning where it does."""
+    cluster = restored()
+    with serve(cluster, options=Options(tablet_wait=0.2)) as sandbox:
+        config = settings(sandbox, tablet_type="REPLICA", keyspaces=["snap"], cells=["nope"])
+        assert run(config, Target())
+        assert "VTGate sees no REPLICA tablet in nope (setting cells)" in caplog.text
+        cluster.shard("snap", "0").tablet_type = "RDONLY"
+        with pytest.raises(ConfigError, match="setting cells: a stream finds no RDONLY tablet"):
+            run({**config, "tablet_type": "RDONLY"}, Target())
 
 
 def test_two_tables_of_one_stream_name() -> None:

@@ -12,6 +12,7 @@ from tap_vitess.errors import (
     ColumnsUnknownError,
     ConnectError,
     ConnectionLostError,
+    GtidError,
     HistoryLostError,
     KeyChangedError,
     NoTabletError,
@@ -41,6 +42,25 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         PositionLostError,
         Remedy.POLICY,
         "let on_lost_position be `resync`",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _TABLET + "stream (at source tablet) error @ : The replication sender thread cannot start "
+        "in AUTO_POSITION mode: this server has GTID_MODE = OFF instead of ON. (errno 1236)",
+        GtidError,
+        Remedy.STOP,
+        "gtid_mode=ON",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _TABLET + 'could not obtain current position: invalid MySQL 5.6 GTID set ("d3157dbd-eaab-'
+        '11f1-9ed2-02fc00000001:1-31:mytag:1-2"): invalid interval ("mytag"): strconv.ParseUint: '
+        'parsing "mytag": invalid syntax',
+        GtidError,
+        Remedy.STOP,
+        "tagged GTIDs",
     ),
     (
         "grpc",

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_vitess.errors import ProtocolError
+from tap_vitess.errors import GtidError, ProtocolError
 from tap_vitess.vstream.gtid import Goal, GtidSet
 
 UUIDS = [f"{n:08x}-0000-11ee-8000-00000000000a" for n in range(3)]
@@ -94,9 +94,8 @@ def test_intervals_are_normal(found: Transactions) -> None:
     "text",
     [
         "MariaDB/0-1-2",
-        "FilePos/binlog.1:4",
         "current",
-        f"{UUIDS[0]}:tag:1-5",
+        f"{UUIDS[0]}:1-5:1x",
         f"{UUIDS[0]}:5-1",
         f"{UUIDS[0]}:0",
         f"{UUIDS[0]}:",
@@ -107,6 +106,20 @@ def test_what_is_no_gtid_set_is_refused(text: str) -> None:
     """Nothing is guessed from other flavors or broken text."""
     with pytest.raises(ProtocolError):
         GtidSet.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("FilePos/binlog.1:4", "gtid_mode=ON"),
+        (f"{UUIDS[0]}:tag:1-5", "tagged GTIDs"),
+        (f"MySQL56/{UUIDS[1]}:1-3,{UUIDS[0]}:1-7:_t2:1:x:2-3", "tagged GTIDs"),
+    ],
+)
+def test_positions_that_vitess_cannot_follow(text: str, words: str) -> None:
+    """The sentence says whose position it is, and what to do."""
+    with pytest.raises(GtidError, match=f"^ks/-80: .*{words}"):
+        GtidSet.parse(text, "ks/-80")
 
 
 def test_form_of_show_gtid_executed() -> None:

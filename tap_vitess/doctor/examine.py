@@ -11,19 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tap_vitess import discovery, survey
-from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config
 from tap_vitess.discovery import Table
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
 from tap_vitess.doctor.findings import Finding, Place, Severity
 from tap_vitess.errors import ConfigError, StateError, VitessError
 from tap_vitess.keys import Key
+from tap_vitess.probe import silent_shards
 from tap_vitess.sql import Sql, connect, quote
 from tap_vitess.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.survey import ShardFacts, Tablet
 from tap_vitess.vstream import client as vstream_client
-from tap_vitess.vstream.columns import StreamEvent
-from tap_vitess.vstream.request import RequestOptions, probe_request
+from tap_vitess.vstream.request import RequestOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -155,7 +154,14 @@ class _Examination:
         if streams and shards:
             self._try_stream(keyspace, shards)
         facts = {shard: self._shard(keyspace, shard) for shard in shards or ()}
-        tables = self._ask("tables", place, discovery.describe, keyspace, self._config.keys)
+        tables = self._ask(
+            "tables",
+            place,
+            discovery.describe,
+            keyspace,
+            self._config.keys,
+            self._config.tablet_type,
+        )
         if tables is not None:
             self._tables(keyspace, tables)
         if keyspace in self._states and shards is not None:
@@ -206,17 +212,9 @@ class _Examination:
     def _try_stream(self, keyspace: str, shards: Iterable[str]) -> None:
         seconds = self._config.connect_timeout_seconds
         options = RequestOptions(self._config.tablet_type, self._config.cells)
-        silent = set(shards)
-        deadline = time.monotonic() + seconds
         try:
-            with (
-                vstream_client.connect(self._config) as client,
-                client.stream(probe_request(keyspace, options), silence=seconds) as responses,
-            ):
-                for response in responses:
-                    silent -= _answered(response)
-                    if not silent or time.monotonic() > deadline:
-                        break
+            with vstream_client.connect(self._config) as client:
+                silent = silent_shards(client, keyspace, shards, options, seconds)
         except VitessError as error:
             self._note([failed("stream", error, Place(keyspace))])
             return
@@ -269,9 +267,3 @@ def _refused(sql: Sql, keyspace: str, tables: Iterable[str]) -> dict[str, str]:
         except VitessError as error:
             found[table] = str(error)
     return found
-
-
-def _answered(events: Iterable[StreamEvent]) -> set[str]:
-    told = (event for event in events if isinstance(event, binlogdata.VEvent))
-    entries = (entry for event in told for entry in event.vgtid.shard_gtids)
-    return {entry.shard for entry in entries if entry.gtid != "current"}

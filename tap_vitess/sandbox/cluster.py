@@ -59,6 +59,7 @@ _VARIABLES = {
     "binlog_row_value_options": "",
     "binlog_expire_logs_seconds": "259200",
     "expire_logs_days": "0",
+    "gtid_mode": "ON",
     "version": "8.0.40",
 }
 
@@ -174,7 +175,11 @@ class Shard:
     purged: int = 0  # the last transaction whose binlog is gone
     tables: dict[str, _ShardTable] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=lambda: dict(_VARIABLES))
+    tablet_type: str = "PRIMARY"  # of its one tablet; SQL asks for it, streams take what there is
     throttler: bool = False
+    by_file: bool = (
+        False  # vttablet runs with --db_flavor FilePos: VStream's positions are no GTIDs
+    )
     throttled: dict[str, float] = field(default_factory=dict)  # app -> ratio; SQL tells, no more
     poisons: dict[int, Poison] = field(default_factory=dict)  # transactions that stop streams
     # What VTGate opens again and again without a word: the statements of copies, None for binlogs.
@@ -185,7 +190,7 @@ class Shard:
         return len(self.binlog)
 
     def gtid_set(self, number: int) -> str:
-        if not number:
+        if not number or self.variables["gtid_mode"] == "OFF":
             return ""
         return f"{self.uuid}:1" if number == 1 else f"{self.uuid}:1-{number}"
 

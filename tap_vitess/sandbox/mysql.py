@@ -116,10 +116,16 @@ class VitessSession(Session):
         keyspace = self.keyspace(None)
         target, _, tablet_type = (self.database or "").partition("@")
         name = target.partition(":")[2] or self._cluster.shards(keyspace)[0]
-        if name not in self._cluster.shards(keyspace) or tablet_type not in {"", "primary"}:
-            where = f"{keyspace}.{name}.{tablet_type or 'primary'}"
-            raise _no_tablet(where)
+        if name not in self._cluster.shards(keyspace):
+            raise _no_tablet(f"{keyspace}.{name}.{tablet_type or 'primary'}")
+        self._check_tablets(keyspace, [name])
         return self._cluster.shard(keyspace, name)
+
+    def _check_tablets(self, keyspace: str, shards: Sequence[str]) -> None:
+        wanted = (self.database or "").partition("@")[2] or "primary"
+        for name in shards:
+            if self._cluster.shard(keyspace, name).tablet_type.lower() != wanted:
+                raise _no_tablet(f"{keyspace}.{name}.{wanted}")
 
     def throttled_shard(self) -> Shard:
         """The shard in use, for the statements that a stream of results (olap) cannot carry."""
@@ -139,6 +145,9 @@ class VitessSession(Session):
         if not mine or (isinstance(statement, exp.Select) and not statement.find(exp.Table)):
             return await query.next()
         target = (self.database or "").partition("@")[0] or None
+        for keyspace in re.findall(r"table_schema = '(\w+)'", statement.sql()):
+            if keyspace in self._cluster.keyspaces():
+                self._check_tablets(keyspace, self._cluster.shards(keyspace)[:1])
         try:
             result = sql.run(self._cluster, target, statement)
         except sql.SqlError as error:
@@ -326,7 +335,7 @@ def _vitess_tablets(session: VitessSession, _match: re.Match[str]) -> ResultSet:
             "zone1",
             space,
             shard.name,
-            "PRIMARY",
+            shard.tablet_type,
             "SERVING" if shard.serving else "NOT_SERVING",
             shard.tablet,
             "127.0.0.1",
@@ -340,6 +349,7 @@ def _vitess_tablets(session: VitessSession, _match: re.Match[str]) -> ResultSet:
 
 def _gtid_executed(session: VitessSession, match: re.Match[str]) -> ResultSet:
     keyspace = session.keyspace(match[1] or match[2])
+    session.shard()
     executed = session.cluster.gtid_executed(keyspace)
     rows: _Rows = [(keyspace, gtid_set, shard) for shard, gtid_set in executed.items()]
     return _result(["db_name", "gtid_executed", "shard"], rows)

@@ -22,6 +22,8 @@ class ForeignPositionError(Exception):
 
 
 def format_position(shard: Shard, number: int) -> str:
+    if shard.by_file:
+        return f"FilePos/vt-bin.000001:{number}"
     return PREFIX + shard.gtid_set(number)
 
 

@@ -5,8 +5,10 @@ adjacent, so two equal sets are equal values. Positions are compared by containm
 as text: a stream may step over a stop position, and two servers may write one set differently.
 
 `SHOW GLOBAL GTID_EXECUTED` gives sets without VStream's prefix `MySQL56/` and with newlines
-after the commas (facts, 8.2); both forms are read. Tagged GTIDs (MySQL 8.3 and later,
-`uuid:tag:1-5`) cannot be read by Vitess either and are refused.
+after the commas (facts, 8.2); both forms are read. Two others are told by what to do about them:
+positions in a binlog file (FilePos), which VStream gives where there are no GTIDs, and tagged GTIDs
+(MySQL 8.3 and later, `uuid:tag:1-5`): Vitess reads none, and once a tablet's MySQL has one, it
+opens no stream there (v24 with MySQL 9.7).
 """
 
 from __future__ import annotations
@@ -15,13 +17,24 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from tap_vitess.errors import ProtocolError
+from tap_vitess.errors import GtidError, ProtocolError
 
 Interval = tuple[int, int]
 
 FLAVOR = "MySQL56/"
+_FILE_FLAVOR = "FilePos/"
+NO_GTIDS = (
+    "VStream can be followed with GTIDs only: set gtid_mode=ON on the tablets' MySQL, and start "
+    "vttablet without --db_flavor FilePos"
+)
+TAGGED = (
+    "MySQL has executed transactions with tagged GTIDs (uuid:tag:1-5), which Vitess cannot read: "
+    "end what sets gtid_next to AUTOMATIC:tag, say RESET BINARY LOGS AND GTIDS on every tablet of "
+    "the shard, and set on_lost_position to `resync` for a run"
+)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _INTERVAL = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_TAG = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +44,31 @@ class GtidSet:
     intervals: Mapping[str, tuple[Interval, ...]]
 
     @classmethod
-    def parse(cls, text: str) -> GtidSet:
+    def parse(cls, text: str, where: str = "a position") -> GtidSet:
         """Read `[MySQL56/]uuid:1-5:7,uuid:1`; the empty text is the empty set.
 
+        Args:
+            text: the set.
+            where: whose it is, for errors: `keyspace/shard`.
+
         Raises:
+            GtidError: it is a position without GTIDs, or with tagged ones.
             ProtocolError: the text is no GTID set of MySQL.
         """
+        if text.startswith(_FILE_FLAVOR):
+            raise GtidError(f"{where}: {_shorten(text)} is a place in a binlog file; {NO_GTIDS}")
         found: dict[str, list[Interval]] = {}
         for part in text.removeprefix(FLAVOR).split(","):
             uuid, *ranges = (piece.strip() for piece in part.split(":"))
             if not uuid and not ranges:
                 continue
             if not _UUID.fullmatch(uuid) or not ranges:
-                raise ProtocolError(f"not a GTID set of MySQL: {_shorten(text)}")
-            found.setdefault(uuid.lower(), []).extend(_interval(piece, text) for piece in ranges)
+                raise ProtocolError(f"{where}: not a GTID set of MySQL: {_shorten(text)}")
+            if any(_TAG.fullmatch(piece) for piece in ranges):
+                raise GtidError(f"{where}: {TAGGED}")
+            found.setdefault(uuid.lower(), []).extend(
+                _interval(piece, text, where) for piece in ranges
+            )
         return cls({uuid: _normal(ranges) for uuid, ranges in found.items()})
 
     def contains(self, other: GtidSet) -> bool:
@@ -98,9 +122,10 @@ class Goal:
     last number is what the answer depends on.
     """
 
-    def __init__(self, goal: GtidSet) -> None:
-        """Take what is to be contained."""
+    def __init__(self, goal: GtidSet, where: str = "a position") -> None:
+        """Take what is to be contained, and whose it is, for errors."""
         self._goal = goal
+        self._where = where
         self._head: str | None = None
         self._needed: int | None = None  # the last number behind this head; None: none is enough
 
@@ -112,7 +137,7 @@ class Goal:
         """
         head, _, last = text.rpartition("-")
         if head != self._head or not last.isdecimal():
-            found = GtidSet.parse(text)
+            found = GtidSet.parse(text, self._where)
             self._learn(head, last, found)
             return found.contains(self._goal)
         return self._needed is not None and int(last) >= self._needed
@@ -132,14 +157,14 @@ class Goal:
         self._needed = enough if grown.contains(self._goal) else None
 
 
-def _interval(piece: str, text: str) -> Interval:
+def _interval(piece: str, text: str, where: str) -> Interval:
     match = _INTERVAL.fullmatch(piece)
     if match is None:
-        raise ProtocolError(f"not a GTID set Vitess can read (tagged GTIDs?): {_shorten(text)}")
+        raise ProtocolError(f"{where}: not a GTID set of MySQL: {_shorten(text)}")
     first = int(match[1])
     last = int(match[2] or first)
     if not 1 <= first <= last:
-        raise ProtocolError(f"a GTID interval runs backwards: {_shorten(text)}")
+        raise ProtocolError(f"{where}: a GTID interval runs backwards: {_shorten(text)}")
     return first, last
 
 

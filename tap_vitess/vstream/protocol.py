@@ -297,7 +297,10 @@ class ChangeStream(_Decoded):
 
     def _measure(self) -> None:
         """Compare the whole position with the stop position."""
-        self._goals = {shard: Goal(gtids) for shard, gtids in self.stop.shards.items()}
+        self._goals = {
+            shard: Goal(gtids, f"{self.keyspace}/{shard}")
+            for shard, gtids in self.stop.shards.items()
+        }
         self._behind = set(self.position.behind(self.stop))
         self._unknown = self._shards - self.stop.shards.keys()
 
@@ -633,7 +636,7 @@ class TableCopy(_Decoded):
             return
         if shard not in self._floor.shards:
             raise self._resharded()
-        if not GtidSet.parse(gtid).contains(self._floor.shards[shard]):
+        if not GtidSet.parse(gtid, f"{self.keyspace}/{shard}").contains(self._floor.shards[shard]):
             raise SnapshotTooOldError(
                 f"{self.name}: the tablet of shard {shard} lags behind the bookmark"
             )

@@ -47,7 +47,9 @@ class RetryOptions:
     long a stream may bring nothing but heartbeats; VTGate holds back a transaction until it has
     all of it, and a copy until its first row is sorted, so minutes are legitimate. tell: how long
     until the log says so, and what SQL knows of it. suspect: how long until SQL is asked whether
-    VTGate goes round in circles. silence: without even a heartbeat.
+    VTGate goes round in circles. silence: without even a heartbeat. settle: how long VTGate must
+    see no tablet of the kind that is asked for until that counts; one that has just started learns
+    of them by and by.
     """
 
     budget: float = 300.0
@@ -56,6 +58,7 @@ class RetryOptions:
     tell: float = 60.0
     suspect: float = 15.0
     silence: float = 60.0
+    settle: float = 5.0
 
 
 def retrying(

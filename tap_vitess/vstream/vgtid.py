@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
-from tap_vitess.errors import ProtocolError
+from tap_vitess.errors import GtidError, ProtocolError
 from tap_vitess.vstream.gtid import GtidSet
 
 
@@ -62,10 +62,15 @@ class Vgtid:
         """
         try:
             entries: list[dict[str, Any]] = json.loads(text)["shard_gtids"]
-            shards = {entry["shard"]: GtidSet.parse(entry["gtid"]) for entry in entries}
+            shards = {
+                entry["shard"]: GtidSet.parse(entry["gtid"], f"{keyspace}/{entry['shard']}")
+                for entry in entries
+            }
             keyspaces = {entry["keyspace"] for entry in entries}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ProtocolError("not a VGTID in JSON") from error
+        except GtidError as error:
+            raise ProtocolError(str(error)) from error
         if keyspaces != {keyspace} or len(shards) != len(entries):
             raise ProtocolError(f"not a VGTID of the keyspace {keyspace}")
         return cls(keyspace, shards)
@@ -75,7 +80,11 @@ class Vgtid:
         """Read the ShardGtids of a VGTID event; other keyspaces' entries are left out."""
         return cls(
             keyspace,
-            {e.shard: GtidSet.parse(e.gtid) for e in entries if e.keyspace == keyspace},
+            {
+                e.shard: GtidSet.parse(e.gtid, f"{keyspace}/{e.shard}")
+                for e in entries
+                if e.keyspace == keyspace
+            },
         )
 
     def to_proto(self) -> binlogdata.VGtid:

@@ -76,9 +76,20 @@ class Cluster:
         """Start what every keyspace shares."""
         self.run("up")
 
-    def keyspace(self, name: str, *shards: str) -> None:
-        """Add a keyspace; one of several shards gets a VSchema with the vindex xxhash."""
-        self.run("keyspace", name, *shards)
+    def keyspace(self, name: str, *shards: str, **variables: str) -> None:
+        """Add a keyspace; one of several shards gets a VSchema with the vindex xxhash.
+
+        Args:
+            name: its name.
+            shards: its shards.
+            variables: of the script, as VTTABLET_FLAGS, for these tablets.
+        """
+        before = self._environment
+        self._environment = {**before, **variables}
+        try:
+            self.run("keyspace", name, *shards)
+        finally:
+            self._environment = before
         if len(shards) > 1:
             path = self.folder / f"{name}.json"
             path.write_text(VSCHEMA)

@@ -87,6 +87,10 @@ class Pipeline:
         self._state = folder / "state.json"
         self._catalog: Path | None = None
         self._database = folder / "target.sqlite"
+        self.write_config(**settings)
+
+    def write_config(self, **settings: Any) -> None:
+        """Write the config of the runs that follow."""
         self._config.write_text(json.dumps(self.settings(**settings)))
 
     def settings(self, **settings: Any) -> dict[str, Any]:
