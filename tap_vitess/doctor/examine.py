@@ -160,7 +160,7 @@ class _Examination:
             discovery.describe,
             keyspace,
             self._config.keys,
-            self._config.tablet_type,
+            self._type_to_ask(tablets or ()),
         )
         if tables is not None:
             self._tables(keyspace, tables)
@@ -172,6 +172,12 @@ class _Examination:
             chosen = [table.name for table in tables if self._wants(table)]
             self._note(judge_state.followed(self._states[keyspace], names, chosen))
         return tables
+
+    def _type_to_ask(self, tablets: Iterable[Tablet]) -> str:
+        """Choose the tablets that describe the tables: others, where there are none as wanted."""
+        serving = {tablet.tablet_type for tablet in tablets if tablet.state == "SERVING"}
+        kind = self._config.tablet_type
+        return "PRIMARY" if kind not in serving and "PRIMARY" in serving else kind
 
     def _shard(self, keyspace: str, shard: str) -> ShardFacts | None:
         place = Place(keyspace, shard)
