@@ -15,8 +15,9 @@ from typing import Any
 import oracle
 import pymysql
 import pytest
-from oracle import KINDS, Evidence
+from oracle import KINDS, Evidence, Kind
 
+from cluster.launcher import Version
 from cluster.rawstream import Events, RawSource
 from cluster.runs import Finished, Pipeline
 from cluster.source import Address, Source, quote
@@ -36,10 +37,21 @@ def create(source: Source) -> str:
     return source.create("kinds", ", ".join(["id bigint primary key", *columns]))
 
 
-def insert(source: Source, table: str, rows: Sequence[dict[str, Any]], first: int) -> None:
+def _put(kind: Kind, vitess: Version) -> str:
+    """Return the SQL around a value, so that Vitess can stream it."""
+    mended = vitess >= (22, 0, 3) and not (23, 0, 0) <= vitess < (23, 0, 1)
+    if kind is not KINDS["json_decimal"] or mended:
+        return kind.put
+    # A tablet looks for eight bytes of a DECIMAL, and panics where the document ends before.
+    return f"json_insert({kind.put}, '$.filling', 'at the end')"
+
+
+def insert(
+    source: Source, table: str, rows: Sequence[dict[str, Any]], first: int, vitess: Version
+) -> None:
     """Insert rows; without the strict mode, which refuses zero dates."""
     names = ", ".join(["id", *map(quote, KINDS)])
-    marks = ", ".join(["%s", *(kind.put for kind in KINDS.values())])
+    marks = ", ".join(["%s", *(_put(kind, vitess) for kind in KINDS.values())])
     connection = source.connect()
     with connection, connection.cursor() as cursor:
         cursor.execute("set sql_mode = 'ALLOW_INVALID_DATES'")
@@ -78,17 +90,18 @@ def test_all_values_in_both_phases(
     source: Source,
     pipeline: Callable[..., Pipeline],
     address: Address,
+    vitess: Version,
     seed: int,
     tmp_path: Path,
 ) -> None:
     """Copied equals streamed equals SELECT, out of the tap and under all settings of values."""
     table, pipe, raw = create(source), pipeline(), RawSource(address)
     rows = oracle.rows(DRAWN, seed)
-    insert(source, table, rows, 0)
+    insert(source, table, rows, 0, vitess)
     first = pipe.alone()
     copied = _records(first)
     start = raw.position()
-    insert(source, table, rows, STREAMED_FROM)
+    insert(source, table, rows, STREAMED_FROM, vitess)
     state = tmp_path / "between.json"
     state.write_text(json.dumps(json.loads(first.out.strip("\n").split("\n")[-1])["value"]))
     streamed = _records(pipe.alone("--state", str(state)))
