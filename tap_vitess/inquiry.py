@@ -44,7 +44,7 @@ Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
 
-# Before it, VStream drops an update that is logged as partial JSON, without a word.
+# Before it, VStream drops updates that are logged with PARTIAL_JSON, without a word.
 READS_PARTIAL_JSON = (22, 0, 0)
 # Before it, VTGate looks for 90 s for a tablet that serves an old shard.
 FOLLOWS_OLD_SHARDS = (20, 0, 0)
@@ -68,7 +68,6 @@ class KeyspaceSurvey(Protocol):
     def routed(self, tables: Iterable[str]) -> dict[str, str]: ...
     def vindexes(self, tables: Iterable[str]) -> dict[str, str | None]: ...
     def has_table(self, table: str) -> bool: ...
-    def json_tables(self) -> frozenset[str]: ...
     def expression_indexes(self, table: str) -> list[str]: ...
     def effects(self) -> Effects: ...
     def version(self) -> tuple[int, int, int] | None: ...
@@ -203,6 +202,7 @@ class Inquiry:
 
         Raises:
             PositionLostError: it cannot.
+            RequestError: what follows could not be read without losing some of it.
         """
         check_shards(position, serving)
         if old := sorted(position.shards.keys() - set(serving)):
@@ -210,6 +210,7 @@ class Inquiry:
         ask = functools.partial(self._survey.facts, position.shards)
         facts = self._ask(f"the binlogs of {self.keyspace}", ask)
         self._facts |= facts
+        self._check_partial_json(facts)
         verdict = judge(position, facts, self._tablet_type)
         for warning in verdict.warnings:
             logger.warning("%s: %s", self.keyspace, warning)
@@ -226,28 +227,19 @@ class Inquiry:
                 "on_lost_position be `resync` for a run to copy its tables again"
             )
 
-    def incomplete(self, tables: Iterable[str]) -> dict[str, RequestError]:
-        """Find the tables whose changes VStream would drop some of; `check` has been asked."""
-        partial = sorted(s for s, found in self._facts.items() if found.row_value_options)
+    def _check_partial_json(self, facts: dict[str, ShardFacts]) -> None:
+        """Refuse all tables: with the option MySQL logs every update so, documents or not."""
+        partial = sorted(s for s, found in facts.items() if found.row_value_options)
         if not partial:
-            return {}
+            return
         version = self._survey.version()
-        if version is None or version >= READS_PARTIAL_JSON:
-            return {}
-        found = self._survey.json_tables().intersection(tables)
-        return {table: self._drops_json(table, partial, version) for table in sorted(found)}
-
-    def _drops_json(
-        self, table: str, shards: Iterable[str], version: tuple[int, int, int]
-    ) -> RequestError:
-        error = RequestError(
-            f"{self.keyspace}.{table}: MySQL logs partial JSON on shards {', '.join(shards)}, and "
-            f"Vitess {'.'.join(map(str, version))} drops such updates without a word; set "
-            "binlog_row_value_options='' on the tablets' MySQL and copy the table again, or "
-            "upgrade Vitess to 22"
-        )
-        error.table = table
-        return error
+        if version is not None and version < READS_PARTIAL_JSON:
+            raise RequestError(
+                f"{self.keyspace}: MySQL logs partial JSON on shards {', '.join(partial)}, and "
+                f"Vitess {'.'.join(map(str, version))} loses every update then, of tables without "
+                "JSON too: empty binlog_row_value_options on the tablets' MySQL and copy the "
+                "tables again, or upgrade Vitess to 22"
+            )
 
     def changed(self, statements: Collection[str], tables: frozenset[str]) -> frozenset[str]:
         """Name the tables that statements without row events may have changed."""

@@ -71,10 +71,6 @@ _ROW_COUNTS = """
 select table_name as table_name, table_rows as row_count from information_schema.tables
 where table_schema = database()
 """
-_JSON_TABLES = """
-select distinct table_name as table_name from information_schema.columns
-where table_schema = %s and data_type = 'json'
-"""
 # MySQL 5.7 has no indexes on expressions, and no such column.
 _EXPRESSIONS = """
 select index_name as index_name, expression as expression from information_schema.statistics
@@ -169,11 +165,6 @@ def has_table(sql: Sql, keyspace: str, table: str, tablet_type: str) -> bool:
         if table not in {_text(row["table_name"]) for row in sql.query(_ROW_COUNTS)}:
             return False
     return True
-
-
-def json_tables(sql: Sql, keyspace: str) -> frozenset[str]:
-    """Name the tables with a column of type JSON."""
-    return frozenset(_text(row["table_name"]) for row in sql.query(_JSON_TABLES, keyspace))
 
 
 def expression_indexes(sql: Sql, keyspace: str, table: str) -> list[str]:
@@ -313,11 +304,6 @@ class Survey:
         """Tell whether every shard has a table; see `has_table`."""
         with connect(self._config) as sql:
             return has_table(sql, self.keyspace, table, self._config.tablet_type)
-
-    def json_tables(self) -> frozenset[str]:
-        """Name the tables with a JSON column."""
-        with connect(self._config) as sql:
-            return json_tables(sql, self.keyspace)
 
     def expression_indexes(self, table: str) -> list[str]:
         """Name a table's indexes on expressions."""

@@ -416,10 +416,7 @@ class KeyspaceSync:
                 if not checked and self.state.position_of(tables) != stop:
                     self._inquiry.check(self.state.position_of(tables), stop.shards)
                     checked = True
-                    for table, error in self._inquiry.incomplete(tables).items():
-                        self._lose(frozenset({table}), error)
-                    tables -= self._out
-                if not tables or (yield from self._stream(tables, stop, endless=endless)):
+                if (yield from self._stream(tables, stop, endless=endless)):
                     return
             except RequestError as error:
                 one = frozenset({error.table or ""}) & tables - self._out

@@ -65,9 +65,6 @@ class Asked:
     def has_table(self, table: str) -> bool:  # noqa: ARG002
         return False
 
-    def json_tables(self) -> frozenset[str]:
-        return frozenset()
-
     def expression_indexes(self, table: str) -> list[str]:  # noqa: ARG002
         return []
 

@@ -93,11 +93,9 @@ class Told:
         throttled: dict[str, list[str]] | None = None,
         version: tuple[int, int, int] = (22, 0, 3),
         now: str = "",
-        json: Iterable[str] = (),
         expressions: Iterable[str] = (),
     ) -> None:
         self._found = found
-        self._json = frozenset(json)
         self._expressions = list(expressions)
         self._tablets = tablets or []
         self._throttled = throttled or {}
@@ -130,9 +128,6 @@ class Told:
 
     def version(self) -> tuple[int, int, int]:
         return self._version
-
-    def json_tables(self) -> frozenset[str]:
-        return self._json
 
     def expression_indexes(self, table: str) -> list[str]:  # noqa: ARG002
         return self._expressions
@@ -175,23 +170,14 @@ def test_a_stop_position_that_was_lost_is_taken_anew() -> None:
 
 
 def test_partial_json_that_vitess_drops_is_refused() -> None:
-    """Before 22 such updates are lost without a word: of tables with a JSON column only."""
+    """Before 22 such updates are lost without a word, and with the option all updates are such."""
     partial = {"-80": facts(f"{A}:1-9", options="PARTIAL_JSON")}
-    tables = {"orders", "plain"}
-
-    def asked(options: dict[str, ShardFacts], version: tuple[int, int, int]) -> Inquiry:
-        found = inquiry(Told(options, version=version, json={"orders", "not selected"}))
-        found.check(position(f"{A}:1-9"), ["-80"])
-        return found
-
-    (error,) = asked(partial, (21, 0, 5)).incomplete(tables).items()
-    assert (error[0], error[1].table, error[1].remedy) == ("orders", "orders", Remedy.STOP)
-    assert re.match(
-        r"shop\.orders: .*shards -80.*Vitess 21\.0\.5 drops such updates", str(error[1])
-    )
-    assert asked({"-80": facts(f"{A}:1-9")}, (21, 0, 5)).incomplete(tables) == {}
-    new = asked(partial, (22, 0, 3))
-    assert new.incomplete(tables) == {}
+    old = inquiry(Told(partial, version=(21, 0, 5)))
+    with pytest.raises(RequestError, match=r"Vitess 21\.0\.5 loses every update") as caught:
+        old.check(position(f"{A}:1-9"), ["-80"])
+    assert caught.value.table is None
+    new = inquiry(Told(partial))
+    new.check(position(f"{A}:1-9"), ["-80"])
     assert not new.whole_rows("-80")
     assert not new.whole_rows("80-")
 

@@ -218,10 +218,9 @@ def _row_image(
             ERROR,
             "row_value_options",
             place,
-            "binlog_row_value_options has PARTIAL_JSON: before Vitess 22, updates of a part of a "
-            "JSON document are LOST without a word",
-            "set it to '' on the tablets' MySQL, or upgrade; then copy the tables with JSON "
-            "columns again",
+            "binlog_row_value_options has PARTIAL_JSON: before Vitess 22, every update is LOST "
+            "without a word, of tables without JSON too",
+            "set it to '' on the tablets' MySQL, or upgrade; then copy all tables again",
         )
     else:
         yield Finding(

@@ -100,14 +100,14 @@ def source(address: Address, prefix: str) -> Iterator[Source]:
 
 
 @pytest.fixture
-def vitess(source: Source) -> Version:
+def vitess_version(source: Source) -> Version:
     """Return the version of VTGate: what it decides about is expected by it."""
     (row,) = source.query("select @@version_comment as told")
     return version_in(row["told"])
 
 
 @pytest.fixture
-def mysql(own_cluster: Cluster, source: Source) -> Version:
+def mysql_version(own_cluster: Cluster, source: Source) -> Version:
     """Return the version of the shards' MySQL."""
     return own_cluster.mysql_version(own_cluster.tablet(source.address.keyspace, "-80"))
 

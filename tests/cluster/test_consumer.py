@@ -26,7 +26,7 @@ from consumers import Replica
 from oracle import KINDS
 
 from cluster.compare import difference
-from cluster.launcher import Cluster
+from cluster.launcher import Cluster, Version
 from cluster.source import Address, Source, quote
 from cluster.test_values import create, insert
 from cluster.writers import Tables, Writer
@@ -335,14 +335,16 @@ def _wait(holds: Callable[[], bool], seconds: float = SECONDS) -> float:
     return time.monotonic() - began
 
 
-def test_values_are_those_of_pymysql(vitess: Vitess, source: Source, seed: int) -> None:
+def test_values_are_those_of_pymysql(
+    vitess: Vitess, source: Source, vitess_version: Version, seed: int
+) -> None:
     """Every type, copied and streamed, equals what a SELECT gives; JSON is parsed."""
     table = create(source)
     name = f"{source.address.keyspace}.{table}"
     rows = oracle.rows(30, seed)
-    insert(source, table, rows, 0)
+    insert(source, table, rows, 0, vitess_version)
     copied, state = _read(vitess, name, None)
-    insert(source, table, rows, 100_000)
+    insert(source, table, rows, 100_000, vitess_version)
     streamed, _ = _read(vitess, name, state)
     selected = {row["id"]: row for row in source.query(f"select * from {quote(table)}")}
     assert copied.keys() == set(range(len(rows)))

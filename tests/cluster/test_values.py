@@ -90,18 +90,18 @@ def test_all_values_in_both_phases(
     source: Source,
     pipeline: Callable[..., Pipeline],
     address: Address,
-    vitess: Version,
+    vitess_version: Version,
     seed: int,
     tmp_path: Path,
 ) -> None:
     """Copied equals streamed equals SELECT, out of the tap and under all settings of values."""
     table, pipe, raw = create(source), pipeline(), RawSource(address)
     rows = oracle.rows(DRAWN, seed)
-    insert(source, table, rows, 0, vitess)
+    insert(source, table, rows, 0, vitess_version)
     first = pipe.alone()
     copied = _records(first)
     start = raw.position()
-    insert(source, table, rows, STREAMED_FROM, vitess)
+    insert(source, table, rows, STREAMED_FROM, vitess_version)
     state = tmp_path / "between.json"
     state.write_text(json.dumps(json.loads(first.out.strip("\n").split("\n")[-1])["value"]))
     streamed = _records(pipe.alone("--state", str(state)))

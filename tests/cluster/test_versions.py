@@ -18,7 +18,7 @@ VECTOR = [1.5, -2.0, 0.10000000149011612]  # of single precision
 
 
 def test_an_index_on_an_expression(
-    source: Source, pipeline: Callable[..., Pipeline], mysql: Version
+    source: Source, pipeline: Callable[..., Pipeline], mysql_version: Version
 ) -> None:
     """Its hidden column may be in the binlog, which is not said to be an altered table."""
     table = source.create("functional", "id bigint primary key, v varchar(20), key u ((upper(v)))")
@@ -28,7 +28,7 @@ def test_an_index_on_an_expression(
     pipe.complete()
     source.insert(table, ["id", "v"], [(3, "c"), (4, "d")])
     source.insert(other, ["id", "v"], [(3, "c"), (4, "d")])
-    if mysql > LOGS_HIDDEN_COLUMNS:
+    if mysql_version > LOGS_HIDDEN_COLUMNS:
         pipe.complete()
         pipe.check(table, ["id"])
         return
@@ -43,9 +43,9 @@ def test_an_index_on_an_expression(
     pipe.check(table, ["id"])
 
 
-def test_vectors(source: Source, pipeline: Callable[..., Pipeline], mysql: Version) -> None:
+def test_vectors(source: Source, pipeline: Callable[..., Pipeline], mysql_version: Version) -> None:
     """Copied and streamed they are the same numbers."""
-    if mysql < HAS_VECTORS:
+    if mysql_version < HAS_VECTORS:
         pytest.skip("MySQL is older than vectors")
     table = source.create("vectors", "id bigint primary key, v vector(3), n int")
     pipe = pipeline()
