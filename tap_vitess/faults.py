@@ -172,7 +172,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "grpc",
         None,
-        r"(?i)panic.*(json|unable to decode object|binlog_json)|json.*panic",
+        r"(?is)uncaught panic: .*(json|unable to decode object)",
         StumbleError,
         "a tablet panics over a JSON value that its Vitess cannot read: a DECIMAL below 1, which "
         "Vitess 22.0.3 and 23.0.1 mended, or an object with an empty key; upgrade Vitess",
@@ -250,13 +250,14 @@ def classify(origin: Origin, code: str | int, text: str) -> VitessError:
             if match is not None:
                 error = case.kind(f"{case.advice} ({said} said {code}: {shorten(text)})")
                 error.table = match.groupdict().get("table")
-                error.shard = shard[1] if (shard := _SHARD.search(text)) else None
+                error.shard = (shard[1] or shard[2]) if (shard := _SHARD.search(text)) else None
                 return error
     raise AssertionError("the last case of each origin fits everything")
 
 
 # VTGate quotes the request (with a lastpk: a key's values), the query, and what MySQL stumbled on.
-_SHARD = re.compile(r"vstream for [^/\s]+/(\S+) on tablet")
+# The first is of Vitess 22 and later.
+_SHARD = re.compile(r"vstream for [^/\s]+/(\S+) on tablet|target: [^\s.]+\.(\S+)\.\w+: vttablet: ")
 _VALUES = (
     (re.compile(r"(uncaught panic: [A-Za-z ]*).*"), r"\1…"),  # bytes of the row, a stack trace
     (re.compile(r" \(CallerID: .*"), ""),

@@ -389,6 +389,20 @@ def test_values_of_a_statement_are_not_told(text: str) -> None:
     assert text.split("'", maxsplit=1)[0][:10] in said
 
 
+def test_the_words_of_vitess_21() -> None:
+    """It names the shard otherwise, and panics over a DECIMAL with a stack trace that tells."""
+    text = (
+        "target: ks.-80.primary: vttablet: rpc error: code = Unknown desc = uncaught panic: "
+        "runtime error: index out of range [3] with length 3. Stack-trace:\n"
+        "/go/vitess/go/mysql/binlog/binlog_json.go:400 (0x10e91e9)\n\tbinlogJSON: panic(err)"
+    )
+    found = classify("grpc", "UNKNOWN", text)
+    assert isinstance(found, StumbleError)
+    assert found.shard == "-80"
+    assert "over a JSON value" in str(found)
+    assert "go:400" not in str(found)
+
+
 @pytest.mark.parametrize("end", ["EOF", "Lost connection (errno 2013)", "context canceled"])
 def test_a_binlog_that_is_cut_off_passes(end: str) -> None:
     """A tablet whose MySQL goes away has stumbled over nothing."""

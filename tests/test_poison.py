@@ -35,7 +35,7 @@ class AlertTap(TapVitess):
     """A tap that suspects a stream of going round in circles at once."""
 
     retry: ClassVar[RetryOptions] = RetryOptions(
-        budget=20, longest_wait=0.01, suspect=0.05, stall=5
+        budget=120, longest_wait=0.01, suspect=0.05, stall=5
     )
 
 
@@ -122,7 +122,7 @@ def test_one_table_is_left_behind(shop: Shop, kind: str, caplog: pytest.LogCaptu
     began = time.monotonic()
     with caplog.at_level(logging.ERROR):
         error = shop.run()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert isinstance(error, UnreadableError)
     assert error.table == "delta"
     assert "shop.delta" in str(error)
@@ -170,7 +170,7 @@ def test_no_table_is_to_blame(shop: Shop) -> None:
     shop.write("alpha")
     began = time.monotonic()
     error = shop.run()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert isinstance(error, UnreadableError)
     assert f"the transaction {uuid}:{last.rpartition('-')[2]} of shard {shard}" in str(error)
     assert "VStream cannot read XA transactions" in str(error)
@@ -199,7 +199,7 @@ def test_a_copy_that_cannot_pass(sandbox: Sandbox, kind: str, parallel: int) -> 
     shop.cluster.poison_row("shop", "beta", {"id": b"%d" % ids[2]}, kind)
     began = time.monotonic()
     error = shop.run()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert isinstance(error, RequestError)
     assert "shop.beta: its copy stops at the same row" in str(error)
     assert shop.missing() == {"beta"}
