@@ -163,6 +163,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "says so and keeps the bookmark; `resync` copies what is concerned again, and rows that "
         "vanished meanwhile are removed by ACTIVATE_VERSION.",
     },
+    "resync_tables": {
+        **_STRINGS,
+        "title": "Tables to copy again",
+        "description": "Tables to copy again in this run, as keyspace.table with shell wildcards; "
+        "the others keep their place. Rows that vanished meanwhile are removed by "
+        "ACTIVATE_VERSION. For one run: while it is set, each run copies them from the start.",
+        "default": [],
+        "examples": [["shop.orders"]],
+    },
     "on_partial_image": {
         "type": "string",
         "enum": ["fetch", "omit", "fail"],
@@ -327,6 +336,7 @@ class Config:
     grpc_headers: Mapping[str, str] = field(repr=False)
     metadata_columns: bool
     on_lost_position: Literal["fail", "resync"]
+    resync_tables: tuple[str, ...]
     on_partial_image: Literal["fetch", "omit", "fail"]
     checkpoint_seconds: float
     max_run_seconds: float | None

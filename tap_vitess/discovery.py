@@ -19,11 +19,12 @@ from operator import itemgetter
 from typing import Any
 
 from tap_vitess import vschema
+from tap_vitess.cascades import ADVICE, told
 from tap_vitess.config import Config
-from tap_vitess.errors import ConfigError, ConnectionLostError, RetriableError
+from tap_vitess.errors import ConfigError, ConnectionLostError, RetriableError, VitessError
 from tap_vitess.keys import Key, Keys, doubt, identity
 from tap_vitess.sql import Sql, connect
-from tap_vitess.survey import Tablet, all_tablets
+from tap_vitess.survey import Tablet, all_tablets, unlogged_cascades
 from tap_vitess.vstream.ddl import INTERNAL_TABLE
 from tap_vitess.vstream.reader import RetryOptions, retrying
 
@@ -153,6 +154,7 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
     chosen = choose(tables, keyspaces, config)
     for table in chosen:
         _tell_key(table, config.keys)
+    _tell_cascades(config, chosen)
     return chosen
 
 
@@ -168,6 +170,20 @@ def _tell_key(table: Table, keys: Keys) -> None:
             name,
             ", ".join(nullable),
         )
+
+
+def _tell_cascades(config: Config, tables: Sequence[Table]) -> None:
+    """Warn of tables whose rows change by foreign keys without being logged."""
+    for keyspace in dict.fromkeys(table.keyspace for table in tables):
+        names = {table.name for table in tables if table.keyspace == keyspace}
+        try:
+            with connect(config) as sql:
+                found = unlogged_cascades(sql, keyspace, config.tablet_type)
+        except VitessError as error:
+            logger.warning("%s: whether foreign keys cascade is not known: %s", keyspace, error)
+            continue
+        for table, what in told(found, names).items():
+            logger.warning("%s.%s: %s; %s", keyspace, table, what, ADVICE)
 
 
 def patiently_described(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from tap_vitess.cascades import ADVICE, Cascade, told
 from tap_vitess.errors import (
     ColumnsUnknownError,
     ConfigError,
@@ -70,6 +71,7 @@ class KeyspaceSurvey(Protocol):
     def has_table(self, table: str) -> bool: ...
     def expression_indexes(self, table: str) -> list[str]: ...
     def effects(self) -> Effects: ...
+    def cascades(self) -> list[Cascade]: ...
     def version(self) -> tuple[int, int, int] | None: ...
     def readers(self, names: Iterable[str]) -> list[BinlogReader]: ...
 
@@ -398,6 +400,16 @@ class Inquiry:
                     table,
                     why,
                 )
+
+    def tell_cascades(self, tables: Collection[str]) -> None:
+        """Warn of tables whose rows change by foreign keys without being logged."""
+        try:
+            found = told(self._survey.cascades(), tables)
+        except VitessError as error:
+            logger.info("%s: whether foreign keys cascade is not known: %s", self.keyspace, error)
+            return
+        for table, what in found.items():
+            logger.warning("%s.%s: %s; %s", self.keyspace, table, what, ADVICE)
 
     def peek(self, stop: Vgtid) -> Vgtid:
         """Ask again for a stop position that does not come: a failover may have lost part of it.

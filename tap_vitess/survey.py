@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tap_vitess import vschema
+from tap_vitess.cascades import Cascade
 from tap_vitess.config import Config
 from tap_vitess.errors import GtidError, RequestError, RetriableError
 from tap_vitess.sql import Sql, connect, quote
@@ -87,6 +88,12 @@ _EFFECTS = (
     "select referenced_table_name as name, concat('`', table_name, '`') as text "
     "from information_schema.referential_constraints where constraint_schema = database()",
 )
+_RULES = """
+select table_name as child, referenced_table_name as parent, delete_rule as on_delete,
+       update_rule as on_update
+from information_schema.referential_constraints where constraint_schema = %s
+"""
+_NATIVE = "innodb_native_foreign_keys"
 _DAY = 86400
 
 
@@ -217,6 +224,33 @@ def readers(sql: Sql, keyspace: str, names: Iterable[str], tablet_type: str) -> 
     return found
 
 
+def unlogged_cascades(sql: Sql, keyspace: str, tablet_type: str) -> list[Cascade]:
+    """List the foreign keys by which rows change that no stream tells of."""
+    mode = vschema.keyspaces(sql).get(keyspace)
+    if mode is not None and mode.foreign_keys == "managed":
+        return []
+    rows = sql.query(_RULES, keyspace)
+    every = (
+        Cascade.of(
+            _text(row["child"]),
+            _text(row["parent"]),
+            delete=_text(row["on_delete"]),
+            update=_text(row["on_update"]),
+        )
+        for row in rows
+    )
+    found = [cascade for cascade in every if cascade.rules]
+    targets = (f"{keyspace}:{s}@{tablet_type.lower()}" for s in shards(sql, keyspace) if found)
+    return found if any(_cascades_below_the_binlog(sql, target) for target in targets) else []
+
+
+def _cascades_below_the_binlog(sql: Sql, target: str) -> bool:
+    sql.use(target)
+    rows = sql.query(f"show global variables like '{_NATIVE}'")
+    values = {_text(row["Variable_name"]): _text(row["Value"]) for row in rows}
+    return values.get(_NATIVE, "ON") != "OFF"
+
+
 def tablets(sql: Sql, keyspace: str) -> list[Tablet]:
     """List the tablets VTGate sees in a keyspace."""
     return [tablet for tablet in all_tablets(sql) if tablet.keyspace == keyspace]
@@ -314,6 +348,11 @@ class Survey:
         """List what else a statement changes than the tables it names; see `effects`."""
         with connect(self._config) as sql:
             return effects(sql, self.keyspace, self._config.tablet_type)
+
+    def cascades(self) -> list[Cascade]:
+        """List the foreign keys by which rows change unseen; see `unlogged_cascades`."""
+        with connect(self._config) as sql:
+            return unlogged_cascades(sql, self.keyspace, self._config.tablet_type)
 
     def row_counts(self, tables: Iterable[str]) -> dict[str, int]:
         """Estimate how many rows tables have; see `row_counts`."""

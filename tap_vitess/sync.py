@@ -84,12 +84,14 @@ class TableSpec:
     full_table: copy it afresh and follow no changes. key: what its rows are told apart by; with
     one its copy can be resumed and its rows can come twice; None where nobody tells. once: rows
     that came twice would stay twice, so a copy that cannot go on where it was cut is an error.
+    again: copy it again whatever the state tells, and follow it on.
     """
 
     name: str
     full_table: bool = False
     key: tuple[str, ...] | None = None
     once: bool = False
+    again: bool = False
 
     @property
     def resumable(self) -> bool:
@@ -228,7 +230,11 @@ class KeyspaceSync:
         for spec in self._specs.values():
             if spec.full_table:
                 state = state.without(spec.name)
-        self._state = state.split(self._log_based)
+        # Apart from the others, which must not be held up by what may be wrong with them.
+        self._asked = frozenset(s.name for s in self._specs.values() if s.again)
+        for table in self._asked:
+            state = state.recopied(table)
+        self._state = state.split(self._log_based).split(self._asked)
         self._moved: tuple[frozenset[str], Boundary] | None = None
         self.versions = {table: state.version(table) for table in self._log_based}
         self._now: Vgtid | None = None
@@ -306,6 +312,7 @@ class KeyspaceSync:
         if self._log_based:
             yield from self._follow()
             self._inquiry.tell_routed(self._log_based)
+            self._inquiry.tell_cascades(self._log_based)
         # A question a table: too dear for a run with nothing to do.
         if self._options.check_keys and (self.state.groups != before or self._pending()):
             self._inquiry.tell_keys({s.name: s.key for s in self._specs.values() if s.key})
@@ -339,7 +346,9 @@ class KeyspaceSync:
         restarts = max(self._replaced[table] for table in tables)
         # A change's bytes may not fit because the column has been altered since; a copy's do.
         history = isinstance(error, ValueDecodeError) and self._streaming
-        lost = (history or error.remedy is Remedy.POLICY) and self._options.resync
+        lost = (history or error.remedy is Remedy.POLICY) and (
+            self._options.resync or tables <= self._asked
+        )
         if lost and restarts < self._options.copy_restarts:
             names = ", ".join(sorted(tables))
             told = error.within(self.keyspace)

@@ -199,6 +199,8 @@ class TapVitess(Tap):
         selected = [s for s in self.streams.values() if isinstance(s, VitessStream) and s.selected]
         for stream in selected:
             stream.check_catalog()
+        self._check_asked(selected)
+        self._check_selection(selected)
         self._mirror = Mirroring(self.settings, self.retry, lambda: self._signal is not None)
         self.load_state(dict(self._mirror.start(self.state, given=self._state_given)))
         bookmarks = self.state.get("bookmarks", {})
@@ -238,6 +240,38 @@ class TapVitess(Tap):
             errors += self._mirror.finish(self.state)
             self._end(stopped=stopped, errors=errors)
 
+    def _is_asked(self, stream: VitessStream) -> bool:
+        """Tell whether the settings ask for a new copy of a table."""
+        name = f"{stream.keyspace}.{stream.table}"
+        return self.settings.matches(name, self.settings.resync_tables)
+
+    def _check_asked(self, selected: Sequence[VitessStream]) -> None:
+        """Refuse patterns of resync_tables that fit nothing; say what the setting does."""
+        names = {f"{stream.keyspace}.{stream.table}" for stream in selected}
+        for pattern in self.settings.resync_tables:
+            found = sorted(name for name in names if self.settings.matches(name, (pattern,)))
+            if not found:
+                raise ConfigError(
+                    f"setting resync_tables: {pattern} matches no selected table; patterns are "
+                    "keyspace.table"
+                )
+            logger.warning(
+                "%s: copied again from the start, as the setting resync_tables asks; remove it "
+                "after this run, or each run does so",
+                ", ".join(found),
+            )
+
+    def _check_selection(self, selected: Sequence[VitessStream]) -> None:
+        """Say what becomes of the streams left out: Meltano's full refresh gives no state."""
+        if not self._state_given and 0 < len(selected) < len(self.streams):
+            logger.warning(
+                "no state is given, and %d of %d streams are selected: the state of this run knows "
+                "no others, which are copied again when they are selected; to copy some tables "
+                "again and keep the others' place, give the state and set resync_tables",
+                len(selected),
+                len(self.streams),
+            )
+
     def _run(
         self,
         client: vstream_client.Client,
@@ -248,7 +282,7 @@ class TapVitess(Tap):
         return KeyspaceSync(
             client,
             Survey(self.settings, state.keyspace),
-            [_spec(stream) for stream in streams],
+            [_spec(stream, self._is_asked(stream)) for stream in streams],
             state,
             self._options(),
             stopping,
@@ -414,11 +448,12 @@ def _write_rows(run: KeyspaceSync, writer: RecordWriter, rows: Rows) -> int:
         return 0
 
 
-def _spec(stream: VitessStream) -> TableSpec:
+def _spec(stream: VitessStream, again: bool) -> TableSpec:  # noqa: FBT001
     return TableSpec(
         stream.table,
         full_table=stream.replication_method == FULL_TABLE,
         key=tuple(stream.primary_keys),
+        again=again,
     )
 
 

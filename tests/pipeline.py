@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tap_vitess.cascades import Cascade
 from tap_vitess.errors import TargetClosedError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
@@ -69,6 +70,9 @@ class Asked:
         return []
 
     def effects(self) -> list[tuple[str, str]]:
+        return []
+
+    def cascades(self) -> list[Cascade]:
         return []
 
     def version(self) -> tuple[int, int, int]:

@@ -317,6 +317,31 @@ def test_full_refresh_after_a_reshard(project: Project, sandbox: Sandbox, output
     assert told(output.fresh()) == {"orders": {("update", 11)}}
 
 
+def test_full_refresh_of_some_streams(project: Project, output: Output) -> None:
+    """It makes the others lose their place, and says so; resync_tables does not."""
+    run = "meltano run tap-vitess target-jsonl"
+
+    def copied() -> set[str]:
+        fresh = output.fresh().items()
+        return {t for t, found in fresh if "copy" in {r["_sdc_vitess_op"] for r in found}}
+
+    project.do(run)
+    output.fresh()
+    _, log = project.do(run, TAP_VITESS_RESYNC_TABLES='["shop.orders"]')
+    assert "shop.orders: copied again from the start" in log
+    assert copied() == {"orders"}
+    _, log = project.do(
+        run.replace("run", "run --full-refresh"), TAP_VITESS__SELECT_FILTER='["shop-orders"]'
+    )
+    assert "no state is given, and 1 of 3 streams are selected" in log
+    assert copied() == {"orders"}
+    state = json.loads(project.do("meltano state get dev:tap-vitess-to-target-jsonl")[0])
+    [group] = state["singer_state"]["bookmarks"]["vitess:shop"]["groups"]
+    assert group["tables"] == ["orders"]
+    project.do(run)
+    assert copied() == {"customers", "page_views"}
+
+
 def test_select_and_stream_maps(changed: Project, sandbox: Sandbox) -> None:
     """README's plugin: what is not selected comes nowhere, and one stream is mapped.
 

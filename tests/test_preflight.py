@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from tap_vitess.cascades import Cascade
 from tap_vitess.errors import (
     HistoryLostError,
     NoTabletError,
@@ -124,6 +125,9 @@ class Told:
         return False
 
     def effects(self) -> list[tuple[str, str]]:
+        return []
+
+    def cascades(self) -> list[Cascade]:
         return []
 
     def version(self) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from tap_vitess.doctor.settings import checked
 from tap_vitess.errors import ConfigError
 
 DEFAULTS = {"decimal_as": "number", "json_as": "string"}
-_OMITTED = {"metadata_columns"}
+_OMITTED = {"metadata_columns", "resync_tables"}  # Airbyte refreshes a stream by itself
 _CHANGES: dict[str, dict[str, Any]] = {
     "grpc_headers": {
         "type": "string",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from tap_vitess import discovery, survey
+from tap_vitess.cascades import told
 from tap_vitess.config import Config
 from tap_vitess.discovery import Table
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
@@ -202,6 +203,9 @@ class _Examination:
         self._note(judge_tables.columns(keyspace, chosen, texts or (), self._version))
         routed = self._ask("moved", place, survey.routed, keyspace, names)
         self._note(judge_tables.routed(keyspace, routed or {}))
+        kind = self._config.tablet_type
+        found = self._ask("cascade", place, survey.unlogged_cascades, keyspace, kind)
+        self._note(judge_tables.cascades(keyspace, told(found or (), names)))
         refused = self._ask("select", place, _refused, keyspace, names)
         self._note(judge_tables.unreadable(keyspace, refused or {}))
 

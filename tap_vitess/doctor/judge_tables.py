@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+from tap_vitess.cascades import ADVICE
 from tap_vitess.discovery import Table
 from tap_vitess.doctor.findings import Finding, Place, Severity
 from tap_vitess.doctor.judge_cluster import Problem, Version, has
@@ -71,6 +72,12 @@ def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Ite
                 "which many targets refuse in a key",
                 "declare it NOT NULL, or set keys to `primary`",
             )
+
+
+def cascades(keyspace: str, told: Mapping[str, str]) -> Iterator[Finding]:
+    """Judge the foreign keys by which rows change without being logged; tables with what to say."""
+    for table, what in told.items():
+        yield Finding(WARNING, "cascade", Place(keyspace, table=table), what, ADVICE)
 
 
 def columns(

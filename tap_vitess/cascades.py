@@ -1,0 +1,49 @@
+"""Foreign keys by which rows change that MySQL logs nothing of. Pure.
+
+InnoDB carries ON DELETE and ON UPDATE out below the binlog, so no stream tells what became of the
+child's rows (MySQL 8.0.15). Where a keyspace's foreign_key_mode is managed, VTGate changes the
+child's rows by statements of its own, which are logged. A MySQL that has the variable
+innodb_native_foreign_keys (seen: 9.7.4) carries them out above the binlog unless it is ON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+WHAT = (
+    "its rows change with those of {}, which MySQL does not log, and the target keeps them as "
+    "they were"
+)
+ADVICE = (
+    "read it as FULL_TABLE, set the keyspace's foreign_key_mode to managed, or change its rows by "
+    "statements of their own"
+)
+_CHANGING = {"CASCADE", "SET NULL", "SET DEFAULT"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cascade:
+    """What a change of a parent's row does to the child's rows: ON DELETE CASCADE and the like."""
+
+    child: str
+    parent: str
+    rules: tuple[str, ...]
+
+    @classmethod
+    def of(cls, child: str, parent: str, **rules: str) -> Cascade:
+        """Keep the rules (delete, update) that change rows."""
+        kept = (f"ON {on.upper()} {rule}" for on, rule in rules.items() if rule in _CHANGING)
+        return cls(child, parent, tuple(kept))
+
+    def __str__(self) -> str:
+        return f"{self.parent} ({', '.join(self.rules)})"
+
+
+def told(found: Iterable[Cascade], tables: Collection[str]) -> dict[str, str]:
+    """Say of those of `tables` whose rows change unseen how that comes about."""
+    parents: dict[str, list[str]] = {}
+    for cascade in found:
+        if cascade.child in tables:
+            parents.setdefault(cascade.child, []).append(str(cascade))
+    return {child: WHAT.format(", ".join(by)) for child, by in sorted(parents.items())}
