@@ -74,6 +74,7 @@ class KeyspaceSurvey(Protocol):
     def cascades(self) -> list[Cascade]: ...
     def version(self) -> tuple[int, int, int] | None: ...
     def readers(self, names: Iterable[str]) -> list[BinlogReader]: ...
+    def not_resumable(self) -> dict[str, str]: ...
 
 
 class Question(Generic[Answer]):
@@ -126,6 +127,7 @@ class Inquiry:
         self._retry = retry
         self._stopping = stopping
         self._facts: dict[str, ShardFacts] = {}
+        self._not_resumable: Mapping[str, str] | None = None
         self._answered = False
         self._effects: Effects = ()
         self._effects_until = 0.0
@@ -190,6 +192,16 @@ class Inquiry:
         answer = retrying(what, again, self._retry, self._stopping)
         self._answered = True
         return answer
+
+    def why_not_resumable(self, table: str) -> str:
+        """Say why a table's copy cannot be resumed by its key; empty when it can be.
+
+        The FIELD event of a copy tells types, but neither prefixes nor directions.
+        """
+        if self._not_resumable is None:
+            ask = self._survey.not_resumable
+            self._not_resumable = self._ask(f"the keys of {self.keyspace}", ask)
+        return self._not_resumable.get(table, "")
 
     def whole_rows(self, shard: str) -> bool:
         """Tell whether a shard is known to log every column of every row."""

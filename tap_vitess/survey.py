@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tap_vitess import vschema
@@ -20,6 +20,7 @@ from tap_vitess.config import Config
 from tap_vitess.errors import GtidError, RequestError, RetriableError
 from tap_vitess.sql import Sql, connect, quote
 from tap_vitess.vstream.gtid import NO_GTIDS, GtidSet
+from tap_vitess.vstream.keys import KeyPart, why_not_resumable
 from tap_vitess.vstream.vgtid import Vgtid
 
 
@@ -94,6 +95,16 @@ select table_name as child, referenced_table_name as parent, delete_rule as on_d
 from information_schema.referential_constraints where constraint_schema = %s
 """
 _NATIVE = "innodb_native_foreign_keys"
+# The flag PRI names the primary key, else the first unique key of NOT NULL columns.
+_KEY_COLUMNS = """
+select table_name as table_name, column_name as column_name, column_type as column_type
+from information_schema.columns where table_schema = %s and column_key = 'PRI'
+"""
+_UNIQUE_KEYS = """
+select table_name as table_name, index_name as index_name, column_name as column_name,
+       sub_part as sub_part, collation as direction
+from information_schema.statistics where table_schema = %s and non_unique = 0
+"""
 _DAY = 86400
 
 
@@ -279,6 +290,25 @@ def row_counts(
     return dict(found)
 
 
+def not_resumable(sql: Sql, keyspace: str) -> dict[str, str]:
+    """Find the tables whose copies cannot be resumed by their key; map each to why."""
+    keys: dict[str, dict[str, KeyPart]] = {}
+    for row in sql.query(_KEY_COLUMNS, keyspace):
+        part = KeyPart(_text(row["column_name"]), _text(row["column_type"]))
+        keys.setdefault(_text(row["table_name"]), {})[part.column] = part
+    parts = sql.query(_UNIQUE_KEYS, keyspace)
+    primary = {row["table_name"] for row in parts if row["index_name"] == "PRIMARY"}
+    for row in parts:
+        key = keys.get(_text(row["table_name"]), {})
+        column = _text(row["column_name"])
+        chosen = row["index_name"] == "PRIMARY" or row["table_name"] not in primary
+        if chosen and column in key:
+            prefix, descending = row["sub_part"] is not None, row["direction"] == "D"
+            key[column] = replace(key[column], prefix=prefix, descending=descending)
+    found = {table: why_not_resumable([*key.values()]) for table, key in keys.items()}
+    return {table: why for table, why in found.items() if why}
+
+
 def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value or "")
 
@@ -363,6 +393,11 @@ class Survey:
         """List what reads the MySQL of some shards; see `readers`."""
         with connect(self._config) as sql:
             return readers(sql, self.keyspace, names, self._config.tablet_type)
+
+    def not_resumable(self) -> dict[str, str]:
+        """Find the tables whose copies cannot be resumed; see `not_resumable`."""
+        with connect(self._config) as sql:
+            return not_resumable(sql, self.keyspace)
 
     def tablets(self) -> list[Tablet]:
         """List the keyspace's tablets."""

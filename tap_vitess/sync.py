@@ -82,8 +82,9 @@ class TableSpec:
     """A table to bring.
 
     full_table: copy it afresh and follow no changes. key: what its rows are told apart by; with
-    one its copy can be resumed and its rows can come twice; None where nobody tells. once: rows
-    that came twice would stay twice, so a copy that cannot go on where it was cut is an error.
+    one its rows can come twice, and its copy can be resumed unless the primary key is one of those
+    by which none can be (`vstream/keys.py`); None where nobody tells. once: rows that came twice
+    would stay twice, so a copy that cannot go on where it was cut is an error.
     again: copy it again whatever the state tells, and follow it on.
     """
 
@@ -95,7 +96,7 @@ class TableSpec:
 
     @property
     def resumable(self) -> bool:
-        """Whether a cut copy can go on where it was."""
+        """Whether a cut copy can go on where it was, as far as the key allows it."""
         return self.key != () and not self.full_table
 
 
@@ -687,7 +688,10 @@ class KeyspaceSync:
             for spec in self._specs.values()
             if spec.name not in done and not self.state.is_copied(spec.name)
         ]
-        return sorted(pending, key=lambda spec: not spec.resumable)
+        return sorted(pending, key=lambda spec: not self._is_resumable(spec))
+
+    def _is_resumable(self, spec: TableSpec) -> bool:
+        return spec.resumable and not self._inquiry.why_not_resumable(spec.name)
 
     def _copy_round(self, pending: Sequence[TableSpec]) -> Events:
         """Copy until all is done or the shared stream has to be brought forward.
@@ -697,7 +701,8 @@ class KeyspaceSync:
         self.activity = Activity("copying")
         self._streaming = False
         self._out.clear()
-        specs = [spec for spec in pending if spec.resumable] or pending[:1]
+        resumable = [spec for spec in pending if self._is_resumable(spec)]
+        specs = resumable or pending[:1]
         until = time.monotonic() + self._options.refresh_seconds
         copies = {spec.name: self._plan(spec) for spec in specs}
         sources = [self._source(copy) for copy in copies.values()]
@@ -716,7 +721,7 @@ class KeyspaceSync:
                 elif self._is_due():
                     yield self._checkpoint(phase=False)
                 progress = progress or any(not isinstance(item, Rows) for item in items)
-                pause = progress and specs[0].resumable and time.monotonic() >= until
+                pause = progress and bool(resumable) and time.monotonic() >= until
                 if self._stop_here() or pause:
                     break
         finally:
@@ -726,7 +731,8 @@ class KeyspaceSync:
         """Resume the copy the state tells of, where that is right; else begin a new one."""
         shards = self._copy_position(spec.name).shards
         progress = self.state.copies.get(spec.name)
-        if spec.resumable and progress is not None and progress.keys() == shards.keys():
+        resumable = self._is_resumable(spec)
+        if resumable and progress is not None and progress.keys() == shards.keys():
             left = {shard: pk for shard, pk in progress.items() if pk is not COPIED}
             logger.info("%s.%s: the copy goes on", self.keyspace, spec.name)
             return _Copy(spec, self.versions[spec.name], left, begun=True)
@@ -752,7 +758,7 @@ class KeyspaceSync:
             floor,
             self._options.request,
             keyspace=self.keyspace,
-            resumable=spec.resumable,
+            resumable=self._is_resumable(spec),
         )
 
         def look(error: VitessError) -> VitessError:
@@ -787,6 +793,14 @@ class KeyspaceSync:
         """Let the table join the shared stream, and say so before its first row."""
         name = copy.spec.name
         logger.info("%s.%s: the copy begins", self.keyspace, name)
+        if copy.spec.resumable and (why := self._inquiry.why_not_resumable(name)):
+            logger.info(
+                "%s.%s: should this copy be cut, it starts over: Vitess resumes none by the key's "
+                "%s without losing rows",
+                self.keyspace,
+                name,
+                why,
+            )
         copy.begun = True
         self.versions[name] = copy.version
         self._layouts.copy_begins(name)

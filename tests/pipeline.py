@@ -60,6 +60,9 @@ class Asked:
     def routed(self, tables: Iterable[str]) -> dict[str, str]:  # noqa: ARG002
         return {}
 
+    def not_resumable(self) -> dict[str, str]:
+        return {}
+
     def vindexes(self, tables: Iterable[str]) -> dict[str, str | None]:  # noqa: ARG002
         return {}
 

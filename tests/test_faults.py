@@ -82,6 +82,22 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
     (
         "grpc",
         "UNKNOWN",
+        _TABLET + "Incorrect DATE value: '0000-00-00' (errno 1525) (sqlstate HY000)",
+        KeyChangedError,
+        Remedy.RESTART,
+        "cannot be resumed behind a key",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
+        _TABLET + "Cannot convert string '\\xE3\\x81' from binary to cp1250 (errno 3854)",
+        KeyChangedError,
+        Remedy.RESTART,
+        "no text in the column's charset",
+    ),
+    (
+        "grpc",
+        "UNKNOWN",
         _TABLET + "cannot build a row streamer plan for the t table as a lastpk value was not "
         "found for each of the columns in the table's primary key",
         KeyChangedError,

@@ -118,6 +118,9 @@ class Told:
     def routed(self, tables: object) -> dict[str, str]:  # noqa: ARG002
         return {}
 
+    def not_resumable(self) -> dict[str, str]:
+        return {}
+
     def vindexes(self, tables: object) -> dict[str, str | None]:  # noqa: ARG002
         return {}
 

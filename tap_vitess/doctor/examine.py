@@ -199,6 +199,9 @@ class _Examination:
         selected = None if self._catalog is None else self._catalog.get(keyspace, {})
         self._note(judge_tables.tables(keyspace, selected, tables, chosen))
         self._note(judge_tables.keys(chosen, selected or {}, self._config.keys))
+        if why := self._ask("copy", place, survey.not_resumable, keyspace):
+            counts = self._ask("copy", place, survey.row_counts, keyspace, why) or {}
+            self._note(judge_tables.copies(keyspace, chosen, why, counts))
         texts = self._ask("charset", place, survey.texts, keyspace)
         self._note(judge_tables.columns(keyspace, chosen, texts or (), self._version))
         routed = self._ask("moved", place, survey.routed, keyspace, names)

@@ -80,6 +80,28 @@ def cascades(keyspace: str, told: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding(WARNING, "cascade", Place(keyspace, table=table), what, ADVICE)
 
 
+def copies(
+    keyspace: str,
+    chosen: Sequence[Table],
+    not_resumable: Mapping[str, str],
+    row_counts: Mapping[str, int],
+) -> Iterator[Finding]:
+    """Judge the tables whose copies start over when they are cut, although they have a key."""
+    for table in chosen:
+        if table.key and (why := not_resumable.get(table.name)):
+            count = row_counts.get(table.name)
+            rows = "" if count is None else f" (about {count:,} rows)"
+            yield Finding(
+                WARNING,
+                "copy",
+                Place(keyspace, table=table.name),
+                f"Vitess would lose rows if it resumed a copy by the key's {why}: a cut copy "
+                f"starts over{rows}",
+                "nothing where a copy takes minutes; a longer one must not be cut by "
+                "max_run_seconds, or by vttablet's --vreplication_copy_phase_duration (1 hour)",
+            )
+
+
 def columns(
     keyspace: str, chosen: Sequence[Table], texts: Sequence[Text], vitess: Version | None
 ) -> Iterator[Finding]:

@@ -227,6 +227,10 @@ class Table:
     def sort_key(self, row: Row) -> SortKey:
         return tuple(sort_key(self.column(name), row[name]) for name in self.copy_key)
 
+    def compared(self, row: Row) -> SortKey:
+        """What `key > lastpk` compares: text, where ENUM and SET are ordered by their numbers."""
+        return tuple(compared(self.column(name), row[name]) for name in self.copy_key)
+
     def _cost(self, key: tuple[str, ...]) -> tuple[int, int]:
         texts = sum(not self.column(name).parsed.is_integer for name in key)
         return texts, len(key)
@@ -241,10 +245,19 @@ def sort_key(column: Column, value: bytes | None) -> SortValue:
         return 1, int(value)
     if parsed.base in {"decimal", "float", "double"}:
         return 1, Decimal(value.decode())
-    if parsed.base == "enum":
-        label = value.decode()
-        return 1, parsed.labels.index(label) + 1 if label in parsed.labels else 0
+    if parsed.base in {"enum", "set"}:
+        numbers = {label: number for number, label in enumerate(parsed.labels)}
+        members = [numbers[label] for label in value.decode().split(",") if label in numbers]
+        if parsed.base == "enum":
+            return 1, sum(number + 1 for number in members)
+        return 1, sum(1 << number for number in members)
     return 1, _fold(value) if parsed.is_text and not column.compares_bytes else value
+
+
+def compared(column: Column, value: bytes | None) -> SortValue:
+    if value is None or column.parsed.base not in {"enum", "set"}:
+        return sort_key(column, value)
+    return 1, value if column.compares_bytes else _fold(value)
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,11 @@ class ShardStream:
                 yield from self._fast_forward(at, waiting)
             lastpk = lastpks.pop(name)
             after = None if lastpk is None else _key_of(version.table, lastpk)
-            left = [(key, row) for key, row in rows if after is None or key > after]
+            left = [
+                (key, row)
+                for key, row in rows
+                if after is None or version.table.compared(row) > after
+            ]
             poisons = self._shard.tables[name].poisons
             bad = next((n for n, (key, _) in enumerate(left) if key in poisons), None)
             sent = [row for _, row in left[:bad]]
@@ -397,4 +401,4 @@ def _key_of(table: Table, lastpk: QueryResult) -> SortKey:
             "UNKNOWN",
             f"primary key values don't match length: {len(values)} vs {len(table.copy_key)}",
         )
-    return table.sort_key(dict(zip(names, values, strict=True)))
+    return table.compared(dict(zip(names, values, strict=True)))

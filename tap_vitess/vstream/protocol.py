@@ -46,6 +46,7 @@ from tap_vitess.vstream.columns import (
 from tap_vitess.vstream.ddl import altered_tables, replaced_tables
 from tap_vitess.vstream.gtid import Goal, GtidSet
 from tap_vitess.vstream.images import PRI_KEY_FLAG
+from tap_vitess.vstream.keys import KeyPart, why_not_resumable
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
@@ -69,9 +70,12 @@ class Fields:
     labelled: bool = True
 
     @property
-    def keyed(self) -> bool:
-        """Whether the table has a key by which a copy can be resumed."""
-        return any(field.flags & PRI_KEY_FLAG for field in self.fields)
+    def why_not_resumable(self) -> str:
+        """Why a copy cannot be resumed by the table's key; empty when it can be."""
+        key = [field for field in self.fields if field.flags & PRI_KEY_FLAG]
+        if not key:
+            return "the table has no key"
+        return why_not_resumable([KeyPart(field.name, _type_of(field)) for field in key])
 
 
 @dataclass(slots=True)
@@ -491,9 +495,8 @@ class TableCopy(_Decoded):
         self.table = table
         self._options = options
         self._floor = floor
-        self._resumable = resumable
         self._given = False
-        self._keyless = False
+        self._obstacle = "" if resumable else "its rows must be of one snapshot"
         self._unfinished = dict(progress)
         self._lastpk: dict[str, query.QueryResult] = {}
         self._snapshots: dict[str, str] = {}
@@ -589,13 +592,17 @@ class TableCopy(_Decoded):
         lastpk = self._unfinished[event.shard]
         if fields is None:
             return
-        self._keyless = self._keyless or not fields.keyed
-        if lastpk is not None and not _fits(lastpk, fields):
+        self._obstacle = fields.why_not_resumable or self._obstacle
+        if lastpk is None:
+            return
+        if self._obstacle:
+            raise self._cannot_resume()
+        if not _fits(lastpk, fields):
             raise self._cut("its key was altered")
 
     def _check_resumable(self) -> None:
-        if self._given and (self._keyless or not self._resumable):
-            raise self._cut("it cannot be resumed")
+        if self._given and self._obstacle:
+            raise self._cannot_resume()
 
     def _rows(self, rows: CopiedRows | ChangedRows) -> Rows | None:
         """Take copied rows; changes are passed over."""
@@ -649,8 +656,8 @@ class TableCopy(_Decoded):
         if fields is None or not _fits(lastpk, fields):
             # Vitess goes by another unique key than the one MySQL flags: what an altered key
             # would look like cannot be told, so the copy is not resumed.
-            self._keyless = True
-        if self._keyless:
+            self._obstacle = self._obstacle or "Vitess goes by another key than MySQL"
+        if self._obstacle:
             return None
         before = self._unfinished[shard]
         if before is not None and [f.name for f in before.fields] != [
@@ -667,11 +674,19 @@ class TableCopy(_Decoded):
         ):
             raise self._resharded()
 
+    def _cannot_resume(self) -> CopyCutError:
+        return self._cut(f"it cannot be resumed: {self._obstacle}")
+
     def _cut(self, why: str) -> CopyCutError:
         return CopyCutError(f"{self.name} was cut: {why}")
 
     def _resharded(self) -> ReshardedError:
         return ReshardedError(f"{self.name}: the keyspace was resharded in mid-copy")
+
+
+def _type_of(field: query.Field) -> str:
+    """Return a column's type; `type` alone takes an ENUM that is compared by bytes for a BINARY."""
+    return field.column_type or query.Type.Name(field.type)
 
 
 def _fits(lastpk: query.QueryResult, fields: Fields) -> bool:

@@ -16,7 +16,24 @@ from tap_vitess.vstream.columns import ChangedRows, CopiedRows
 from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
 from tap_vitess.vstream.vgtid import Vgtid
 
+Unpacked = tuple[bytes | None, ...]
 Events = list[tuple[list[query.Field], bool, query.Row]]
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """The rows of a shard's copy as they came, and the columns that its lastpk has."""
+
+    fields: list[query.Field]
+    rows: list[Unpacked]
+    key: list[query.Field]
+
+    def lastpk(self, at: int) -> query.QueryResult:
+        """Return what VTGate resumes behind a row by: its key, as the copy sent it."""
+        names = [field.name for field in self.fields]
+        values = [self.rows[at][names.index(field.name)] or b"" for field in self.key]
+        row = query.Row(lengths=map(len, values), values=b"".join(values))
+        return query.QueryResult(fields=self.key, rows=[row])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,25 @@ class RawSource:
 
         return self._read(request, is_end)
 
+    def resumed(self, table: str, shard: str, lastpk: query.QueryResult | None) -> Copied:
+        """Copy what one shard has behind a lastpk, or everything."""
+        options = RequestOptions()
+        request = copy_request(self.address.keyspace, table, {shard: lastpk}, options)
+        keys: list[query.QueryResult] = []
+
+        def is_end(event: binlogdata.VEvent, _: Events) -> bool:
+            entries = [entry for each in event.vgtid.shard_gtids for entry in each.table_p_ks]
+            keys.extend(entry.lastpk for entry in entries)
+            return event.type == binlogdata.COPY_COMPLETED
+
+        found = self._read(request, is_end)
+        rows = [_unpacked(row) for _, _, row in found]
+        key = list(keys[-1].fields) if keys else []
+        copied = Copied(found[0][0] if found else [], rows, key)
+        if rows:
+            assert keys[-1] == copied.lastpk(-1), "VTGate sends another lastpk"
+        return copied
+
     def streamed(self, table: str, start: Vgtid, count: int) -> Events:
         """Read so many changes after a position."""
         request = stream_request([table], start, RequestOptions())
@@ -83,3 +119,12 @@ class RawSource:
                     if is_end(event, found):
                         return found
         raise AssertionError("the stream ended early")
+
+
+def _unpacked(row: query.Row) -> Unpacked:
+    values: list[bytes | None] = []
+    at = 0
+    for length in row.lengths:
+        values.append(None if length < 0 else row.values[at : at + length])
+        at += max(length, 0)
+    return tuple(values)

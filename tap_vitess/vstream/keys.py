@@ -1,0 +1,49 @@
+"""Which keys a copy can be resumed by. Pure.
+
+A copy is read `ORDER BY` the key and resumed by `key > lastpk`, in VTGate's own retries too. Rows
+are lost where MySQL does not hold the two to one order, or does not compare a value with its own
+text as equal. Seen, on MySQL 8.0.15 and 9.7.4:
+
+- ENUM and SET are read in the order of their numbers and compared as text.
+- FLOAT, and DOUBLE(M,D), are sent rounded.
+- BIT(64) is read as an unsigned number and compared as a signed one.
+- Where the index does not give the order, MySQL sorts, by the first 1024 bytes of a text only
+  (max_sort_length): so it does with the prefix of a column, which is all that a key can hold of a
+  TEXT or BLOB, and where some columns of the key descend.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_OTHER_ORDER = re.compile(r"enum|set|float|double\s*\(|bit\s*\(64\)", re.IGNORECASE)
+_BYTES = re.compile(r"(var)?(char|binary)|\w*(text|blob)", re.IGNORECASE)
+_NEVER_WHOLE = re.compile(r"\w*(text|blob)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPart:
+    """A column of a key; prefix: only its first characters are in the index."""
+
+    column: str
+    column_type: str
+    prefix: bool = False
+    descending: bool = False
+
+
+def why_not_resumable(key: Sequence[KeyPart]) -> str:
+    """Name the columns for which a copy cannot be resumed by a key; empty when it can be."""
+    sorts = any(part.descending for part in key)
+    return ", ".join(f"{part.column} ({why})" for part in key if (why := _why(part, sorts=sorts)))
+
+
+def _why(part: KeyPart, *, sorts: bool) -> str:
+    if match := _OTHER_ORDER.match(part.column_type):
+        return match[0].rstrip(" (").lower()
+    if part.prefix or _NEVER_WHOLE.match(part.column_type):
+        return "a prefix"
+    if sorts and _BYTES.match(part.column_type):
+        return "beside a descending column"
+    return ""

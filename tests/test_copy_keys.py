@@ -1,0 +1,195 @@
+"""Keys by which Vitess resumes a copy at the wrong place: such a copy starts over.
+
+The sandbox reads ENUM and SET in the order of their numbers and resumes behind their text, as seen
+on real clusters (`tests/cluster/test_key_order.py`, which tries every kind of key).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from events import begin, commit, field, fields, lastpk, rows, vgtid
+from pipeline import ImpatientTap, QuickTap, Target, run
+from pipeline import settings as tap_settings
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.config import Config
+from tap_vitess.errors import CopyCutError, RetriableError
+from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.faults import Fault
+from tap_vitess.sandbox.options import Options
+from tap_vitess.sandbox.schema import Column, Table
+from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.state import bookmark_key, parse
+from tap_vitess.survey import Survey
+from tap_vitess.vstream.keys import KeyPart, why_not_resumable
+from tap_vitess.vstream.protocol import TableCopy
+from tap_vitess.vstream.request import RequestOptions
+
+LABELS = ("z", "m", "a")
+SHARDS = ("-80", "80-")
+IDS = range(4)
+
+
+@pytest.mark.parametrize(
+    ("column_type", "why"),
+    [
+        ("enum('z','m','a')", "enum"),
+        ("set('z','m')", "set"),
+        ("float", "float"),
+        ("float unsigned", "float"),
+        ("double(10,2)", "double"),
+        ("double", ""),
+        ("bit(64)", "bit(64)"),
+        ("bit(6)", ""),
+        ("text", "a prefix"),
+        ("mediumblob", "a prefix"),
+        ("varchar(768)", ""),
+        ("varbinary(16)", ""),
+        ("bigint unsigned", ""),
+        ("decimal(65,30)", ""),
+        ("datetime(6)", ""),
+        ("year", ""),
+        ("ENUM", "enum"),  # before FIELD events had a column's whole type
+    ],
+)
+def test_types_that_no_copy_is_resumed_by(column_type: str, why: str) -> None:
+    """One part of the key is enough; the others are not named."""
+    key = [KeyPart("id", "bigint"), KeyPart("k", column_type)]
+    assert why_not_resumable(key) == (f"k ({why})" if why else "")
+
+
+def test_keys_that_mysql_has_to_sort() -> None:
+    """It compares 1024 bytes of a text then; numbers it sorts as well as the index does."""
+    assert why_not_resumable([KeyPart("k", "varchar(2000)", prefix=True)]) == "k (a prefix)"
+    descending = KeyPart("n", "int", descending=True)
+    assert why_not_resumable([descending, KeyPart("id", "bigint")]) == ""
+    assert why_not_resumable([descending, KeyPart("k", "char(9)")]) == (
+        "k (beside a descending column)"
+    )
+
+
+def definition(kind: str = f"enum({','.join(map(repr, LABELS))})") -> Table:
+    columns = (Column("kind", kind, nullable=False), Column("id", "bigint", nullable=False))
+    return Table("e", (*columns, Column("v", "int")), ("kind", "id"), vindex=("id",))
+
+
+def fill(cluster: Cluster) -> None:
+    cluster.create_keyspace("shop", SHARDS)
+    cluster.create_table("shop", definition())
+    for label in LABELS:
+        new = [{"kind": label.encode(), "id": b"%d" % i, "v": b"%d" % i} for i in IDS]
+        cluster.insert("shop", "e", new)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """Serve a keyspace with a table whose key begins with an ENUM; a row is a packet."""
+    cluster = Cluster()
+    fill(cluster)
+    with serve(cluster, options=Options(copy_rows_per_packet=1)) as served:
+        yield served
+
+
+def keys_in(target: Target) -> set[tuple[str, int]]:
+    return {(row["kind"], row["id"]) for row in target.contents("shop-e")}
+
+
+EVERYTHING = {(label, i) for label in LABELS for i in IDS}
+
+
+def test_a_copy_killed_after_any_line(sandbox: Sandbox) -> None:
+    """The next run brings every row, wherever the first was killed."""
+    config = tap_settings(sandbox)
+    lines, ended = 0, False
+    while not ended:
+        lines += 1
+        target = Target()
+        ended = run(config, target, lines=lines)
+        assert run(config, target)
+        assert keys_in(target) == EVERYTHING, f"killed after {lines} lines"
+    assert lines > len(EVERYTHING)
+
+
+@pytest.mark.parametrize("tap", [ImpatientTap, QuickTap], ids=["next run", "same run"])
+def test_a_copy_cut_after_any_row(sandbox: Sandbox, tap: type[QuickTap]) -> None:
+    """The copy starts over, in the same run or in the next, in a version of its own."""
+    for row in range(1, len(EVERYTHING) + 1):
+        target = Target()
+        sandbox.faults.append(Fault(cut_in_copy=row))
+        with suppress(RetriableError):
+            run(tap_settings(sandbox), target, tap_class=tap)
+        assert run(tap_settings(sandbox), target)
+        assert keys_in(target) == EVERYTHING, f"cut after {row} rows"
+        versions = {message["version"] for message in target.messages if "version" in message}
+        assert len(versions) == 2
+        sandbox.faults.clear()
+
+
+def test_a_state_of_old_with_a_lastpk(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """What it says of the copy is not used: it may have come from a wrong place already."""
+    caplog.set_level("INFO")
+    config, target = tap_settings(sandbox), Target()
+    run(config, target, lines=8)
+    bookmark = target.state["bookmarks"][bookmark_key("shop")]
+    behind = query.QueryResult(
+        fields=[query.Field(name="kind", type="ENUM"), query.Field(name="id", type="INT64")],
+        rows=[query.Row(lengths=[1, 1], values=b"z1")],
+    )
+    state = parse("shop", bookmark).progressed("e", SHARDS[0], behind)
+    target.states.append({"bookmarks": {bookmark_key("shop"): state.render()}})
+    assert run(config, target)
+    assert keys_in(target) == EVERYTHING
+    assert not any(entry.table_p_ks for r in sandbox.requests for entry in r.vgtid.shard_gtids)
+    assert "should this copy be cut, it starts over" in caplog.text
+    assert "kind (enum)" in caplog.text
+
+
+def begun(resumed: query.QueryResult | None = None) -> TableCopy:
+    progress = {SHARDS[0]: resumed, SHARDS[1]: None}
+    copy = TableCopy("e", progress, None, RequestOptions(), keyspace="shop", resumable=True)
+    copy.request()
+    return copy
+
+
+def leg(shard: str, kind: str) -> list[binlogdata.VEvent]:
+    """Begin a copy as VTGate does, and bring a row."""
+    columns = field("id", kind, key=True), field("k1", key=True)
+    where = dict.fromkeys(SHARDS, 1)
+    return [
+        begin(shard),
+        fields(shard, "e", *columns),
+        vgtid(shard, where),
+        rows(shard, "e", (None, ["z", "1"])),
+        vgtid(shard, where, {shard: lastpk("e", "z", "1")}),
+        commit(shard),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["enum('z','m','a')", "set('z','m','a')", "float", "text"])
+def test_vtgate_resumes_such_a_copy_by_itself(kind: str) -> None:
+    """It sends FIELD anew; between the rows of another shard, too, and from the same snapshot."""
+    copy = begun()
+    items = copy.feed([*leg(SHARDS[0], kind), *leg(SHARDS[1], kind)])
+    assert [type(item).__name__ for item in items] == ["Rows", "Rows"]
+    with pytest.raises(CopyCutError, match=r"cannot be resumed: id \("):
+        copy.feed(leg(SHARDS[0], kind)[:2])
+
+
+def test_a_lastpk_of_such_a_key_is_not_used() -> None:
+    """The FIELD event tells, where nothing told before."""
+    copy = begun(lastpk("e", "z", "1").lastpk)
+    with pytest.raises(CopyCutError, match=r"cannot be resumed: id \(enum\)"):
+        copy.feed(leg(SHARDS[0], "enum('z','m','a')")[:2])
+
+
+def test_sql_finds_such_tables(sandbox: Sandbox) -> None:
+    """A key of integers is none of them, whatever else the table has."""
+    columns = (Column("id", "bigint", nullable=False), Column("kind", "enum('a')", nullable=False))
+    plain = Table("plain", columns, primary_key=("id",), unique_keys=(("kind", "id"),))
+    sandbox.cluster.create_table("shop", plain)
+    survey = Survey(Config.from_settings(tap_settings(sandbox)), "shop")
+    assert survey.not_resumable() == {"e": "kind (enum)"}
