@@ -11,10 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-WHAT = (
-    "its rows change with those of {}, which MySQL does not log, and the target keeps them as "
-    "they were"
-)
 ADVICE = (
     "read it as FULL_TABLE, set the keyspace's foreign_key_mode to managed, or change its rows by "
     "statements of their own"
@@ -46,4 +42,11 @@ def told(found: Iterable[Cascade], tables: Collection[str]) -> dict[str, str]:
     for cascade in found:
         if cascade.child in tables:
             parents.setdefault(cascade.child, []).append(str(cascade))
-    return {child: WHAT.format(", ".join(by)) for child, by in sorted(parents.items())}
+    return {child: _sentence(by) for child, by in sorted(parents.items())}
+
+
+def _sentence(parents: Iterable[str]) -> str:
+    return (
+        f"its rows change with those of {', '.join(parents)}, which MySQL does not log, and the "
+        "target keeps them as they were"
+    )
