@@ -391,6 +391,7 @@ class World:
         return len(keys) - len(set(keys))
 
 
+@pytest.mark.timeout(300 + 10 * EXAMPLES)
 def test_any_vindex() -> None:
     """Whatever moves, goes or is resharded, and wherever a run is cut: the target equals SELECT."""
     number = random.randrange(10**6) if EXAMPLES else 14
