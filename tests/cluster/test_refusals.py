@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cluster.launcher import Cluster
-from cluster.runs import Pipeline
+from cluster.launcher import Cluster, Version
+from cluster.runs import TAP, Finished, Pipeline
 from cluster.source import Address, Source
 from cluster.test_doctor import DOCTOR, throttled
+from tap_vitess.inquiry import FOLLOWS_OLD_SHARDS
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 
 def test_a_limit_does_not_hide_a_stream_that_stands_still(
@@ -90,8 +95,7 @@ def test_tagged_gtids(own_cluster: Cluster, alone: Callable[[str], Pipeline]) ->
     """Vitess opens no stream where MySQL has tagged GTIDs; the way out that is told works."""
     own_cluster.keyspace("taptagged", "0")
     number = own_cluster.primary("taptagged", "0")
-    [row] = own_cluster.mysql(number, "select @@global.version as version")
-    if tuple(map(int, row["version"].split("-")[0].split("."))) < (8, 3, 0):
+    if own_cluster.mysql_version(number) < (8, 3, 0):
         pytest.skip("MySQL has had tags since 8.3")
     pipe = alone("taptagged")
     pipe.complete()
@@ -108,3 +112,94 @@ def test_tagged_gtids(own_cluster: Cluster, alone: Callable[[str], Pipeline]) ->
         2,
         3,
     ]
+
+
+SOON = 15.0  # seconds between the first line of the log and the last
+_TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})", re.MULTILINE)
+
+
+def _seconds(log: str) -> float:
+    """Return how long a tap took once it had started, by its log."""
+    times = [datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f") for text in _TIME.findall(log)]  # noqa: DTZ007
+    return (times[-1] - times[0]).total_seconds()
+
+
+def _discovered(pipe: Pipeline, **settings: Any) -> Finished:
+    """Discover with the pipeline's settings, and without its keyspaces."""
+    path = pipe.folder / "everywhere.json"
+    config = {**pipe.settings(), "tables": [f"*.{pipe.source.prefix}*"], **settings}
+    del config["keyspaces"]
+    path.write_text(json.dumps(config))
+    done = subprocess.run(
+        [str(TAP), "--config", str(path), "--discover"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr, _seconds(done.stderr))
+
+
+def test_a_keyspace_that_only_has_replicas(
+    own_cluster: Cluster, source: Source, alone: Callable[[str], Pipeline]
+) -> None:
+    """Left out in seconds, an error where it is named, and read with tablet_type REPLICA."""
+    source.create("here", "id bigint primary key")
+    own_cluster.keyspace("tapreplicas", "0")
+    pipe = alone("tapreplicas")
+    table = f"{source.prefix}small"
+    own_cluster.replica("tapreplicas", "0")
+    primary = own_cluster.primary("tapreplicas", "0")
+    own_cluster.kill_tablet(primary, mysql=False)
+    own_cluster.run("ctl", "DeleteTablets", "--allow-primary", f"zone1-{primary:010}")
+    while any(t["Alias"].endswith(f"{primary}") for t in own_cluster.tablets()):
+        time.sleep(0.2)
+    found = _discovered(pipe)
+    assert found.code == 0, found.log
+    assert _seconds(found.log) < SOON
+    assert "keyspace tapreplicas is left out: no tablet is a PRIMARY" in found.log
+    assert f"{source.address.keyspace}-{source.prefix}here" in found.out
+    assert f"tapreplicas-{table}" not in found.out
+    named = pipe.alone("--discover")
+    assert (named.code, _seconds(named.log) < SOON) == (1, True), named.log
+    assert "keyspace tapreplicas: no tablet is a PRIMARY" in named.log
+    pipe.write_config(tablet_type="REPLICA")
+    pipe.complete()
+    assert [record["id"] for record in pipe.records(table)] == [1]
+    nowhere = pipe.alone(tablet_type="RDONLY")
+    assert (nowhere.code, _seconds(nowhere.log) < SOON) == (1, True), nowhere.log
+    assert "no tablet is a RDONLY" in nowhere.log
+    catalog = pipe.folder / "replicas.json"
+    catalog.write_text(pipe.alone("--discover").out)
+    nowhere = pipe.alone("--catalog", str(catalog), tablet_type="RDONLY")
+    assert (nowhere.code, _seconds(nowhere.log) < SOON) == (1, True), nowhere.log
+    assert "setting tablet_type: no tablet of tapreplicas is a RDONLY" in nowhere.log
+
+
+def test_a_bookmark_from_before_a_reshard(
+    own_cluster: Cluster,
+    vitess_version: Version,
+    address: Address,
+    prefix: str,
+    tmp_path: Path,
+) -> None:
+    """Followed from Vitess 20 on; before, told at once, and resync makes it good."""
+    own_cluster.keyspace("tapbefore", "-80", "80-")
+    with closing(Source(replace(address, keyspace="tapbefore"), prefix)) as source:
+        table = source.create("some", "id bigint primary key, v varchar(20)")
+        source.insert(table, ["id", "v"], [(i, "a") for i in range(100)])
+        pipe = Pipeline(tmp_path / "before", source)
+        pipe.complete()
+        source.insert(table, ["id", "v"], [(i, "b") for i in range(100, 150)])
+        own_cluster.reshard("tapbefore", "-80", "-40", "40-80")
+        own_cluster.wait_served("tapbefore")
+        source.execute(f"delete from {table} where id < 20")
+        if vitess_version < FOLLOWS_OLD_SHARDS:
+            told = pipe.run()
+            assert (told.tap, told.target) == (1, 0), told.log
+            assert _seconds(told.log) < SOON
+            assert "shards -80 of the bookmark were resharded, and Vitess 19" in told.log
+            assert "at the stop position" not in told.log
+            pipe.write_config(on_lost_position="resync")
+        pipe.complete()
+        pipe.check(table, ["id"])
