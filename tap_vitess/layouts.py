@@ -11,6 +11,9 @@ one wrong value is given out. Columns added at the end and other sizes of the sa
                                each ENUM or SET its number of labels and their checksum
     "?4:9f3a0c21,2:77aa01b3"   rows have been given out with this layout, which is not proved
     "?"                        the same, and the layout is not known
+    "?5:.../4:.../0c/1c=77"    the same; what is proved is the second. Behind it the table's last
+                               column, and which have been touched since, and as what. Where no
+                               rows rest on those, the first is missing
 
 Where shards differ, as in the middle of a rollout, the state has such a text for each.
 
@@ -19,21 +22,34 @@ without a DDL. What a stream showed, when a stop position that was asked for aft
 without a DDL: a DDL that ran after the question is behind the stop position, and the stream shows
 its columns all the same. What is not proved: if a DDL changes the columns behind rows that were
 given out, or another layout shows without a DDL, the table is copied once more.
+
+Not every DDL does. Columns added at the end, and a type that is given anew in its place, leave the
+proof standing as a beginning (`_Since`): rows that show it are right in every column that no DDL
+has touched since. Of those touched no more is known than that they were touched, so such rows are
+in doubt; a second DDL that touches the same column makes it a misreading, unless the type it writes
+is the one that was written before. For between two ALTERs a column may have been of another type or
+charset, and is today what it was at first.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import HistoryLostError
+from tap_vitess.vstream.alterations import ColumnChange, WrittenType
 from tap_vitess.vstream.charsets import charset_of
-from tap_vitess.vstream.protocol import Fields
+from tap_vitess.vstream.protocol import Alteration, Fields
 
 UNVOUCHED = "?"
-_FORM = re.compile(r"\?|\??\d+:[0-9a-f]{8}(,\d+:[0-9a-f]{8})*")
+_LAYOUT = r"\d+:[0-9a-f]{8}(?:,\d+:[0-9a-f]{8})*"
+_TOUCHED = r"[0-9a-f]{8}=(?:\?|[0-9a-f]{8}(?::\d+:[0-9a-f]{8})?)"
+_FORM = re.compile(
+    rf"\?|\??{_LAYOUT}|(?:\?{_LAYOUT})?/{_LAYOUT}/(?:[0-9a-f]{{8}})?/(?:{_TOUCHED}(?:,{_TOUCHED})*)?"
+)
 _LABEL = re.compile(r"'(?:[^']|'')*'")
 
 _Shard = tuple[str, str]  # table, shard
@@ -60,6 +76,38 @@ def is_layout(value: object) -> bool:
     return isinstance(value, str) and _FORM.fullmatch(value) is not None
 
 
+@dataclass(slots=True)
+class _Since:
+    """What is known of a place's table beyond the layout that was proved; names are checksums.
+
+    changes: the columns that DDLs have touched since, each as what. rows: the same when rows were
+    last given out, and "?" for a column that came from nowhere.
+    """
+
+    changes: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, *, given: bool) -> _Since:
+        """Read what a state has; `given` tells whether rows rest on it."""
+        pairs = (pair.partition("=") for pair in text.split(",") if pair)
+        changes = {name: kind for name, _, kind in pairs}
+        return cls(changes, dict(changes) if given else {})
+
+    def __str__(self) -> str:
+        """Write it for the state."""
+        return ",".join(f"{name}={kind}" for name, kind in (self.rows | self.changes).items())
+
+    def allows(self, change: ColumnChange) -> bool:
+        """Tell whether rows that rest on what was written before are right if a type is new."""
+        before = self.rows.get(_checksum([change.name]))
+        return before is None or _kind(change.type, before) == before
+
+    def note(self, changes: Iterable[ColumnChange]) -> None:
+        """Take in what a DDL has touched."""
+        self.changes |= {_checksum([change.name]): _kind(change.type) for change in changes}
+
+
 class Layouts:
     """The layouts of a keyspace's tables at their positions, shard by shard."""
 
@@ -73,7 +121,10 @@ class Layouts:
         self._altered: set[_Shard] = set()  # a DDL has come, and no rows since
         self._shown: dict[_Shard, str] = {}  # rows have come, and nobody has vouched
         self._before: dict[_Shard, str] = {}  # the same, before the stop position was asked for
-        self._copied: dict[_Shard, str] = {}
+        self._copied: dict[_Shard, Fields] = {}
+        self._odd: set[_Shard] = set()  # has shown other columns than before, without a DDL
+        self._since: dict[_Shard, _Since] = {}  # where a proof is a beginning
+        self._last: dict[_Shard, str] = {}  # the table's last column, a checksum
         self._places: dict[str, set[_Shard]] = {}  # of each table, where any of these knows it
         self._told: dict[str, tuple[Iterable[str], Stored | None]] = {}  # and for which shards
         for table, texts in known.items():
@@ -81,7 +132,15 @@ class Layouts:
                 self._begin_by_shard(table, texts)
 
     def _begin_by_shard(self, table: str, texts: Mapping[str, str]) -> None:
-        for shard, text in texts.items():
+        for shard, stored in texts.items():
+            text, rests, proof = stored.partition("/")
+            if rests:
+                known, last, touched = proof.split("/")
+                self._shards[self._place((table, shard))] = known
+                self._last[table, shard] = last
+                self._since[table, shard] = _Since.parse(touched, given=bool(text))
+            if rests and not text:
+                continue
             noted = self._before if text.startswith(UNVOUCHED) else self._shards
             noted[self._place((table, shard))] = text.removeprefix(UNVOUCHED)
 
@@ -104,11 +163,24 @@ class Layouts:
         """
         where = fields.table, fields.shard
         known = self._known(where)
+        since = self._since.get(where)
+        columns = [_checksum([column.name.casefold()]) for column in fields.fields]
+        self._last[where] = columns[-1]
+        if not self._is_as_before(fields):
+            self._odd.add(self._place(where))
         if known is None:
-            self._told.pop(fields.table, None)
-            self._shown[self._place(where)] = layout_of(fields.fields)
+            self._show(fields)
             self._altered.discard(where)
-        elif layout_of(fields.fields, known) != known:
+        elif layout_of(fields.fields, known) == known:
+            proved = int(known.partition(":")[0])
+            if since or len(columns) > proved:
+                since = self._since.setdefault(where, _Since())
+                since.rows = dict.fromkeys(columns[proved:], UNVOUCHED) | since.changes
+                self._show(fields)
+        elif since and since.changes:
+            del self._since[where]
+            self._show(fields)
+        else:
             error = HistoryLostError(
                 f"{fields.table} on shard {fields.shard} was altered after the bookmark, and "
                 "Vitess reads its older changes with today's columns; let on_lost_position be "
@@ -117,28 +189,87 @@ class Layouts:
             error.table = fields.table
             raise error
 
-    def altered(self, places: Iterable[_Shard]) -> dict[str, str]:
-        """Take in a DDL that changes columns; say which tables' rows may have been misread."""
+    def _show(self, fields: Fields) -> None:
+        """Note that rows are given out, some columns of which are not proved."""
+        self._told.pop(fields.table, None)
+        self._shown[self._place((fields.table, fields.shard))] = layout_of(fields.fields)
+
+    def _is_as_before(self, fields: Fields) -> bool:
+        """Tell whether a FIELD event does not contradict what another has shown before."""
+        where = fields.table, fields.shard
+        texts = (self._before.get(where), self._suspect.get(fields.table))
+        copied = self._copied.get(where)
+        return (copied is None or _agree(copied.fields, fields.fields)) and all(
+            layout_of(fields.fields, text) == text for text in texts if text
+        )
+
+    def altered(self, alterations: Iterable[Alteration]) -> dict[str, str]:
+        """Take in DDLs that change columns; say which tables' rows may have been misread."""
         misread: dict[str, str] = {}
-        for where in places:
-            table, shard = where
+        for alteration in alterations:
+            table, where = alteration.table, (alteration.table, alteration.shard)
             self._told.pop(table, None)
-            if where in self._shown or where in self._before or table in self._suspect:
+            if self._leaves_right(where, alteration.changes):
+                self._go_on(where, alteration.changes or ())
+                continue
+            if self._is_in_doubt(where):
                 misread[table] = (
-                    f"an ALTER on shard {shard} came behind changes that Vitess has perhaps read "
-                    "with the columns of later"
+                    f"an ALTER on shard {where[1]} came behind changes that Vitess has perhaps "
+                    "read with the columns of later"
                 )
             self._suspect.pop(table, None)
-            for noted in (self._shown, self._before, self._copied, self._shards):
+            for noted in (self._shown, self._before, self._copied, self._shards, self._since):
                 noted.pop(where, None)
+            self._odd.discard(where)
             self._altered.add(self._place(where))
         return misread
+
+    def _is_in_doubt(self, where: _Shard) -> bool:
+        """Tell whether rows have been given out that nothing proves."""
+        return where in self._shown or where in self._before or where[0] in self._suspect
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether rows have been given out that another stop position would prove."""
+        return bool(self._shown)
+
+    def _leaves_right(self, where: _Shard, changes: Iterable[ColumnChange] | None) -> bool:
+        """Tell whether all rows that were given out are right, if they were before a DDL."""
+        if changes is None:
+            return False
+        since = self._since.get(where, _Since())
+        known = self._known(where) is not None
+        if self._last_behind(where, changes) is None and (since.rows or not known):
+            return False  # they lack it, and would be read with one column too many
+        return all(change.added or (known and since.allows(change)) for change in changes)
+
+    def _last_behind(self, where: _Shard, changes: Iterable[ColumnChange]) -> str | None:
+        """Return a table's last column behind a DDL, None when one may be added elsewhere."""
+        last = self._last.get(where, "")
+        for change in changes:
+            if change.added and change.after is not None and _checksum([change.after]) != last:
+                return None
+            last = _checksum([change.name]) if change.added else last
+        return last
+
+    def _go_on(self, where: _Shard, changes: Collection[ColumnChange]) -> None:
+        """Take in a DDL that leaves the rows right; what it has changed is not proved as yet."""
+        if not changes:
+            return
+        self._last[where] = self._last_behind(where, changes) or ""
+        if self._known(where) is not None:
+            self._since.setdefault(self._place(where), _Since()).note(changes)
+        if text := self._before.pop(where, None):
+            self._shown.setdefault(where, text)
+        self._copied.pop(where, None)
+        if where[0] in self._suspect:
+            self._suspect[where[0]] = ""
 
     def copied(self, fields: Fields) -> None:
         """Note how a table looked in the snapshot of its copy, which is later than its position."""
         where = fields.table, fields.shard
         if where not in self._copied:
-            self._copied[self._place(where)] = layout_of(fields.fields)
+            self._copied[self._place(where)] = fields
 
     def copy_begins(self, table: str) -> None:
         """Forget a table: its rows come anew."""
@@ -146,26 +277,27 @@ class Layouts:
         self._vouched.pop(table, None)
         self._suspect.pop(table, None)
         for where in self._places.pop(table, ()):
-            for noted in (self._shards, self._shown, self._before, self._copied):
+            for noted in (self._shards, self._shown, self._before, self._copied, self._since):
                 noted.pop(where, None)
             self._altered.discard(where)
+            self._odd.discard(where)
 
     def reached(self, tables: frozenset[str]) -> dict[str, str]:
         """Take in that the stop position is reached; say which tables were misread."""
         self._told.clear()
         misread: dict[str, str] = {}
-        for where, shown in list(self._shown.items()):
-            table = where[0]
-            proofs = (self._copied.get(where), self._before.get(where), self._suspect.get(table))
-            if table in tables and any(proof not in (None, "", shown) for proof in proofs):
-                misread[table] = (
-                    f"it was altered after the stop position, and Vitess has read older changes on "
-                    f"shard {where[1]} with the columns of later"
-                )
-        for noted in (self._before, self._copied):
-            for where in [where for where in noted if where[0] in tables]:
-                self._shards[where] = noted.pop(where)
-                self._shown.pop(where, None)
+        for where in [where for where in self._odd if where[0] in tables]:
+            misread[where[0]] = (
+                f"it was altered after the stop position, and Vitess has read older changes on "
+                f"shard {where[1]} with the columns of later"
+            )
+            self._odd.discard(where)
+        proofs = {where: layout_of(fields.fields) for where, fields in self._copied.items()}
+        for where, proved in (proofs | self._before).items():
+            if where[0] in tables:
+                self._shards[where] = proved
+                for noted in (self._before, self._copied, self._shown, self._since):
+                    noted.pop(where, None)
                 self._altered.discard(where)
         for table in tables & self._suspect.keys():
             if text := self._suspect.pop(table):
@@ -174,8 +306,9 @@ class Layouts:
 
     def resharded(self, shards: Iterable[str]) -> None:
         """Take in that other shards have followed: what was known of some does not hold for all."""
-        noted = (self._shards, self._shown, self._before, self._copied, self._altered)
-        tables = {table for places in noted for table, _ in places} | self._suspect.keys()
+        noted = (self._shards, self._shown, self._before, self._copied, self._since)
+        places = {place for found in noted for place in found} | self._altered
+        tables = {table for table, _ in places} | self._suspect.keys()
         self._told.clear()
         for table in tables & (self._vouched.keys() | self._suspect.keys()):
             self._altered |= {self._place((table, shard)) for shard in shards}
@@ -198,27 +331,56 @@ class Layouts:
     def _stored(self, table: str, shards: Iterable[str]) -> Stored | None:
         """Return one text for the table, or where its shards differ one for each."""
         texts = {shard: self._stored_of((table, shard)) for shard in shards}
-        if len(set(texts.values())) == 1:
+        if len(set(texts.values())) == 1 and "/" not in "".join(texts.values()):
             return next(iter(texts.values())) or None
         return {shard: text for shard, text in texts.items() if text}
 
     def _stored_of(self, where: _Shard) -> str:
-        given = where in self._shown or where in self._before or where[0] in self._suspect
-        return (UNVOUCHED if given else "") + (self._text(where) or "")
+        text = UNVOUCHED * self._is_in_doubt(where) + (self._text(where) or "")
+        since, known = self._since.get(where), self._known(where)
+        if since is None or known is None:
+            return text
+        given = text if text.startswith(UNVOUCHED) else ""
+        return f"{given}/{known}/{self._last.get(where, '')}/{since}"
 
     def _text(self, where: _Shard) -> str | None:
         """Return how a shard's table is believed to look; None where nothing is known."""
-        for noted in (self._shown, self._before, self._shards):
+        for noted in (self._shown, self._before):
             if where in noted:
                 return noted[where]
         if where in self._altered:
             return None
+        if where in self._shards:
+            return self._shards[where]
         return self._vouched.get(where[0]) or self._suspect.get(where[0])
 
     def _known(self, where: _Shard) -> str | None:
-        if any(where in noted for noted in (self._altered, self._shown, self._before)):
+        """Return the layout that is proved, as what rows must begin with."""
+        if where in self._altered:
+            return None
+        if where not in self._since and (where in self._shown or where in self._before):
             return None
         return self._shards.get(where) or self._vouched.get(where[0])
+
+
+def _kind(written: WrittenType, like: str | None = None) -> str:
+    """Write a type; with as many labels as `like` has, where that is given."""
+    words, count = _checksum(written.words), len(written.labels)
+    if like is not None and ":" in like:
+        count = int(like.split(":")[1])
+    labels = written.labels[:count]
+    return f"{words}:{len(labels)}:{_checksum(labels)}" if labels else words
+
+
+def _agree(some: Iterable[query.Field], others: Iterable[query.Field]) -> bool:
+    """Tell whether columns are the same, as far as both are there; so with labels."""
+    pairs = list(zip(some, others, strict=False))
+    labels = [
+        [_LABEL.findall(c.column_type) for c in pair] for pair in pairs if _has_labels(pair[0])
+    ]
+    return all(_column(one) == _column(other) for one, other in pairs) and all(
+        one[: len(other)] == other[: len(one)] for one, other in labels
+    )
 
 
 def _has_labels(column: query.Field) -> bool:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from tap_vitess.errors import HistoryLostError
 from tap_vitess.layouts import UNVOUCHED, Layouts, is_layout, layout_of
+from tap_vitess.vstream.alterations import column_changes
 from tap_vitess.vstream.ddl import altered_tables
-from tap_vitess.vstream.protocol import Fields
+from tap_vitess.vstream.protocol import Alteration, Fields
 
 SHARDS = {"t": ["-80", "80-"]}
 ONE = {"t": ["-80"]}
@@ -25,6 +26,10 @@ def shown(*columns: tuple[str, str], shard: str = "-80", charset: int = 255) -> 
     for column in made:
         column.charset = charset if "char" in column.column_type else 63
     return Fields("t", shard, made, copying=False)
+
+
+def at(shard: str, statement: str = "") -> Alteration:
+    return Alteration("t", shard, column_changes(statement))
 
 
 def changed(i: int, name: str, kind: str) -> tuple[tuple[str, str], ...]:
@@ -78,7 +83,7 @@ def test_a_ddl_explains_another_layout() -> None:
     """On its own shard; the other one follows when its DDL comes."""
     layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
     layouts.check(shown(*BEFORE))
-    assert layouts.altered([("t", "-80")]) == {}
+    assert layouts.altered([at("-80")]) == {}
     new = WRONG["a column renamed"]
     layouts.check(shown(*new))
     with pytest.raises(HistoryLostError):
@@ -90,7 +95,7 @@ def test_a_rollout_is_stored_shard_by_shard() -> None:
     old, new = layout_of(shown(*BEFORE).fields), layout_of(shown(*WRONG["another type"]).fields)
     layouts = Layouts({"t": old})
     layouts.check(shown(*BEFORE, shard="80-"))
-    layouts.altered([("t", "-80")])
+    layouts.altered([at("-80")])
     assert layouts.stored(SHARDS) == {"t": {"80-": old}}
     layouts.check(shown(*WRONG["another type"]))
     assert layouts.stored(SHARDS) == {"t": {"-80": UNVOUCHED + new, "80-": old}}
@@ -98,7 +103,7 @@ def test_a_rollout_is_stored_shard_by_shard() -> None:
     layouts.asked()
     layouts.check(shown(*BEFORE, shard="80-"))
     layouts.check(shown(*WRONG["another type"]))
-    assert layouts.altered([("t", "80-")]) == {}
+    assert layouts.altered([at("80-")]) == {}
     layouts.check(shown(*WRONG["another type"], shard="80-"))
     layouts.asked()
     layouts.reached(frozenset({"t"}))
@@ -109,14 +114,14 @@ def test_what_one_shard_showed_is_misread_there_alone() -> None:
     """A DDL of the next run says nothing of the other shards' rows."""
     layouts = Layouts({"t": {"-80": UNVOUCHED + layout_of(shown(*BEFORE).fields)}})
     layouts.asked()
-    assert layouts.altered([("t", "80-")]) == {}
-    assert layouts.altered([("t", "-80")]).keys() == {"t"}
+    assert layouts.altered([at("80-")]) == {}
+    assert layouts.altered([at("-80")]).keys() == {"t"}
 
 
 def test_a_quiet_shard_vouches_for_nothing_new() -> None:
     """One shard has been altered and the other one says nothing: it may not have been."""
     layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
-    layouts.altered([("t", "-80")])
+    layouts.altered([at("-80")])
     layouts.check(shown(*WRONG["another type"]))
     later = Layouts(layouts.stored(SHARDS))
     later.asked()
@@ -129,7 +134,7 @@ def test_a_quiet_shard_vouches_for_nothing_new() -> None:
 def test_other_shards_are_not_what_some_old_ones_were() -> None:
     """A reshard behind a DDL that only some shards had shown."""
     layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
-    layouts.altered([("t", "-80")])
+    layouts.altered([at("-80")])
     layouts.resharded(["-40", "40-80"])
     layouts.check(shown(*WRONG["another type"], shard="-40"))
     layouts.check(shown(*WRONG["unsigned"], shard="40-80"))
@@ -151,11 +156,11 @@ def test_a_ddl_behind_rows_nobody_vouched_for() -> None:
     layouts.check(shown(*BEFORE))
     unproved = layouts.stored(ONE)
     assert unproved == {"t": UNVOUCHED + layout_of(shown(*BEFORE).fields)}
-    assert Layouts(layouts.stored(ONE)).altered([("t", "80-")]).keys() == {"t"}
-    assert layouts.altered([("t", "-80")]).keys() == {"t"}
+    assert Layouts(layouts.stored(ONE)).altered([at("80-")]).keys() == {"t"}
+    assert layouts.altered([at("-80")]).keys() == {"t"}
     layouts.copy_begins("t")
     assert layouts.stored(ONE) == {}
-    assert layouts.altered([("t", "-80")]) == {}
+    assert layouts.altered([at("-80")]) == {}
 
 
 def test_rows_that_were_read_live_are_vouched_for_at_the_stop() -> None:
@@ -189,11 +194,14 @@ def checked(layouts: Layouts, fields: Fields) -> str | None:
     return None
 
 
+CHANGES = st.sampled_from(
+    [None, column_changes("alter table t add z int"), column_changes("alter table t modify b int")]
+)
 STEPS: st.SearchStrategy[Step] = st.one_of(
     st.just(Layouts.asked),
     st.builds(lambda at, look: lambda x: checked(x, seen(at, look)), PLACES, LOOKS),
     st.builds(lambda at, look: lambda x: x.copied(seen(at, look)), PLACES, LOOKS),
-    st.builds(lambda at: lambda x: x.altered([at]), PLACES),
+    st.builds(lambda at, how: lambda x: x.altered([Alteration(*at, how)]), PLACES, CHANGES),
     st.builds(lambda tables: lambda x: x.reached(tables), st.frozensets(st.sampled_from("tu"))),
     st.builds(lambda shards: lambda x: x.resharded(shards), st.just(["-80", "80-"])),
     st.builds(lambda table: lambda x: x.copy_begins(table), st.sampled_from("tu")),
@@ -270,6 +278,67 @@ def test_a_layout_is_its_own_beginning(columns: list[tuple[str, str]]) -> None:
     assert layout_of(shown(*columns, ("z", "enum('q')")).fields, text) == text
 
 
+ADD, MORE = "alter table t add z int", (*BEFORE, ("z", "int"))
+WIDER = "alter table t modify a varchar(40)"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (ADD, "alter table t add y int"),
+        (ADD, "alter table t add y int after z"),
+        (ADD, WIDER),
+        (WIDER, ADD),
+        (WIDER, "alter table t modify a varchar(60), modify e enum('x','y','w')"),
+        (ADD, "alter table t modify z int not null"),
+    ],
+)
+@pytest.mark.parametrize("stored", [False, True], ids=["one run", "two runs"])
+def test_rows_between_two_alters_that_leave_them_right(
+    first: str, second: str, *, stored: bool
+) -> None:
+    """They show today's columns, and nothing of these two can have been misread."""
+    layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
+    layouts.check(shown(*BEFORE))
+    assert layouts.altered([at("-80", first)]) == {}
+    layouts.check(shown(*(MORE if first is ADD else BEFORE)))
+    if stored and "modify" not in second:
+        layouts = Layouts(layouts.stored(ONE))
+    assert layouts.altered([at("-80", second)]) == {}
+    layouts.check(shown(*MORE, ("y", "int")))
+    layouts.asked()
+    assert layouts.reached(frozenset("t")) == {}
+    assert layouts.stored(ONE) == {"t": layout_of(shown(*MORE, ("y", "int")).fields)}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (ADD, "alter table t rename column z to y"),
+        (ADD, "alter table t add y int first"),
+        (ADD, "alter table t add y int after a"),
+        (ADD, "alter table t drop z, add z bigint"),
+        (ADD, "alter table t modify z int unsigned"),
+        ("alter table t drop e", ADD),
+        ("alter table t modify a varchar(40)", "alter table t modify a varchar(40) charset latin1"),
+        ("alter table t modify e enum('y','x')", "alter table t modify e enum('x','y')"),
+        ("alter table t modify a varchar(40)", "alter table t charset latin1"),
+        ("alter table t modify a varchar(40)", "alter table t convert to charset latin1"),
+        ("alter table t modify a varchar(40) charset latin1", "alter table t modify b int first"),
+    ],
+)
+def test_rows_between_two_alters_that_may_be_misread(first: str, second: str) -> None:
+    """What shows is what the second one has made, or undone."""
+    layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
+    layouts.altered([at("-80", first)])
+    layouts.check(shown(*(MORE if first is ADD else BEFORE)))
+    later = [(first, second)] if second is ADD else []
+    found = layouts.altered([at("-80", second)])
+    assert bool(found) is not bool(later)
+    if found:
+        assert "an ALTER on shard -80" in found["t"]
+
+
 @pytest.mark.parametrize(
     ("statement", "alters"),
     [
@@ -288,6 +357,7 @@ def test_a_layout_is_its_own_beginning(columns: list[tuple[str, str]]) -> None:
         ("alter table t drop key i1", False),
         ("alter table t rename index a to b", False),
         ("alter table t comment 'x'", False),
+        ("alter table t default charset = latin1", True),
         ("alter table other add column t2 int", False),
         ("truncate table t", False),
         ("create temporary table t (id int)", False),

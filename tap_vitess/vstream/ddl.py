@@ -29,7 +29,7 @@ _REPLACES = re.compile(
 _ALTERS = re.compile(
     r"\s*alter(\s+\w+)*?\s+table\b.*\b("
     r"(add|drop|change|modify|rename)\b(?!\s*(unique|index|key|constraint|primary|foreign|check"
-    r"|partition|fulltext|spatial|to|as)\b)|convert\s+to)"
+    r"|partition|fulltext|spatial|to|as)\b)|convert\s+to|character\s+set|charset|collate)"
     r"|\s*(create|drop|rename)\s+tables?\b",
     re.IGNORECASE | re.DOTALL,
 )

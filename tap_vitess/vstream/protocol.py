@@ -37,6 +37,7 @@ from tap_vitess.errors import (
     ReshardedError,
     SnapshotTooOldError,
 )
+from tap_vitess.vstream.alterations import ColumnChange, column_changes
 from tap_vitess.vstream.columns import (
     ChangedRows,
     CopiedChanges,
@@ -91,12 +92,21 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Alteration:
+    """What a DDL has changed in a table's columns on one shard; None where it may be anything."""
+
+    table: str
+    shard: str
+    changes: tuple[ColumnChange, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Boundary:
     """All rows before it form whole transactions; `vgtid` is the position after them.
 
     replaced: tables whose rows have been taken away or exchanged without a row event, each with
         what did it.
-    altered: tables, each with the shard, whose columns may be others behind a DDL.
+    altered: what DDLs have changed in the columns of tables, in their order.
     statements: what has changed rows without a row event, as MySQL has logged it.
     unplaced: of the transactions without a VGTID behind `vgtid`, which one this is; else 0.
     """
@@ -104,7 +114,7 @@ class Boundary:
     shard: str
     vgtid: binlogdata.VGtid
     replaced: Mapping[str, str] = field(default_factory=dict)
-    altered: frozenset[tuple[str, str]] = frozenset()
+    altered: tuple[Alteration, ...] = ()
     statements: frozenset[str] = frozenset()
     unplaced: int = 0
 
@@ -228,7 +238,7 @@ class ChangeStream(_Decoded):
         self._unplaced: dict[str, int] = {}
         self._replaced: dict[str, str] = {}  # since the last boundary, and by what
         self._count_unplaced: Counter[str] = Counter()
-        self._altered: set[tuple[str, str]] = set()
+        self._altered: list[Alteration] = []
         self._statements: set[str] = set()
         self.signs = self.steps = 0
         self._clock = 0  # the latest current_time seen, ns
@@ -413,7 +423,8 @@ class ChangeStream(_Decoded):
             replaced = replaced_tables(event.statement, self.tables)
             self._replaced |= {table: f"{by} on shard {shard}" for table, by in replaced.items()}
             altered = altered_tables(event.statement, self.tables)
-            self._altered |= {(table, shard) for table in altered}
+            changes = column_changes(event.statement) if altered else None
+            self._altered += [Alteration(table, shard, changes) for table in altered]
         if self._open:
             self._open &= {entry.shard for entry in self._pending.shard_gtids}
         if self._open:
@@ -437,7 +448,7 @@ class ChangeStream(_Decoded):
             shard,
             self._vgtid,
             dict(self._replaced),
-            frozenset(self._altered),
+            tuple(self._altered),
             frozenset(self._statements),
             unplaced,
         )
