@@ -77,7 +77,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **_STRINGS,
         "title": "Tables",
         "description": "Tables to discover, as keyspace.table with shell wildcards (* ? [a-z]). "
-        "Default: every table.",
+        "Default: every table. Tables of gh-ost and pt-online-schema-change, such as _orders_gho, "
+        "are left out beside theirs, unless a pattern begins with the _, as in shop._orders_*.",
         "examples": [["commerce.*", "customer.order_*"]],
     },
     "exclude_tables": {

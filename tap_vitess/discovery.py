@@ -25,7 +25,7 @@ from tap_vitess.errors import ConfigError, ConnectionLostError, RetriableError, 
 from tap_vitess.keys import Key, Keys, doubt, identity
 from tap_vitess.sql import Sql, connect
 from tap_vitess.survey import Tablet, all_tablets, unlogged_cascades
-from tap_vitess.vstream.ddl import INTERNAL_TABLE
+from tap_vitess.vstream.ddl import INTERNAL_TABLE, migration_tables
 from tap_vitess.vstream.reader import RetryOptions, retrying
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,13 @@ def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) ->
                 f"setting tables: {pattern} matches no table of {', '.join(keyspaces)}; "
                 "patterns are keyspace.table"
             )
-    chosen = [table for table in tables if config.wants(table.keyspace, table.name)]
+    helpers = _helpers(tables)
+    chosen = [
+        table
+        for table in tables
+        if config.wants(table.keyspace, table.name)
+        and ((table.keyspace, table.name) not in helpers or _is_meant(table, config))
+    ]
     if not chosen:
         raise ConfigError(
             f"there is no table to read in {', '.join(keyspaces) or 'this Vitess'}: check the "
@@ -280,6 +286,20 @@ def absence(seen: Sequence[Tablet], keyspace: str, config: Config) -> str | None
             "the setting tablet_type to read from one of these"
         )
     return "VTGate sees no tablet of it" if seen and not config.names(keyspace) else None
+
+
+def _helpers(tables: Sequence[Table]) -> set[tuple[str, str]]:
+    """Name the tables of gh-ost and pt-online-schema-change beside the tables that they alter."""
+    names: dict[str, list[str]] = {}
+    for table in tables:
+        names.setdefault(table.keyspace, []).append(table.name)
+    return {(ks, name) for ks, among in names.items() for name in migration_tables(among)}
+
+
+def _is_meant(table: Table, config: Config) -> bool:
+    """Tell whether a pattern names a helper table as such: from its first underscore on."""
+    patterns = tuple(p for p in config.tables or () if p.partition(".")[2].startswith("_"))
+    return Config.matches(f"{table.keyspace}.{table.name}", patterns)
 
 
 def _matches(table: Table, pattern: str) -> bool:

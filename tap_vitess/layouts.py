@@ -228,11 +228,6 @@ class Layouts:
         """Tell whether rows have been given out that nothing proves."""
         return where in self._shown or where in self._before or where[0] in self._suspect
 
-    @property
-    def in_doubt(self) -> bool:
-        """Whether rows have been given out that another stop position would prove."""
-        return bool(self._shown)
-
     def _leaves_right(self, where: _Shard, changes: Iterable[ColumnChange] | None) -> bool:
         """Tell whether all rows that were given out are right, if they were before a DDL."""
         if changes is None:

@@ -318,9 +318,6 @@ class KeyspaceSync:
         if self._options.check_keys and (self.state.groups != before or self._pending()):
             self._inquiry.tell_keys({s.name: s.key for s in self._specs.values() if s.key})
         yield from self._copy_and_follow()
-        if self._layouts.in_doubt and not self.stopped:
-            yield from self._follow()  # a stop position asked for now proves what was shown
-            yield from self._copy_and_follow()
         while self._options.follow and not self.stopped and self._followed():
             if self._errors or self._uncopied:
                 break  # what is not copied in this run is copied in the next

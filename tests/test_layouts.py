@@ -201,7 +201,9 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
     st.just(Layouts.asked),
     st.builds(lambda at, look: lambda x: checked(x, seen(at, look)), PLACES, LOOKS),
     st.builds(lambda at, look: lambda x: x.copied(seen(at, look)), PLACES, LOOKS),
-    st.builds(lambda at, how: lambda x: x.altered([Alteration(*at, how)]), PLACES, CHANGES),
+    st.builds(
+        lambda at, how: lambda x: x.altered([Alteration(at[0], at[1], how)]), PLACES, CHANGES
+    ),
     st.builds(lambda tables: lambda x: x.reached(tables), st.frozensets(st.sampled_from("tu"))),
     st.builds(lambda shards: lambda x: x.resharded(shards), st.just(["-80", "80-"])),
     st.builds(lambda table: lambda x: x.copy_begins(table), st.sampled_from("tu")),

@@ -7,16 +7,30 @@ that: rather one table too many is copied again than one too few.
 Temporary tables come too, of sessions that log statements: CREATE and DROP say so, also where the
 server writes the DROP as a session ends. TRUNCATE does not: its text is the same as for the table
 that has the name (seen on v22 and v24).
+
+gh-ost and pt-online-schema-change fill a table of their own, and exchange it for the table in one
+RENAME: the rows are the same, as with Vitess' online schema changes. gh-ost gives names that
+nobody else does; `_orders_new` and `_orders_old` may be anybody's: they count as
+pt-online-schema-change's where its triggers on the table were seen to be made.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 # Tables of Vitess' own online schema changes and table life cycle, in today's and older names.
 INTERNAL_TABLE = re.compile(
     r"_vt_[a-zA-Z]{3,5}_[0-9a-f]{32}_[0-9]{14}_?|_[0-9a-f]{8}_([0-9a-f]{4}_){3}[0-9a-f]{12}_[0-9]{14}_(gho|ghc|del|new|vrepl)"
+)
+# Tables of gh-ost, whose names are cut to what MySQL takes, and of pt-online-schema-change.
+_GHOST = re.compile(r"_(.+?)(?:_\d{14})?((?:_rev)?_del|_gho|_ghc)", re.DOTALL)
+_PERCONA = re.compile(r"_{1,10}?(.+)(_new|_old)", re.DOTALL)
+_LONGEST_NAME = 64
+_GHOST_EXCHANGES = frozenset({("_gho", "_del"), ("_del", "_rev_del")})
+_PERCONA_TRIGGER = re.compile(
+    r"\s*create\s+(?:definer\s*=\s*\S+\s+)?trigger\s+(?:\S+\s*\.\s*)?`?pt_osc_.*?\bon\s+(.*?)\bfor\s+each\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _EXECUTED_COMMENT = re.compile(r"/\*!\d*(.*?)\*/", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?\*/|^\s*(--|#)[^\n]*", re.DOTALL | re.MULTILINE)
@@ -38,24 +52,66 @@ _NAME = r"(?:[\w$]+|`(?:[^`]|``)+`)"
 _RENAMED = re.compile(rf"({_NAME})\s+to\s+(?:{_NAME}\s*\.\s*)?({_NAME})(?!\s*\.)", re.IGNORECASE)
 
 
-def replaced_tables(statement: str, tables: frozenset[str]) -> dict[str, str]:
+def replaced_tables(
+    statement: str, tables: frozenset[str], triggered: Collection[str] = ()
+) -> dict[str, str]:
     """Name those of `tables` whose rows a statement takes away or exchanges, each with what it is.
 
-    Vitess' online schema changes end by renaming a table of their own to the table's name; its
-    rows are the same, and it is not named.
+    Online schema changes end by renaming a table of their own to the table's name; its rows are the
+    same, and it is not named.
+
+    Args:
+        statement: the DDL.
+        tables: the tables to look for.
+        triggered: those on which pt-online-schema-change has made its triggers.
     """
     text = _without_comments(statement)
     match = _REPLACES.match(text)
     if match is None:
         return {}
+    moves = [(_folded(old), _folded(new)) for old, new in _RENAMED.findall(text)]
+    away = dict(moves)
+    known = {table.casefold() for table in triggered}
     same = {
-        _unquoted(new).casefold()
-        for old, new in _RENAMED.findall(text)
-        if INTERNAL_TABLE.fullmatch(_unquoted(old))
+        new
+        for old, new in moves
+        if INTERNAL_TABLE.fullmatch(old) or _is_exchange(new, old, away.get(new, ""), known)
     }
     kind = match["verb"] or f"alter table ... {match['action']}"
     kind = " ".join(kind.upper().split())
     return dict.fromkeys(_named(text, tables, same), kind)
+
+
+def triggered_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
+    """Name those of `tables` on which a statement makes a trigger of pt-online-schema-change."""
+    match = _PERCONA_TRIGGER.match(_without_comments(statement))
+    return _named(match[1], tables) if match else frozenset()
+
+
+def migration_tables(names: Iterable[str]) -> frozenset[str]:
+    """Name the tables of gh-ost and pt-online-schema-change whose table is among the names, too."""
+    known = {name.casefold() for name in names}
+    return frozenset(
+        name for name in names if name.startswith("_") and any(_serves(name.casefold(), known))
+    )
+
+
+def _serves(name: str, known: Collection[str]) -> Iterable[bool]:
+    if match := _GHOST.fullmatch(name):
+        yield match[1] in known
+        yield len(name) == _LONGEST_NAME and any(table.startswith(match[1]) for table in known)
+    if match := _PERCONA.fullmatch(name):
+        yield match[1] in known or match[1].lstrip("_") in known
+
+
+def _is_exchange(table: str, new: str, old: str, triggered: Collection[str]) -> bool:
+    """Tell whether a tool lets a table `new` take the place of a table that becomes `old`."""
+    if not all(any(_serves(name, {table})) for name in (new, old)):
+        return False
+    ghosts = _GHOST.fullmatch(new), _GHOST.fullmatch(old)
+    if ghosts[0] and ghosts[1]:
+        return (ghosts[0][2], ghosts[1][2]) in _GHOST_EXCHANGES
+    return new.endswith("_new") and old.endswith("_old") and table in triggered
 
 
 def altered_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
@@ -72,6 +128,10 @@ def _named(text: str, tables: frozenset[str], but: Collection[str] = frozenset()
     """Name the tables a text mentions; a server may have taken a name without regard to case."""
     names = {_unquoted(match[0]).casefold() for match in _IDENTIFIER.finditer(text)}
     return frozenset(t for t in tables if t.casefold() in names and t.casefold() not in but)
+
+
+def _folded(identifier: str) -> str:
+    return _unquoted(identifier).casefold()
 
 
 def _unquoted(identifier: str) -> str:

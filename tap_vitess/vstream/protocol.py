@@ -44,7 +44,7 @@ from tap_vitess.vstream.columns import (
     CopiedRows,
     StreamEvent,
 )
-from tap_vitess.vstream.ddl import altered_tables, replaced_tables
+from tap_vitess.vstream.ddl import altered_tables, replaced_tables, triggered_tables
 from tap_vitess.vstream.gtid import Goal, GtidSet
 from tap_vitess.vstream.images import PRI_KEY_FLAG
 from tap_vitess.vstream.keys import KeyPart, why_not_resumable
@@ -239,6 +239,7 @@ class ChangeStream(_Decoded):
         self._replaced: dict[str, str] = {}  # since the last boundary, and by what
         self._count_unplaced: Counter[str] = Counter()
         self._altered: list[Alteration] = []
+        self._triggered: dict[str, set[str]] = {}  # by pt-online-schema-change, on each shard
         self._statements: set[str] = set()
         self.signs = self.steps = 0
         self._clock = 0  # the latest current_time seen, ns
@@ -420,7 +421,9 @@ class ChangeStream(_Decoded):
         self._unplaced.pop(shard, None)
         self._count_unplaced.pop(shard, None)
         if event.type == binlogdata.DDL:
-            replaced = replaced_tables(event.statement, self.tables)
+            triggered = self._triggered.setdefault(shard, set())
+            triggered |= triggered_tables(event.statement, self.tables)
+            replaced = replaced_tables(event.statement, self.tables, triggered)
             self._replaced |= {table: f"{by} on shard {shard}" for table, by in replaced.items()}
             altered = altered_tables(event.statement, self.tables)
             changes = column_changes(event.statement) if altered else None

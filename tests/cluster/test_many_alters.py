@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,23 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
 SEQUENCES = int(os.environ.get("TAP_VITESS_TEST_SEQUENCES", "2"))
 STEPS = 7
+KNOWN_SECONDS = 60.0
+UNKNOWN_COLUMN = 1054
 BEGINS = "the copy begins"
+
+
+def execute(source: Source, *statements: str) -> None:
+    """Run statements, each as soon as VTGate knows the columns that it names."""
+    deadline = time.monotonic() + KNOWN_SECONDS
+    for statement in statements:
+        while True:
+            try:
+                source.execute(statement)
+                break
+            except pymysql.err.OperationalError as error:
+                if error.args[0] != UNKNOWN_COLUMN or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
 
 @dataclass
@@ -49,15 +66,15 @@ class World:
         for key in new:
             names = ", ".join(quote(column.name) for column in self.table.columns)
             values = ", ".join(self._value(column, key) for column in self.table.columns)
-            self.source.execute(f"insert into {quote(self.name)} ({names}) values ({values})")
+            execute(self.source, f"insert into {quote(self.name)} ({names}) values ({values})")
         for key in old[1:]:
             sets = ", ".join(
                 f"{quote(column.name)} = {self._value(column, key + self.step)}"
                 for column in self.table.columns[1:]
             )
-            self.source.execute(f"update {quote(self.name)} set {sets} where id = {key}")
+            execute(self.source, f"update {quote(self.name)} set {sets} where id = {key}")
         for key in old[:1]:
-            self.source.execute(f"delete from {quote(self.name)} where id = {key}")
+            execute(self.source, f"delete from {quote(self.name)} where id = {key}")
             del self.written[key]
         self.written |= dict.fromkeys([*new, *old[1:]], self.step)
 
@@ -163,7 +180,8 @@ def test_two_alters_between_two_runs(source: Source, pipeline: Callable[..., Pip
     source.insert(table, ["id", "a"], [(i, "old") for i in range(100)])
     pipe.complete()
     t = quote(table)
-    source.execute(
+    execute(
+        source,
         f"update {t} set a = 'before' where id < 10",
         f"alter table {t} add column c1 int",
         f"update {t} set a = 'between', c1 = id where id between 5 and 15",
@@ -172,7 +190,8 @@ def test_two_alters_between_two_runs(source: Source, pipeline: Callable[..., Pip
     )
     first = pipe.complete()
     pipe.merge = True
-    source.execute(
+    execute(
+        source,
         f"alter table {t} modify a varchar(60)",
         f"update {t} set a = repeat('x', 60) where id between 15 and 25",
         f"alter table {t} add column c3 varchar(10) after c2",
@@ -197,7 +216,8 @@ def test_the_reason_of_a_copy_is_the_true_one(
     source.insert(table, ["id", "a"], [(i, "old") for i in range(20)])
     pipe.complete()
     t = quote(table)
-    source.execute(
+    execute(
+        source,
         f"alter table {t} add column c1 int",
         f"update {t} set c1 = 1",
         f"alter table {t} rename column c1 to c2",
