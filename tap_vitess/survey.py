@@ -372,6 +372,7 @@ class Survey:
     def expression_indexes(self, table: str) -> list[str]:
         """Name a table's indexes on expressions."""
         with connect(self._config) as sql:
+            sql.use(f"{self.keyspace}@{self._config.tablet_type.lower()}")
             return expression_indexes(sql, self.keyspace, table)
 
     def effects(self) -> list[tuple[str, str]]:
@@ -397,6 +398,7 @@ class Survey:
     def not_resumable(self) -> dict[str, str]:
         """Find the tables whose copies cannot be resumed; see `not_resumable`."""
         with connect(self._config) as sql:
+            sql.use(f"{self.keyspace}@{self._config.tablet_type.lower()}")
             return not_resumable(sql, self.keyspace)
 
     def tablets(self) -> list[Tablet]:
