@@ -820,7 +820,7 @@ def position(last: int) -> Vgtid:
 def test_what_sql_knows_of_and_the_stream_does_not_bring(sandbox: Sandbox) -> None:
     """It is a stall, and in the end an error: heartbeats alone do not keep a consumer content."""
     cluster, replica = sandbox.cluster, Replica()
-    strict = RetryOptions(budget=0.5, longest_wait=0.05, stall=1.5)
+    strict = RetryOptions(budget=0.5, longest_wait=0.05, stall=1.5, suspect=0.3)
     with Following(sandbox, replica, Store(), retry=strict) as consumer:
         consumer.until(in_step(cluster, replica))
         time.sleep(0.5)
