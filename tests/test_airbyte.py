@@ -100,7 +100,7 @@ def test_spec(tmp_path: Path) -> None:
     schema = spec["connectionSpecification"]
     jsonschema.Draft7Validator.check_schema(schema)
     assert done.code == 0
-    assert schema["properties"].keys() == SETTINGS.keys() - {"metadata_columns"}
+    assert schema["properties"].keys() == SETTINGS.keys() - {"metadata_columns", "resync_tables"}
     assert {n: p["type"] for n, p in schema["properties"].items() if p.get("airbyte_secret")} == {
         "password": "string",
         "grpc_headers": "string",
@@ -158,7 +158,8 @@ def test_a_keyspace_without_a_tablet_for_a_while(connector: Connector, sandbox: 
     assert not sandbox.faults
     assert len(found["streams"]) == len(TABLES)
     connector.config["keyspaces"] = ["shop"]
-    sandbox.faults.append(Fault(no_tablet_for="information_schema.columns"))
+    # It is asked for once more when VTGate has told that it has tablets.
+    sandbox.faults.append(Fault(no_tablet_for="information_schema.columns", times=2))
     [status] = connector.run("check").of("CONNECTION_STATUS")
     assert "a shard has no tablet of this type" in status["message"]
 

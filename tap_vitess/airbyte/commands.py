@@ -32,7 +32,7 @@ from tap_vitess.vstream.reader import RetryOptions
 
 logger = logging.getLogger(__name__)
 
-_ONCE = RetryOptions(budget=0)  # who asks for a check wants to know how it is now
+_ONCE = RetryOptions(budget=0, settle=0)  # who asks for a check wants to know how it is now
 
 
 def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = None) -> int:
