@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from tap_vitess.cascades import ADVICE, Cascade, told
+from tap_vitess.column_charsets import ColumnCharsets
 from tap_vitess.errors import (
     ColumnsUnknownError,
     ConfigError,
@@ -75,6 +76,7 @@ class KeyspaceSurvey(Protocol):
     def version(self) -> tuple[int, int, int] | None: ...
     def readers(self, names: Iterable[str]) -> list[BinlogReader]: ...
     def not_resumable(self) -> dict[str, str]: ...
+    def column_charsets(self, shard: str, table: str) -> dict[str, str]: ...
 
 
 class Question(Generic[Answer]):
@@ -134,6 +136,14 @@ class Inquiry:
         # Of a shard, and a table's copy or None: connections of late, and when they were seen.
         self._young: dict[tuple[str, str | None], dict[int, float]] = {}
         self._unlocated = 0.0  # since when no tablet has told a position
+        self.charsets = ColumnCharsets(self._version, self._column_charsets)
+
+    def _version(self) -> tuple[int, int, int] | None:
+        return self._ask("the version of VTGate", self._survey.version)
+
+    def _column_charsets(self, shard: str, table: str) -> dict[str, str]:
+        ask = functools.partial(self._survey.column_charsets, shard, table)
+        return self._ask(f"the charsets of {self.keyspace}.{table} on shard {shard}", ask)
 
     def position(self) -> Vgtid:
         """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault.
@@ -232,7 +242,7 @@ class Inquiry:
             raise error
 
     def _check_follows(self, old: Sequence[str]) -> None:
-        version = self._ask("the version of VTGate", self._survey.version)
+        version = self._version()
         if version is not None and version < FOLLOWS_OLD_SHARDS:
             raise ShardsGoneError(
                 f"{self.keyspace}: shards {', '.join(old)} of the bookmark were resharded, and "

@@ -155,8 +155,12 @@ class Layouts:
         self._before |= self._shown
         self._shown.clear()
 
-    def check(self, fields: Fields) -> None:
+    def check(self, fields: Fields, sent: Fields | None = None) -> None:
         """Compare a FIELD event of the shared stream, before its first rows are given out.
+
+        Args:
+            fields: the event.
+            sent: the event as it came, where that is another: so older states know it.
 
         Raises:
             HistoryLostError: the events are read with a definition they were not written with.
@@ -171,7 +175,7 @@ class Layouts:
         if known is None:
             self._show(fields)
             self._altered.discard(where)
-        elif layout_of(fields.fields, known) == known:
+        elif any(layout_of(told.fields, known) == known for told in (fields, sent or fields)):
             proved = int(known.partition(":")[0])
             if since or len(columns) > proved:
                 since = self._since.setdefault(where, _Since())

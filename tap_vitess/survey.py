@@ -105,6 +105,10 @@ select table_name as table_name, index_name as index_name, column_name as column
        sub_part as sub_part, collation as direction
 from information_schema.statistics where table_schema = %s and non_unique = 0
 """
+_CHARSETS = """
+select column_name as name, character_set_name as charset from information_schema.columns
+where table_schema = database() and table_name = %s
+"""
 _DAY = 86400
 
 
@@ -262,6 +266,19 @@ def _cascades_below_the_binlog(sql: Sql, target: str) -> bool:
     return values.get(_NATIVE, "ON") != "OFF"
 
 
+def column_charsets(
+    sql: Sql, keyspace: str, shard: str, table: str, tablet_type: str
+) -> dict[str, str]:
+    """Name the charset of each column of a table that has one, as a shard's MySQL has it now.
+
+    Raises:
+        RetriableError: the shard has no tablet of this type.
+    """
+    sql.use(f"{keyspace}:{shard}@{tablet_type.lower()}")
+    found = {_text(r["name"]): _text(r["charset"]) for r in sql.query(_CHARSETS, table)}
+    return {name: charset for name, charset in found.items() if charset}
+
+
 def tablets(sql: Sql, keyspace: str) -> list[Tablet]:
     """List the tablets VTGate sees in a keyspace."""
     return [tablet for tablet in all_tablets(sql) if tablet.keyspace == keyspace]
@@ -384,6 +401,11 @@ class Survey:
         """List the foreign keys by which rows change unseen; see `unlogged_cascades`."""
         with connect(self._config) as sql:
             return unlogged_cascades(sql, self.keyspace, self._config.tablet_type)
+
+    def column_charsets(self, shard: str, table: str) -> dict[str, str]:
+        """Name the charsets of a table's columns on a shard; see `column_charsets`."""
+        with connect(self._config) as sql:
+            return column_charsets(sql, self.keyspace, shard, table, self._config.tablet_type)
 
     def row_counts(self, tables: Iterable[str]) -> dict[str, int]:
         """Estimate how many rows tables have; see `row_counts`."""

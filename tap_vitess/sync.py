@@ -562,13 +562,14 @@ class KeyspaceSync:
         if isinstance(item, Rows):
             if item.fields.table in self._out:
                 return
+            raw, item.fields = item.fields, self._inquiry.charsets.told(item.fields)
             if item.fields.shard not in self._met_shards:
                 # Its rows may come together with the end of the shards before it.
                 self._met_shards |= {item.fields.shard}
                 self._layouts.resharded([item.fields.shard])
             if self._checked.get((item.fields.table, item.fields.shard)) is not item.fields:
                 try:
-                    self._layouts.check(item.fields)
+                    self._layouts.check(item.fields, raw)
                 except PositionLostError as error:
                     self._lose(frozenset({item.fields.table}), error)
                     return
@@ -819,6 +820,7 @@ class KeyspaceSync:
             if copy.spec.name in self._uncopied | self._out:
                 return
             if isinstance(item, Rows):
+                item.fields = self._inquiry.charsets.told(item.fields)
                 self._layouts.copied(item.fields)
                 yield item
                 continue

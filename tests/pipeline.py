@@ -69,6 +69,9 @@ class Asked:
     def has_table(self, table: str) -> bool:  # noqa: ARG002
         return False
 
+    def column_charsets(self, shard: str, table: str) -> dict[str, str]:  # noqa: ARG002
+        return {}
+
     def expression_indexes(self, table: str) -> list[str]:  # noqa: ARG002
         return []
 

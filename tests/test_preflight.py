@@ -136,6 +136,9 @@ class Told:
     def version(self) -> tuple[int, int, int]:
         return self._version
 
+    def column_charsets(self, shard: str, table: str) -> dict[str, str]:  # noqa: ARG002
+        return {}
+
     def expression_indexes(self, table: str) -> list[str]:  # noqa: ARG002
         return self._expressions
 

@@ -41,8 +41,8 @@ class CopiedRowEvent(_message.Message):
     table_name: _containers.RepeatedScalarFieldContainer[bytes]
     row_changes: Changes
     keyspace: bytes
-    shard: bytes
-    def __init__(self, table_name: _Optional[_Iterable[bytes]] = ..., row_changes: _Optional[_Union[Changes, _Mapping]] = ..., keyspace: _Optional[bytes] = ..., shard: _Optional[bytes] = ...) -> None: ...
+    shard: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, table_name: _Optional[_Iterable[bytes]] = ..., row_changes: _Optional[_Union[Changes, _Mapping]] = ..., keyspace: _Optional[bytes] = ..., shard: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class CopiedEvents(_message.Message):
     __slots__ = ("type", "timestamp", "row_event", "keyspace", "shard")

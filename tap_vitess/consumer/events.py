@@ -10,7 +10,7 @@ tables are copied, and VTGate would leave some out without a word. `changes` is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -163,6 +163,7 @@ class EventFeed:
         options: RequestOptions,
         *,
         copy: bool,
+        told: Callable[[Fields], Fields] = lambda fields: fields,
     ) -> None:
         """Begin.
 
@@ -172,12 +173,14 @@ class EventFeed:
             position: where to start; None is where the keyspace is now.
             options: what all requests share.
             copy: whether to copy the tables first; without a position.
+            told: returns a FIELD event with what Vitess leaves out of it.
         """
         self._keyspace = keyspace
         self._tables = frozenset(tables)
         self._position = position
         self._options = options
         self._copying = copy
+        self._told = told
         self._pending: Vgtid | None = None
         self._opened = self._given = False
         self._decoders: dict[tuple[str, str, bool], ObjectDecoder] = {}
@@ -287,14 +290,14 @@ class EventFeed:
     ) -> FieldEvent:
         told = event.field_event
         table, copying = self._bare(told.table_name), not event.timestamp
-        fields = Fields(
-            table, event.shard, tuple(told.fields), copying, told.enum_set_string_values
+        fields = self._told(
+            Fields(table, event.shard, tuple(told.fields), copying, told.enum_set_string_values)
         )
-        names = [field.name for field in told.fields]
+        names = [field.name for field in fields.fields]
         self._decoders[table, event.shard, copying] = ObjectDecoder(fields, self._keyspace, names)
         columns = tuple(
             Column(f.name, f.column_type, charset_of(f.charset), bool(f.flags & PRI_KEY_FLAG))
-            for f in told.fields
+            for f in fields.fields
         )
         return FieldEvent(*base, table, columns)
 

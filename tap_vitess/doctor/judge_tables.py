@@ -136,24 +136,15 @@ def _charsets(place: Place, texts: Sequence[Text], vitess: Version | None) -> It
             f"{_listed(unknown)}: the charset cannot be decoded; a value in it ends a run",
             "alter the column to utf8mb4, or deselect it",
         )
-    if vitess is not None and vitess[0] < 20:
-        if odd := [t for t in foreign + binary if t not in labels]:
-            yield Finding(
-                ERROR,
-                "charset",
-                place,
-                f"{_listed(odd)}: before Vitess 20 a stream does not tell a column's charset",
-                "upgrade Vitess, alter the columns to utf8mb4, or deselect them",
-            )
-        if labels:
-            yield Finding(
-                ERROR,
-                "enum",
-                place,
-                f"{_listed(labels)}: before Vitess 20 changes carry numbers instead of labels",
-                "upgrade Vitess, or deselect the columns",
-            )
-    elif foreign or binary:
+    if vitess is not None and vitess[0] < 20 and labels:
+        yield Finding(
+            ERROR,
+            "enum",
+            place,
+            f"{_listed(labels)}: before Vitess 20 changes carry numbers instead of labels",
+            "upgrade Vitess, or deselect the columns",
+        )
+    if foreign or binary:
         yield Finding(
             INFO, "charset", place, f"{_listed(foreign + binary)}: read as text, given as UTF-8"
         )

@@ -256,6 +256,12 @@ def charset_of(collation_id: int) -> str | None:
     return _CHARSET_BY_COLLATION.get(collation_id)
 
 
+def collation_of(charset: str) -> int:
+    """Return a collation id of a charset; 0 when it is unknown."""
+    ids = _COLLATIONS.get("utf8mb3" if charset == "utf8" else charset)
+    return next(_ids(ids)) if ids else 0
+
+
 def decoder(charset: str | None, *, errors: str = "strict") -> Callable[[bytes], str] | None:
     """Return a decoder for a MySQL charset; None when the charset is unknown.
 

@@ -471,8 +471,9 @@ def _are_alike(events: by_column.CopiedEvents) -> bool:
     told = events.row_event
     told.ClearField("row_changes")
     names = row(table_name=told.table_name[:1]).SerializeToString() * count
-    place = row(keyspace=told.keyspace, shard=events.shard[0]).SerializeToString()
-    if told.SerializeToString() != names + place:
+    keyspace = row(keyspace=told.keyspace).SerializeToString()
+    shards = row(shard=events.shard[:1]).SerializeToString() * count
+    if told.SerializeToString() != names + keyspace + shards:
         return False
     events.ClearField("row_event")
     types = b"\x0a" + varint(count) + bytes([binlogdata.ROW]) * count

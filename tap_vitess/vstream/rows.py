@@ -149,8 +149,9 @@ def unfit(where: str, error: ValueError) -> ValueDecodeError:
         return ValueDecodeError(f"{where}: {error}")
     if isinstance(error, UnicodeDecodeError):
         return ValueDecodeError(
-            f"{where}: a value has bytes that are no text of the column's charset; set "
-            "invalid_text to replace to get U+FFFD in their place"
+            f"{where}: a value has bytes that are no text of the column's charset; if an ALTER "
+            "has changed that, set on_lost_position to `resync` for a run to copy the table again, "
+            "else set invalid_text to `replace` to get U+FFFD in their place"
         )
     return ValueDecodeError(
         f"{where}: a value does not fit the column's type ({type(error).__name__})"
