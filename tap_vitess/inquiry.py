@@ -26,6 +26,7 @@ from tap_vitess.errors import (
     RequestError,
     RetriableError,
     ShardsGoneError,
+    StalledError,
     StuckError,
     TableGoneError,
     TableUnseenError,
@@ -35,7 +36,7 @@ from tap_vitess.faults import TOO_LARGE
 from tap_vitess.keys import doubt
 from tap_vitess.preflight import check_shards, judge
 from tap_vitess.probe import check_cells
-from tap_vitess.survey import BinlogReader, ShardFacts, Tablet
+from tap_vitess.survey import BinlogReader, LockWait, ShardFacts, Tablet
 from tap_vitess.vstream.client import Client
 from tap_vitess.vstream.reader import RetryOptions, retrying
 from tap_vitess.vstream.request import RequestOptions
@@ -45,6 +46,9 @@ from tap_vitess.vstream.vgtid import Vgtid
 Answer = TypeVar("Answer")
 
 logger = logging.getLogger(__name__)
+
+GRACE_SECONDS = 4.0  # that a run which is told to end waits for an answer
+_LOOK_SECONDS = 0.2
 
 # Before it, VStream drops updates that are logged with PARTIAL_JSON, without a word.
 READS_PARTIAL_JSON = (22, 0, 0)
@@ -77,6 +81,7 @@ class KeyspaceSurvey(Protocol):
     def readers(self, names: Iterable[str]) -> list[BinlogReader]: ...
     def not_resumable(self) -> dict[str, str]: ...
     def column_charsets(self, shard: str, table: str) -> dict[str, str]: ...
+    def lock_waits(self, table: str) -> list[LockWait]: ...
 
 
 class Question(Generic[Answer]):
@@ -105,11 +110,33 @@ class Question(Generic[Answer]):
         """Whether there is an answer, or an error."""
         return not self._thread.is_alive()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for the answer, for so long at most; tell whether there is one, or an error."""
+        self._thread.join(seconds)
+        return self.answered
+
     def answer(self) -> Answer:
         """Return the answer, or raise the error; once there is one."""
         if self._error is not None:
             raise self._error
         return self._answers[0]
+
+
+def answered(ask: Callable[[], Answer], stopping: Callable[[], bool]) -> Answer:
+    """Ask, and wait for the answer; when told to stop, for `GRACE_SECONDS` at most.
+
+    Raises:
+        RetriableError: the run was told to end, and no answer came.
+    """
+    question = Question(ask)
+    until = float("inf")
+    while not question.wait(_LOOK_SECONDS):
+        now = time.monotonic()
+        if stopping():
+            until = min(until, now + GRACE_SECONDS)
+        if now >= until:
+            raise RetriableError("VTGate's MySQL port gave no answer, and the run is told to end")
+    return question.answer()
 
 
 class Inquiry:
@@ -193,7 +220,7 @@ class Inquiry:
     def _ask(self, what: str, question: Callable[[], Answer]) -> Answer:
         def again() -> Answer:
             try:
-                return question()
+                return answered(question, self._stopping)
             except ConnectError as error:
                 if not self._answered and not isinstance(error, ConnectionLostError):
                     raise
@@ -273,7 +300,9 @@ class Inquiry:
             self._effects_until = time.monotonic() + _EFFECTS_SECONDS
         return changed_tables(statements, self._effects, tables)
 
-    def look(self, error: VitessError, position: Vgtid | None) -> VitessError:
+    def look(
+        self, error: VitessError, position: Vgtid | None, copied: str | None = None
+    ) -> VitessError:
         """Return what is behind a fault: a lost position, or the fault with what SQL knows of it.
 
         A table that is not there may only be new to the tablet, which becomes a passing fault.
@@ -281,7 +310,15 @@ class Inquiry:
         Args:
             error: the fault.
             position: what the stream or copy must go on from, or contain.
+            copied: the table of a copy.
         """
+        ask = functools.partial(self._look, error, position, copied)
+        try:
+            return answered(ask, self._stopping)
+        except RetriableError:
+            return error
+
+    def _look(self, error: VitessError, position: Vgtid | None, copied: str | None) -> VitessError:
         if isinstance(error, TableGoneError):
             return self._look_for_table(error)
         if isinstance(error, ColumnsUnknownError):
@@ -291,7 +328,8 @@ class Inquiry:
                 verdict = judge(position, self._survey.facts(position.shards), self._tablet_type)
                 if lost := verdict.error(self.keyspace):
                     return lost
-            known = [*self._tablets(), *self._throttled()]
+            waits = self._lock_waits(copied) if isinstance(error, StalledError) else []
+            known = [*waits, *self._tablets(), *self._throttled()]
         except (RetriableError, ConnectError, RequestError) as silent:
             known = [f"VTGate's MySQL port does not tell why: {silent}"]
         return type(error)(f"{error}; {'; '.join(known)}")
@@ -376,6 +414,13 @@ class Inquiry:
             for shard, tablets in sorted(wanting.items())
         ]
 
+    def _lock_waits(self, copied: str | None) -> list[str]:
+        """Tell what holds up a copy that waits for its lock; less where the user may see less."""
+        try:
+            return [str(wait) for wait in self._survey.lock_waits(copied)] if copied else []
+        except (RequestError, RetriableError, ConnectError):
+            return []
+
     def _throttled(self) -> list[str]:
         try:
             throttled = self._survey.throttled()
@@ -389,7 +434,7 @@ class Inquiry:
     def tell_routed(self, tables: Iterable[str]) -> None:
         """Warn of tables that MoveTables has taken away: their changes come while it pleases."""
         try:
-            moved = self._survey.routed(tables)
+            moved = answered(functools.partial(self._survey.routed, tables), self._stopping)
         except VitessError as error:
             logger.info("%s: whether tables were moved away is not known: %s", self.keyspace, error)
             return
@@ -441,7 +486,7 @@ class Inquiry:
         if self._tablet_type != "PRIMARY":
             return stop  # a replica that lags is no reason
         try:
-            now = self._survey.position()
+            now = answered(self._survey.position, self._stopping)
         except (RetriableError, ConnectError, RequestError):
             return stop
         shards = {

@@ -60,6 +60,33 @@ class Tablet:
         return f"{self.alias} ({self.tablet_type}, {self.state})"
 
 
+@dataclass(frozen=True, slots=True)
+class LockWait:
+    """A copy's LOCK TABLES that is not granted, and the transactions that are open on its shard.
+
+    since: when the oldest of them began, by MySQL's clock. thread: its number in MySQL.
+    """
+
+    shard: str
+    table: str
+    seconds: int
+    transactions: int
+    since: str
+    thread: int
+
+    def __str__(self) -> str:
+        waits = (
+            f"shard {self.shard} waits for a lock since {self.seconds} s: LOCK TABLES {self.table} "
+            "READ, which a copy begins with"
+        )
+        if not self.transactions:
+            return waits
+        return (
+            f"{waits}; a transaction is open there since {self.since} (MySQL's thread "
+            f"{self.thread}), {self.transactions} in all"
+        )
+
+
 # SHOW and not @@global: MySQL 5.7 lacks some of them, and would refuse the whole statement. But not
 # for GTID sets: SHOW cuts a value at 1024 characters.
 _VARIABLES = """
@@ -108,6 +135,15 @@ from information_schema.statistics where table_schema = %s and non_unique = 0
 _CHARSETS = """
 select column_name as name, character_set_name as charset from information_schema.columns
 where table_schema = database() and table_name = %s
+"""
+_LOCK_REQUESTS = """
+select info as info, time as seconds from information_schema.processlist
+where state = 'Waiting for table metadata lock'
+"""
+# What only reads holds up no LOCK TABLES ... READ.
+_WRITERS = """
+select trx_started as since, trx_mysql_thread_id as thread from information_schema.innodb_trx
+where trx_tables_locked > 0 or trx_rows_modified > 0 order by trx_started
 """
 _DAY = 86400
 
@@ -307,6 +343,24 @@ def row_counts(
     return dict(found)
 
 
+def lock_waits(sql: Sql, keyspace: str, table: str, tablet_type: str) -> list[LockWait]:
+    """Find the shards on which the copy of a table waits for its lock, and what holds it up."""
+    found = []
+    for shard in shards(sql, keyspace):
+        sql.use(f"{keyspace}:{shard}@{tablet_type.lower()}")
+        waiting = [
+            int(row["seconds"])
+            for row in sql.query(_LOCK_REQUESTS)
+            if _text(row["info"]).replace("`", "").lower() == f"lock tables {table} read".lower()
+        ]
+        if waiting:
+            writers = sql.query(_WRITERS)
+            oldest: Mapping[str, Any] = writers[0] if writers else {"since": "", "thread": 0}
+            since, thread = str(oldest["since"]), int(oldest["thread"])
+            found.append(LockWait(shard, table, max(waiting), len(writers), since, thread))
+    return found
+
+
 def not_resumable(sql: Sql, keyspace: str) -> dict[str, str]:
     """Find the tables whose copies cannot be resumed by their key; map each to why."""
     keys: dict[str, dict[str, KeyPart]] = {}
@@ -416,6 +470,11 @@ class Survey:
         """List what reads the MySQL of some shards; see `readers`."""
         with connect(self._config) as sql:
             return readers(sql, self.keyspace, names, self._config.tablet_type)
+
+    def lock_waits(self, table: str) -> list[LockWait]:
+        """Find what holds up the copy of a table; see `lock_waits`."""
+        with connect(self._config) as sql:
+            return lock_waits(sql, self.keyspace, table, self._config.tablet_type)
 
     def not_resumable(self) -> dict[str, str]:
         """Find the tables whose copies cannot be resumed; see `not_resumable`."""

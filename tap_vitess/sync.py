@@ -770,7 +770,7 @@ class KeyspaceSync:
                 stuck = self._inquiry.circles(feed.unfinished, spec.name)
                 if stuck is not None:
                     return stuck
-            return self._inquiry.look(error, floor)
+            return self._inquiry.look(error, floor, spec.name)
 
         def batches() -> Iterator[tuple[str, Sequence[CopyItem]]]:
             try:

@@ -18,7 +18,7 @@ from tap_vitess.cascades import Cascade
 from tap_vitess.errors import TargetClosedError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
-from tap_vitess.survey import BinlogReader, ShardFacts, Tablet
+from tap_vitess.survey import BinlogReader, LockWait, ShardFacts, Tablet
 from tap_vitess.tap import TapVitess
 from tap_vitess.vstream.reader import RetryOptions
 from tap_vitess.vstream.vgtid import Vgtid
@@ -59,6 +59,9 @@ class Asked:
 
     def routed(self, tables: Iterable[str]) -> dict[str, str]:  # noqa: ARG002
         return {}
+
+    def lock_waits(self, table: str) -> list[LockWait]:  # noqa: ARG002
+        return []
 
     def not_resumable(self) -> dict[str, str]:
         return {}

@@ -20,7 +20,7 @@ from tap_vitess.errors import (
 from tap_vitess.faults import classify
 from tap_vitess.inquiry import Inquiry
 from tap_vitess.preflight import judge
-from tap_vitess.survey import BinlogReader, ShardFacts, Tablet
+from tap_vitess.survey import BinlogReader, LockWait, ShardFacts, Tablet
 from tap_vitess.vstream.gtid import GtidSet
 from tap_vitess.vstream.reader import RetryOptions
 from tap_vitess.vstream.vgtid import Vgtid
@@ -117,6 +117,9 @@ class Told:
 
     def routed(self, tables: object) -> dict[str, str]:  # noqa: ARG002
         return {}
+
+    def lock_waits(self, table: str) -> list[LockWait]:  # noqa: ARG002
+        return []
 
     def not_resumable(self) -> dict[str, str]:
         return {}

@@ -31,7 +31,9 @@ class Fault:
     cut_after_all_events: int | None = None  # of all streams together
     cut_in_copy: int | None = None  # copied rows of a stream
     stall_after_events: int | None = None  # only heartbeats from then on
+    mute_after_events: int | None = None  # not even heartbeats from then on
     no_tablet_for: str | None = None  # statements of SQL that have this in them
+    no_answer_to: str | None = None  # the same, for as long as the fault is there
     error: str | tuple[str, str] | None = None
     times: int | None = 1
 
@@ -64,6 +66,11 @@ class Faults(list[Fault]):
         with self._lock:
             self._events += 1
             return self._events
+
+    def leave_unanswered(self, statement: str) -> bool:
+        """Whether a statement gets no answer yet."""
+        asked = [fault.no_answer_to for fault in list(self)]
+        return any(words is not None and words in statement for words in asked)
 
     def lack_a_tablet(self, statement: str) -> bool:
         """Whether no tablet is there for a statement, once more."""
@@ -98,6 +105,8 @@ class Breaker:
     def pass_on(self, responses: Iterable[Events]) -> Iterator[Events]:
         """The responses as far as they may go; a cut one is sent up to the cut."""
         for events in responses:
+            if self._is_mute():
+                continue
             passed: Events = []
             broken: Fault | None = None
             for event in events:
@@ -115,6 +124,10 @@ class Breaker:
                 yield passed
             if broken:
                 raise broken.exception()
+
+    def _is_mute(self) -> bool:
+        after = [fault.mute_after_events for fault in list(self.faults)]
+        return any(count is not None and count <= self._events for count in after)
 
     def _due(self, all_events: int) -> Fault | None:
         for fault in list(self.faults):

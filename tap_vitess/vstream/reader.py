@@ -33,6 +33,8 @@ from tap_vitess.vstream.protocol import Feed
 
 logger = logging.getLogger(__name__)
 
+_FIRST_TELL_SECONDS = 10.0  # of a call that has brought nothing yet
+
 Item = TypeVar("Item")
 Look = Callable[[VitessError], VitessError]
 Note = Callable[[VitessError], None]
@@ -53,7 +55,7 @@ class RetryOptions:
     """
 
     budget: float = 300.0
-    longest_wait: float = 10.0
+    longest_wait: float = 5.0
     stall: float = 600.0
     tell: float = 60.0
     suspect: float = 15.0
@@ -181,6 +183,7 @@ def _responses(
     """Read one call; it ends by the feed being finished, or by an error."""
     with client.stream(feed.request(), silence=retry.silence) as responses:
         last = asked = told = time.monotonic()
+        patience = min(_FIRST_TELL_SECONDS, retry.tell)
         signs = feed.signs
         for events in responses:
             items = feed.feed(events)
@@ -192,15 +195,16 @@ def _responses(
             if feed.signs != signs:
                 signs = feed.signs
                 last = asked = told = now
+                patience = retry.tell
             elif now - last > retry.stall:
                 raise StalledError(_stalled(feed, now - last))
-            elif now - asked > min(retry.suspect, retry.tell):
+            elif now - asked > min(retry.suspect, patience):
                 asked = now
                 found = look(StalledError(_stalled(feed, now - last)))
                 if not isinstance(found, StalledError):
                     raise found
-                if now - told > retry.tell:
-                    told = now
+                if now - told > patience:
+                    told, patience = now, retry.tell
                     note(found)
                     logger.warning("%s", found)
     raise RetriableError(f"{feed.name}: VTGate ended the stream")

@@ -26,6 +26,7 @@ _MANY = 128  # responses, the same
 # Seconds. A response that had to be waited for longer than the first is none of a backlog.
 _CLOSE = 0.0005
 _MOMENT = 0.002
+_TURN = 1.0  # seconds in which nothing comes, behind which who reads may leave
 
 
 class Responses(Iterator[Sequence[bytes]]):
@@ -44,6 +45,7 @@ class Responses(Iterator[Sequence[bytes]]):
         self._received: list[bytes] = []
         self._size = 0  # of what is received, and of what is worked on
         self._working = 0
+        self._waited = 0.0  # seconds since a response, while one was asked for
         self._ended = self._left = False
         self._error: Exception | None = None
         self._taken: deque[Sequence[bytes]] = deque()
@@ -58,7 +60,7 @@ class Responses(Iterator[Sequence[bytes]]):
         self._thread.join(timeout=1)
 
     def __next__(self) -> Sequence[bytes]:
-        """Return a response, or several small ones.
+        """Return a response, or several small ones; none at all where none has come for a second.
 
         Raises:
             RetriableError: none has come for too long.
@@ -68,6 +70,8 @@ class Responses(Iterator[Sequence[bytes]]):
             self._take()
         if self._taken:
             return self._taken.popleft()
+        if not self._ended:
+            return ()
         if self._error is not None:
             raise self._error
         raise StopIteration
@@ -100,10 +104,15 @@ class Responses(Iterator[Sequence[bytes]]):
             self._working = 0
             self._changed.notify_all()
             since = time.monotonic()
-            if not self._changed.wait_for(lambda: self._received or self._ended, self._silence):
-                raise RetriableError(
-                    f"VTGate gave no answer, not even a heartbeat, for {self._silence:g} s"
-                )
+            turn = min(_TURN, self._silence)
+            if not self._changed.wait_for(lambda: self._received or self._ended, turn):
+                self._waited += turn
+                if self._waited >= self._silence:
+                    raise RetriableError(
+                        f"VTGate gave no answer, not even a heartbeat, for {self._silence:g} s"
+                    )
+                return
+            self._waited = 0.0
             if time.monotonic() - since < _CLOSE:
                 self._changed.wait_for(self._enough, _MOMENT)
             received, self._received = self._received, []
