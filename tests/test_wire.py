@@ -414,3 +414,14 @@ def test_whole_responses_come_together() -> None:
     parts = [written(begin(A, AT), changed(GOOD[0])), written(changed(*GOOD[1:]), commit(A, AT))]
     kinds = [type(event).__name__ for event in decode_all(parts)]
     assert kinds == ["VEvent", "ChangedRows", "VEvent"]
+
+
+def test_the_end_of_a_shard_that_its_vgtid_does_not_list() -> None:
+    """Nothing is known to have moved of it."""
+    start, stop = (
+        Vgtid("shop", {shard: GtidSet.parse(gtid(shard, last)) for shard in shards})
+        for last, shards in ((1, (A, B)), (9, (A, B, C)))
+    )
+    feed = ChangeStream(["t"], start, stop, RequestOptions())
+    feed.feed([begin(C, AT), vgtid(C, {A: 2, B: 2}), commit(C, AT)])
+    assert feed.behind == [A, B, C]

@@ -462,7 +462,7 @@ class ChangeStream(_Decoded):
 
     def _moved(self, shard: str) -> None:
         """Look at the one shard whose GTID set has changed."""
-        if shard not in self._behind:
+        if shard not in self._behind or shard not in self._names:
             return
         gtid = self._vgtid.shard_gtids[self._names.index(shard)].gtid
         if self._goals[shard].reached(gtid):
