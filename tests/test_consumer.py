@@ -295,6 +295,8 @@ def test_the_doctor_reads_a_state(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_tablet_type_and_cells(sandbox: Sandbox) -> None:
     """They are in every request."""
+    for name in SHARDS:
+        sandbox.cluster.shard("shop", name).tablet_type = "REPLICA"
     where = vitess(sandbox, tablet_type="REPLICA", cells=["zone1", "zone2"])
     list(changes(where, NAMES))
     found = {(TabletType.Name(r.tablet_type), r.flags.cells) for r in sandbox.requests}

@@ -135,7 +135,7 @@ def decode(change: binlogdata.RowChange, decoder: RowDecoder) -> list[dict[str, 
 ENDED = (RetriableError, "VTGate ended the stream")  # the recorder left, not VTGate
 FINISHED = (VitessError, "finished")
 ENDS: dict[str, tuple[type[VitessError], str]] = {
-    "error_bad_filter": (RetriableError, "VTGate said UNKNOWN"),
+    "error_bad_filter": (RequestError, "VTGate said UNKNOWN"),
     "error_bad_gtid": (RequestError, "VTGate failed inside"),
     "error_purged_gtid": (PositionLostError, "binlogs after the bookmark have been purged"),
     "v24/error_purged_gtid": (RetriableError, "no tablet serves the shard, or none that has"),
