@@ -46,6 +46,7 @@ class Reader:
     at: int = 0
     happened: int = 0
     wrong: bool = False  # rows have been given out that are misread
+    misread: bool = False  # and it is known: the table is to be copied
     copies: int = 0
 
     def __post_init__(self) -> None:
@@ -64,16 +65,17 @@ class Reader:
         assert not self.wrong
 
     def run(self, *, cut: bool) -> None:
-        """Ask where all is now, read up to there, and once more where that has shown something."""
+        """Ask where all is now and read up to there; copy what was misread, and read on."""
         self.layouts = Layouts(self.layouts.stored({"t": [SHARD]}))
-        for _ in range(2):
+        for _ in range(3):
             self.layouts.asked()
             stop = self.happened
-            end = self.chance.randint(self.at, stop) if cut else stop
-            self.stream(end)
+            self.stream(self.chance.randint(self.at, stop) if cut else stop)
             if self.at < stop:
                 return
-            self.again(self.layouts.reached(T))
+            self.misread |= bool(self.layouts.reached(T))
+            if self.misread:
+                self.copy()
 
     def stream(self, end: int) -> None:
         plan: Table | None = None
@@ -96,7 +98,8 @@ class Reader:
         columns = shows(written, today)
         if columns is not None and self.checked(columns):
             return True
-        self.copy()
+        self.layouts.copy_begins("t")
+        self.misread = True
         self.at = self.happened  # the next position is where the keyspace is now
         return False
 
@@ -110,15 +113,12 @@ class Reader:
     def altered(self, statement: str) -> None:
         named = altered_tables(statement, T)
         changes = column_changes(statement)
-        self.again(self.layouts.altered(Alteration(t, SHARD, changes) for t in named))
-
-    def again(self, misread: dict[str, str]) -> None:
-        if misread:
-            self.copy()
+        found = self.layouts.altered(Alteration(t, SHARD, changes) for t in named)
+        self.misread |= bool(found)
 
     def copy(self) -> None:
         self.copies += 1
-        self.wrong = False
+        self.wrong = self.misread = False
         self.layouts.copy_begins("t")
         self.layouts.copied(fields(self.history[self.happened - 1][1].columns))
 
