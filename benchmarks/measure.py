@@ -14,10 +14,10 @@ from typing import Any
 from benchmarks.places import Place
 from benchmarks.process import Run, run
 from tap_vitess.config import Config
-from tap_vitess.sql import connect
-from tap_vitess.survey import shards
-from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.request import RequestOptions, copy_request, stream_request
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.survey.keyspace import shards
+from tap_vitess.vtgate.mysql import connect
 
 Json = dict[str, Any]
 

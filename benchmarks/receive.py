@@ -17,7 +17,7 @@ import grpc
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
-from tap_vitess.vstream.client import METHOD
+from tap_vitess.vtgate.grpc import METHOD
 
 _SMALL = 200  # bytes; a heartbeat, or the events that end a copy
 

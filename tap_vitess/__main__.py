@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tap_vitess.startup import importing
+from tap_vitess.signals import importing
 
 
 def main() -> None:
     """Run the tap's command line."""
     with importing():
-        from tap_vitess.tap import main as run  # noqa: PLC0415
+        from tap_vitess.singer.tap import main as run  # noqa: PLC0415
     run()
 
 

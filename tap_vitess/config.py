@@ -2,21 +2,28 @@
 
 Nobody else reads a raw settings dict. Settings are flat because environment variables
 (TAP_VITESS_<SETTING>) reach only the top level. Secrets show in no repr.
+
+The settings of several files are merged, the last one wins; `ENV` stands for the environment
+variables. Unlike the tap's, a file `.env` is not read.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from tap_vitess.errors import ConfigError
-from tap_vitess.keys import Keys
-from tap_vitess.vstream.values import ValueOptions
+from jsonschema import Draft202012Validator
 
+from tap_vitess.errors import ConfigError, VitessError
+from tap_vitess.values.entries import ValueOptions
+from tap_vitess.vtgate.address import Address, check_metadata, tls_of
+
+Keys = Literal["with_vindex", "primary"]
 _STRINGS = {"type": "array", "items": {"type": "string"}}
 _POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 _VALUE_OPTIONS = {option.name: option.default for option in fields(ValueOptions)}
@@ -309,32 +316,15 @@ SETTINGS_SCHEMA: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tls:
-    """What both ports use when TLS is on; file contents are PEM."""
-
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    server_name: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Address):
     """All settings of a run; field names are the settings', those of `values` included."""
 
-    host: str
-    grpc_port: int
-    mysql_port: int
-    user: str | None
-    password: str | None = field(repr=False)
     keyspaces: tuple[str, ...] | None
     tables: tuple[str, ...] | None
     exclude_tables: tuple[str, ...]
     keys: Keys
     tablet_type: str
     cells: tuple[str, ...]
-    tls: Tls | None
-    grpc_headers: Mapping[str, str] = field(repr=False)
     metadata_columns: bool
     on_lost_position: Literal["fail", "resync"]
     resync_tables: tuple[str, ...]
@@ -342,8 +332,6 @@ class Config:
     checkpoint_seconds: float
     max_run_seconds: float | None
     copy_parallelism: int
-    max_message_bytes: int | None
-    connect_timeout_seconds: float
     mirror_keyspace: str | None
     mirror_table: str
     mirror_name: str | None
@@ -363,10 +351,10 @@ class Config:
         }
         tls = {n.removeprefix("tls_"): values.pop(n) for n in SETTINGS if n.startswith("tls_")}
         values["values"] = ValueOptions(**{name: values.pop(name) for name in _VALUE_OPTIONS})
-        values["tls"] = _tls(enabled=values["tls"], files=tls)
+        values["tls"] = tls_of(enabled=values["tls"], files=tls)
         if (values["password"] is None) != (values["user"] is None):
             raise ConfigError("settings user and password go together: one of them is missing")
-        _check_metadata(values)
+        check_metadata(values)
         _check_mirror(values)
         for name, schema in SETTINGS.items():
             if schema["type"] == "array" and values[name] is not None:
@@ -405,23 +393,6 @@ def _may_meet(pattern: str, keyspace: str) -> bool:
     return literal.startswith(f"{keyspace}.") or f"{keyspace}.".startswith(literal)
 
 
-_HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
-_PRINTABLE = re.compile(r"[ -~]*")
-
-
-def _check_metadata(values: Mapping[str, Any]) -> None:
-    """Refuse what gRPC's metadata cannot carry; gRPC itself would quote it, secrets included."""
-    for name in ("user", "password"):
-        if not _PRINTABLE.fullmatch(values[name] or ""):
-            raise ConfigError(f"setting {name}: gRPC carries printable ASCII characters only")
-    for header, value in values["grpc_headers"].items():
-        if not _HEADER.fullmatch(header.lower()) or not _PRINTABLE.fullmatch(value):
-            raise ConfigError(
-                f"setting grpc_headers: the header {header!r} is none that gRPC carries: a name of "
-                "letters, digits, '-', '_' and '.', and a value of printable ASCII characters"
-            )
-
-
 def _check_mirror(values: Mapping[str, Any]) -> None:
     if (values["mirror_keyspace"] is None) != (values["mirror_name"] is None):
         raise ConfigError("settings mirror_keyspace and mirror_name go together: one is missing")
@@ -429,14 +400,99 @@ def _check_mirror(values: Mapping[str, Any]) -> None:
         raise ConfigError("setting start_from_mirror: there is no mirror without mirror_keyspace")
 
 
-def _tls(*, enabled: bool, files: dict[str, str | None]) -> Tls | None:
-    if not enabled:
-        if given := [f"tls_{name}" for name, value in files.items() if value is not None]:
-            raise ConfigError(f"settings {', '.join(given)} are given, but tls is not true")
-        return None
-    if (files["cert_file"] is None) != (files["key_file"] is None):
-        raise ConfigError("settings tls_cert_file and tls_key_file go together")
-    for name in ("ca_file", "cert_file", "key_file"):
-        if (path := files[name]) is not None and not Path(path).is_file():
-            raise ConfigError(f"setting tls_{name}: there is no file {path}")
-    return Tls(**files)
+ENVIRONMENT = "ENV"
+
+
+_TRUE = {"true", "1", "yes", "on"}
+
+
+def read_config(sources: Sequence[str], environment: Mapping[str, str]) -> Config:
+    """Read the settings.
+
+    Raises:
+        ConfigError: a file cannot be read, or a setting is wrong. Secrets are not quoted.
+    """
+    return checked(_settings(sources, environment))
+
+
+def checked(settings: Mapping[str, Any]) -> Config:
+    """Make the Config of settings that may be wrong.
+
+    Raises:
+        ConfigError: a setting is wrong. Secrets are not quoted.
+    """
+    if problem := next(_problems(settings), None):
+        raise ConfigError(problem)
+    return Config.from_settings(settings)
+
+
+def _settings(sources: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for source in sources:
+        if source == ENVIRONMENT:
+            settings.update(_of_environment(environment))
+        else:
+            settings.update(read_settings(source))
+    return settings
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """Read a file of settings, as they are.
+
+    Raises:
+        ConfigError: it cannot be read, or is no object.
+    """
+    found = read_json(path, ConfigError)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: an object of settings is expected")
+    return found
+
+
+def read_json(path: str, error: type[VitessError]) -> Any:
+    """Read a JSON file; what is wrong with it is an `error`."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as cause:
+        raise error(f"{path} cannot be read ({cause.strerror})") from cause
+    except ValueError as cause:
+        raise error(f"{path} is no JSON ({cause})") from cause
+
+
+def _of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    names = {name: f"TAP_VITESS_{name.upper()}" for name in SETTINGS}
+    return {
+        name: _parse(name, environment[variable])
+        for name, variable in names.items()
+        if variable in environment
+    }
+
+
+def _parse(name: str, text: str) -> Any:
+    kind = SETTINGS[name]["type"]
+    try:
+        match kind:
+            case "integer":
+                return int(text)
+            case "number":
+                return float(text)
+            case "boolean":
+                return text.lower() in _TRUE
+            case "array" if not text.lstrip().startswith("["):
+                return text.split(",")
+            case "array" | "object":
+                return json.loads(text)
+    except ValueError:
+        # The cause would quote the value.
+        raise ConfigError(f"setting {name}: the environment variable is no {kind}") from None
+    return text
+
+
+def _problems(settings: Mapping[str, Any]) -> Iterator[str]:
+    for error in Draft202012Validator(SETTINGS_SCHEMA).iter_errors(settings):
+        name = str(error.absolute_path[0]) if error.absolute_path else None
+        if name is None:
+            yield f"settings: {error.message}"
+        elif SETTINGS[name].get("secret"):
+            yield f"setting {name}: {SETTINGS[name]['type']} of text is expected"
+        else:
+            yield f"setting {name}: {error.message}"

@@ -17,10 +17,10 @@ from typing import Any
 
 from airbyte_protocol.models import AirbyteMessage, ConfiguredAirbyteCatalog
 
-from tap_vitess import discovery
 from tap_vitess.airbyte.catalog import stream_of
 from tap_vitess.airbyte.spec import config_of
-from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.survey import discovery
+from tap_vitess.vtgate.retry import RetryOptions
 
 SECONDS = 60
 Message = dict[str, Any]

@@ -32,13 +32,13 @@ from pipeline import Message, Target, discover, run, settings
 
 from tap_vitess._proto.vtgate_pb2 import VStreamRequest
 from tap_vitess.errors import VitessError
+from tap_vitess.run.state import parse
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Row, Table
 from tap_vitess.sandbox.server import Sandbox
-from tap_vitess.state import parse
-from tap_vitess.tap import TapVitess
-from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.singer.tap import TapVitess
+from tap_vitess.vtgate.retry import RetryOptions
 
 KEYSPACE = "shop"
 TABLES = ("alpha", "beta", "gamma")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.vstream.columns import Images
+from tap_vitess.protocol.columns import Images
 
 KEYSPACE = "shop"
 VEvent = binlogdata.VEvent

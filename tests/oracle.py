@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.vstream.protocol import Fields
-from tap_vitess.vstream.rows import RowDecoder
-from tap_vitess.vstream.values import ValueOptions
+from tap_vitess.protocol.items import Fields
+from tap_vitess.values.decode import RowDecoder
+from tap_vitess.values.entries import ValueOptions
 
 DATA = Path(__file__).parent / "data"
 EVIDENCE = DATA / "values.json.xz"

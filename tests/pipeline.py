@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tap_vitess.cascades import Cascade
 from tap_vitess.errors import TargetClosedError
+from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
-from tap_vitess.survey import BinlogReader, LockWait, ShardFacts, Tablet
-from tap_vitess.tap import TapVitess
-from tap_vitess.vstream.reader import RetryOptions
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.singer.tap import TapVitess
+from tap_vitess.survey.cascades import Cascade
+from tap_vitess.survey.facts import BinlogReader, LockWait, ShardFacts, Tablet
+from tap_vitess.vtgate.retry import RetryOptions
 
 Key = tuple[Any, ...]
 Message = dict[str, Any]

@@ -20,10 +20,10 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from tap_vitess.errors import HistoryLostError
-from tap_vitess.layouts import Layouts
-from tap_vitess.vstream.alterations import ColumnChange, column_changes
-from tap_vitess.vstream.ddl import altered_tables
-from tap_vitess.vstream.protocol import Alteration, Fields
+from tap_vitess.protocol.alterations import ColumnChange, column_changes
+from tap_vitess.protocol.ddl import altered_tables
+from tap_vitess.protocol.items import Alteration, Fields
+from tap_vitess.run.layouts import Layouts
 
 EXAMPLES = int(os.environ.get("TAP_VITESS_EXAMPLES", "0"))
 SHARD = "0"

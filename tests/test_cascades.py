@@ -11,12 +11,12 @@ import pytest
 from pipeline import Target, discover, run, settings
 from test_operating import with_method
 
-from tap_vitess.cascades import Cascade, told
 from tap_vitess.config import Config
 from tap_vitess.doctor.examine import examine
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, ForeignKey, Table
 from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.survey.cascades import Cascade, told
 
 COLUMNS = (Column("id", "bigint", nullable=False), Column("parent", "bigint"))
 WORDS = "which MySQL does not log"

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from singer_sdk.mapper import PluginMapper
 from singer_sdk.singerlib import Catalog
 
-from tap_vitess import catalog
-from tap_vitess.discovery import Column, Table
-from tap_vitess.streams import AUTOMATIC, DELETED_AT, VitessStream, is_plain, json_schema
-from tap_vitess.tap import TapVitess
-from tap_vitess.vstream.values import DEFAULTS
+from tap_vitess.singer import plain as catalog
+from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, json_schema
+from tap_vitess.singer.plain import is_plain
+from tap_vitess.singer.streams import VitessStream
+from tap_vitess.singer.tap import TapVitess
+from tap_vitess.survey.facts import Column, Table
+from tap_vitess.values.entries import DEFAULTS
 
 Json = dict[str, Any]
 

@@ -19,16 +19,18 @@ import pytest
 from connector import Connector
 from pipeline import settings
 
-from tap_vitess.ending import STUCK_SECONDS
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.errors import RECORDED
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.stdout import STUCK_SECONDS
 
 SECONDS = 30
 # The tap, but it gives up at the first fault instead of after two minutes.
-IMPATIENT = "from pipeline import ImpatientTap; from tap_vitess.tap import main; main(ImpatientTap)"
+IMPATIENT = (
+    "from pipeline import ImpatientTap; from tap_vitess.singer.tap import main; main(ImpatientTap)"
+)
 SECRET = "correct-horse"
 
 

@@ -9,14 +9,14 @@ import pytest
 from events import field as column
 
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.column_charsets import ColumnCharsets, Version
 from tap_vitess.errors import HistoryLostError, ValueDecodeError
-from tap_vitess.layouts import Layouts
-from tap_vitess.vstream.charsets import charset_of, collation_of
-from tap_vitess.vstream.images import packed
-from tap_vitess.vstream.objects import ObjectDecoder
-from tap_vitess.vstream.protocol import Fields
-from tap_vitess.vstream.rows import RowDecoder
+from tap_vitess.protocol.images import packed
+from tap_vitess.protocol.items import Fields
+from tap_vitess.run.layouts import Layouts
+from tap_vitess.survey.charsets import ColumnCharsets, Version
+from tap_vitess.values.charsets import charset_of, collation_of
+from tap_vitess.values.decode import RowDecoder
+from tap_vitess.values.objects import ObjectDecoder
 
 # As the tablets' MySQL has them; the bytes are those that VStream brings.
 TEXTS = {

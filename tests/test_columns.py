@@ -16,7 +16,7 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ProtocolError
-from tap_vitess.vstream.columns import (
+from tap_vitess.protocol.columns import (
     CHUNK_ROWS,
     CHUNK_VALUES,
     ChangedRows,
@@ -28,7 +28,7 @@ from tap_vitess.vstream.columns import (
     StreamEvent,
     decode,
 )
-from tap_vitess.vstream.encode import same_columns
+from tap_vitess.values.encode import same_columns
 
 A = "-80"
 Values = list[bytes | None]

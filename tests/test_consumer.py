@@ -36,6 +36,8 @@ from pipeline import expected
 
 from tap_vitess._proto.binlogdata_pb2 import VEvent, VEventType
 from tap_vitess._proto.vtgate_pb2 import TabletType
+from tap_vitess.protocol.changes import EndlessStream
+from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
@@ -63,8 +65,6 @@ from tap_vitess.vstream import (
     consume,
     state_at,
 )
-from tap_vitess.vstream.endless import EndlessStream
-from tap_vitess.vstream.request import RequestOptions
 
 SECONDS = 20.0
 

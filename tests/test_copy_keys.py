@@ -18,16 +18,16 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.config import Config
 from tap_vitess.errors import CopyCutError, RetriableError
+from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.keys import KeyPart, why_not_resumable
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.run.state import bookmark_key, parse
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.state import bookmark_key, parse
-from tap_vitess.survey import Survey
-from tap_vitess.vstream.keys import KeyPart, why_not_resumable
-from tap_vitess.vstream.protocol import TableCopy
-from tap_vitess.vstream.request import RequestOptions
+from tap_vitess.survey.keyspace import Survey
 
 LABELS = ("z", "m", "a")
 SHARDS = ("-80", "80-")

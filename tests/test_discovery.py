@@ -16,7 +16,6 @@ from everything import everything
 from pipeline import ImpatientTap, QuickTap, Target, discover, run, settings
 
 from tap_vitess.config import Config
-from tap_vitess.discovery import absence
 from tap_vitess.errors import CatalogError, ConfigError, RetriableError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault, Faults
@@ -24,7 +23,8 @@ from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.sample import sample_cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import serve
-from tap_vitess.survey import Tablet
+from tap_vitess.survey.discovery import absence
+from tap_vitess.survey.facts import Tablet
 
 SAMPLES = Path(__file__).parents[1] / "catalog_samples"
 

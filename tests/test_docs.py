@@ -13,9 +13,9 @@ import yaml
 
 from tap_vitess.airbyte.catalog import OWN_PROPERTIES
 from tap_vitess.config import SETTINGS
-from tap_vitess.state import bookmark_key
-from tap_vitess.streams import AUTOMATIC
-from tap_vitess.tap import TapVitess
+from tap_vitess.run.state import bookmark_key
+from tap_vitess.singer.columns import AUTOMATIC
+from tap_vitess.singer.tap import TapVitess
 
 ROOT = Path(__file__).parent.parent
 

@@ -16,25 +16,24 @@ import pytest
 from pipeline import Target, discover, run, settings
 from test_lost_positions import without_shard
 
-from tap_vitess.config import Config
-from tap_vitess.discovery import Column as FoundColumn
-from tap_vitess.discovery import Table as FoundTable
+from tap_vitess.config import Config, read_config
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
 from tap_vitess.doctor.__main__ import main
 from tap_vitess.doctor.examine import examine
 from tap_vitess.doctor.findings import Finding, Place, Severity, duration, exit_code
 from tap_vitess.doctor.report import as_json, as_text
-from tap_vitess.doctor.settings import read_config
 from tap_vitess.errors import ConfigError
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.state import Group, KeyspaceState
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.sample import sample_cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.state import Group, KeyspaceState
-from tap_vitess.survey import ShardFacts, Tablet, Text, Throttling
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.survey.facts import Column as FoundColumn
+from tap_vitess.survey.facts import ShardFacts, Tablet, Text, Throttling
+from tap_vitess.survey.facts import Table as FoundTable
 
 A = "6f1b1f0c-5a7e-4f0e-9a55-7a1f2d3c4b5a"
 B = "7f1b1f0c-5a7e-4f0e-9a55-7a1f2d3c4b5a"

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap_vitess.errors import ValueDecodeError
-from tap_vitess.vstream.encode import RowEncoder
-from tap_vitess.vstream.images import packed
-from tap_vitess.vstream.values import Raw, ValueOptions, ValueType, value_type
+from tap_vitess.protocol.images import packed
+from tap_vitess.values.encode import RowEncoder
+from tap_vitess.values.entries import Raw, ValueOptions, ValueType, value_type
 
 KINDS = [
     *("tinyint", "int", "bigint unsigned", "int(5) unsigned zerofill", "year", "bit(9)"),

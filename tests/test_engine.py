@@ -15,21 +15,21 @@ from pipeline import Asked
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config
 from tap_vitess.errors import ConnectError, RetriableError, ValueDecodeError, VitessError
-from tap_vitess.interleave import interleave
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.items import Fields, Rows
+from tap_vitess.protocol.request import RequestOptions, stream_request
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.interleave import interleave
+from tap_vitess.run.state import Group, KeyspaceState
+from tap_vitess.run.sync import Checkpoint, Event, KeyspaceSync, SyncOptions, TableSpec
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.state import Group, KeyspaceState
-from tap_vitess.sync import Checkpoint, Event, KeyspaceSync, SyncOptions, TableSpec
-from tap_vitess.vstream.client import Client, connect, explain
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.protocol import Fields, Rows
-from tap_vitess.vstream.reader import RetryOptions
-from tap_vitess.vstream.request import RequestOptions, stream_request
-from tap_vitess.vstream.rows import RowDecoder
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.values.decode import RowDecoder
+from tap_vitess.vtgate.grpc import Client, connect, explain
+from tap_vitess.vtgate.retry import RetryOptions
 
 SHARDS = ("-80", "80-")
 

@@ -25,7 +25,7 @@ from tap_vitess.errors import (
     TableGoneError,
     VitessError,
 )
-from tap_vitess.faults import CASES, Case, Origin, classify
+from tap_vitess.vtgate.faults import CASES, Case, Origin, classify
 
 # What servers say (recorded where a recording has it), the error, what is done, and words of the
 # sentence a user gets. None stands for "any code".

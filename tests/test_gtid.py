@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess.errors import GtidError, ProtocolError
-from tap_vitess.vstream.gtid import Goal, GtidSet
+from tap_vitess.protocol.gtid import Goal, GtidSet
 
 UUIDS = [f"{n:08x}-0000-11ee-8000-00000000000a" for n in range(3)]
 Transactions = set[tuple[str, int]]

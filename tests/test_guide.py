@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import sentences
 
-from tap_vitess.faults import CASES
+from tap_vitess.vtgate.faults import CASES
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -41,28 +41,24 @@ from tap_vitess.errors import (
     ValueDecodeError,
     VitessError,
 )
-from tap_vitess.records import RecordMaker, RecordOptions, RecordSequence
+from tap_vitess.protocol.changes import SILENT_SECONDS, ChangeStream
+from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.ddl import replaced_tables
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.items import Boundary, Fields, Rows
+from tap_vitess.protocol.request import RequestOptions, stream_request
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
+from tap_vitess.run.state import COPIED, parse
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.state import COPIED, parse
-from tap_vitess.tap import TapVitess
-from tap_vitess.vstream.client import METHOD, Client, connect, explain
-from tap_vitess.vstream.ddl import replaced_tables
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.protocol import (
-    SILENT_SECONDS,
-    Boundary,
-    ChangeStream,
-    Fields,
-    Rows,
-    TableCopy,
-)
-from tap_vitess.vstream.reader import RetryOptions, read, retrying
-from tap_vitess.vstream.request import RequestOptions, stream_request
-from tap_vitess.vstream.rows import RowDecoder, value_types
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.singer.tap import TapVitess
+from tap_vitess.values.decode import RowDecoder, value_types
+from tap_vitess.vtgate.grpc import METHOD, Client, connect, explain
+from tap_vitess.vtgate.reader import read
+from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 A = "_vt_vrp_6ace8bcef73211ea87e9f875a4d24e91_20200915120410_"
 B = "_vt_vrp_6ace8bcef73211ea87e9f875a4d24e92_20200915120410_"
@@ -631,7 +627,7 @@ def test_a_signal_ends_the_retries(sandbox: Sandbox) -> None:
 
 
 def maker(schema: dict[str, Any], sandbox: Sandbox, key: tuple[str, ...] = ("id",)) -> RecordMaker:
-    from tap_vitess.streams import VitessStream
+    from tap_vitess.singer.streams import VitessStream
 
     tap = TapVitess(config=tap_settings(sandbox))
     stream = VitessStream(

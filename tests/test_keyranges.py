@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tap_vitess.vstream.keyranges import uncovered
+from tap_vitess.protocol.keyranges import uncovered
 
 
 @pytest.mark.parametrize(

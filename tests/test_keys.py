@@ -14,18 +14,18 @@ import pytest
 from pipeline import Target, discover, expected, run, settings
 
 from tap_vitess.airbyte.catalog import stream_of
-from tap_vitess.config import Config
-from tap_vitess.discovery import Column as FoundColumn
-from tap_vitess.discovery import Table as FoundTable
+from tap_vitess.config import Config, Keys
 from tap_vitess.doctor.examine import examine
 from tap_vitess.doctor.findings import Finding, Severity
 from tap_vitess.errors import HistoryLostError
-from tap_vitess.keys import Key, Keys, doubt, identity, lacking
 from tap_vitess.sandbox.cluster import Cluster, DuplicateEntryError, keyspace_id
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.survey.facts import Column as FoundColumn
+from tap_vitess.survey.facts import Table as FoundTable
+from tap_vitess.survey.keys import Key, doubt, identity, lacking
+from tap_vitess.values.entries import DEFAULTS
 from tap_vitess.vstream import Change, Vitess, changes
-from tap_vitess.vstream.values import DEFAULTS
 
 EXAMPLES = int(os.environ.get("TAP_VITESS_EXAMPLES", "0"))
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess.errors import HistoryLostError
-from tap_vitess.layouts import UNVOUCHED, Layouts, is_layout, layout_of
-from tap_vitess.vstream.alterations import column_changes
-from tap_vitess.vstream.ddl import altered_tables
-from tap_vitess.vstream.protocol import Alteration, Fields
+from tap_vitess.protocol.alterations import column_changes
+from tap_vitess.protocol.ddl import altered_tables
+from tap_vitess.protocol.items import Alteration, Fields
+from tap_vitess.run.layouts import UNVOUCHED, Layouts, is_layout, layout_of
 
 SHARDS = {"t": ["-80", "80-"]}
 ONE = {"t": ["-80"]}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError
-from tap_vitess.vstream.lengths import Lengths, count
+from tap_vitess.protocol.lengths import Lengths, count
 
 short = st.integers(-1, 63)
 

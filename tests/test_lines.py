@@ -9,7 +9,7 @@ import pytest
 from everything import everything
 from pipeline import Message, Target, run, settings
 
-from tap_vitess import lines
+from tap_vitess.records import lines
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import serve
 

@@ -21,12 +21,12 @@ from tap_vitess.errors import (
     ValueDecodeError,
     VitessError,
 )
-from tap_vitess.layouts import layout_of
+from tap_vitess.run.layouts import layout_of
+from tap_vitess.run.state import parse
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.state import parse
 
 
 @pytest.fixture

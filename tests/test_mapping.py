@@ -10,8 +10,8 @@ import msgspec
 import pydantic
 import pytest
 
-from tap_vitess.consumer.mapping import mapper_of
 from tap_vitess.vstream import ConfigError, MappingError, rows_as
+from tap_vitess.vstream.mapping import mapper_of
 
 
 @dataclass

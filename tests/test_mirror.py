@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from pipeline import ImpatientTap, Target, discover, run, settings
 
-from tap_vitess import mirror_command
 from tap_vitess.config import Config
 from tap_vitess.errors import (
     ConnectError,
@@ -25,11 +24,12 @@ from tap_vitess.errors import (
     TableGoneError,
     VitessError,
 )
-from tap_vitess.mirroring import BOOKMARK, run_of
+from tap_vitess.mirror import __main__ as mirror_command
+from tap_vitess.mirror.row import Place, claim, create, ddl
+from tap_vitess.mirror.run import BOOKMARK, run_of
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.state_mirror import Place, claim, create, ddl
 
 PLACE = Place("main", "tap_vitess_mirror", "job")
 SHARDED = Place("shop", "mirror", "job")
@@ -330,7 +330,7 @@ def test_no_mirror(sandbox: Sandbox) -> None:
 def command(tmp_path: Path, config: dict[str, Any], *arguments: str, lines: bytes = b"") -> Any:
     path = tmp_path / "c.json"
     path.write_text(json.dumps(config))
-    start = [sys.executable, "-W", "error", "-m", "tap_vitess.mirror_command"]
+    start = [sys.executable, "-W", "error", "-m", "tap_vitess.mirror.__main__"]
     return subprocess.run(
         [*start, *arguments, "--config", str(path)],
         input=lines,

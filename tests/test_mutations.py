@@ -37,23 +37,24 @@ from google.protobuf.message import DecodeError
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
-from tap_vitess.consumer.decoding import TableReader
-from tap_vitess.consumer.events import EventFeed
-from tap_vitess.discovery import Column, Table
 from tap_vitess.errors import VitessError
-from tap_vitess.records import RecordMaker, RecordOptions, RecordSequence
-from tap_vitess.schema import StreamSchema
-from tap_vitess.vstream.columns import StreamEvent, decode, decode_all, has_copied_rows
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.lengths import varint
-from tap_vitess.vstream.objects import ObjectDecoder
-from tap_vitess.vstream.protocol import Boundary, ChangeStream, Rows, TableCopy
-from tap_vitess.vstream.request import RequestOptions
-from tap_vitess.vstream.responses import SMALL
-from tap_vitess.vstream.rows import value_types
-from tap_vitess.vstream.transactions import by_table
-from tap_vitess.vstream.values import plain
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.changes import ChangeStream, by_table
+from tap_vitess.protocol.columns import StreamEvent, decode, decode_all, has_copied_rows
+from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.items import Boundary, Rows
+from tap_vitess.protocol.lengths import varint
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
+from tap_vitess.records.schema import StreamSchema
+from tap_vitess.survey.facts import Column, Table
+from tap_vitess.values.decode import value_types
+from tap_vitess.values.entries import plain
+from tap_vitess.values.objects import ObjectDecoder
+from tap_vitess.vstream.decoding import TableReader
+from tap_vitess.vstream.events import EventFeed
+from tap_vitess.vtgate.responses import SMALL
 
 CASES = int(os.environ.get("TAP_VITESS_MUTATIONS", "500"))
 SEED = int(os.environ.get("TAP_VITESS_SEED", "14"))

@@ -19,10 +19,10 @@ from pymysql.converters import decoders
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ValueDecodeError
-from tap_vitess.vstream.images import packed
-from tap_vitess.vstream.objects import ObjectDecoder
-from tap_vitess.vstream.protocol import Fields
-from tap_vitess.vstream.values import ValueOptions
+from tap_vitess.protocol.images import packed
+from tap_vitess.protocol.items import Fields
+from tap_vitess.values.entries import ValueOptions
+from tap_vitess.values.objects import ObjectDecoder
 
 
 @pytest.fixture(scope="module")

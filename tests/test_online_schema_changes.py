@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from tap_vitess.config import Config
-from tap_vitess.discovery import Table, choose
-from tap_vitess.vstream.ddl import (
+from tap_vitess.protocol.ddl import (
     altered_tables,
     migration_tables,
     replaced_tables,
     triggered_tables,
 )
+from tap_vitess.survey.discovery import choose
+from tap_vitess.survey.facts import Table
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from test_sync import check, fill, insert, only, write
 
 from tap_vitess.config import Config
 from tap_vitess.doctor import judge_cluster
-from tap_vitess.engine import sync_options
-from tap_vitess.preflight import NEARLY_PURGED
+from tap_vitess.run.keyspaces import sync_options
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.survey.verdict import NEARLY_PURGED
+from tap_vitess.vtgate.retry import RetryOptions
 
 PAGE = (Path(__file__).parent.parent / "docs" / "operating.md").read_text(encoding="utf-8")
 

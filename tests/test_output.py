@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from singer_sdk.singerlib import RecordMessage, SchemaMessage, StateMessage
 
-from tap_vitess.buffer import FLUSH_BYTES
 from tap_vitess.errors import TargetClosedError
-from tap_vitess.output import BufferedWriter
+from tap_vitess.singer.output import BufferedWriter
+from tap_vitess.stdout import FLUSH_BYTES
 
 
 class RawPipe:

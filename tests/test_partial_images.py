@@ -12,10 +12,10 @@ from pipeline import Target, run, settings
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError
+from tap_vitess.protocol.images import completed, is_partial, nulls, packed, unpacked
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.vstream.images import completed, is_partial, nulls, packed, unpacked
 
 
 def changes(name: str) -> Iterator[tuple[binlogdata.RowChange, list[query.Field]]]:

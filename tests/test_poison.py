@@ -22,8 +22,8 @@ from tap_vitess.errors import RequestError, UnreadableError, VitessError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.tap import TapVitess
-from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.singer.tap import TapVitess
+from tap_vitess.vtgate.retry import RetryOptions
 
 SHARDS = ("-80", "80-")
 NAMES = ("alpha", "beta", "delta", "epsilon", "gamma")

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 import pytest
 
-from tap_vitess.cascades import Cascade
 from tap_vitess.errors import (
     HistoryLostError,
     NoTabletError,
@@ -17,13 +16,14 @@ from tap_vitess.errors import (
     ShardsGoneError,
     StalledError,
 )
-from tap_vitess.faults import classify
-from tap_vitess.inquiry import Inquiry
-from tap_vitess.preflight import judge
-from tap_vitess.survey import BinlogReader, LockWait, ShardFacts, Tablet
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.reader import RetryOptions
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.inquiry import Inquiry
+from tap_vitess.survey.cascades import Cascade
+from tap_vitess.survey.facts import BinlogReader, LockWait, ShardFacts, Tablet
+from tap_vitess.survey.verdict import judge
+from tap_vitess.vtgate.faults import classify
+from tap_vitess.vtgate.retry import RetryOptions
 
 A = "aaaaaaaa-0000-0000-0000-000000000001"
 B = "bbbbbbbb-0000-0000-0000-000000000002"

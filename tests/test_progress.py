@@ -22,16 +22,17 @@ from pipeline import QuickTap, Target, discover, run, settings
 
 from tap_vitess.config import Config
 from tap_vitess.errors import RequestError
-from tap_vitess.progress import Progress, Tally, details, ending, headline, summary
+from tap_vitess.protocol.changes import ChangeStream
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.records.records import Tally
+from tap_vitess.run.sync import Activity
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.survey import Survey
-from tap_vitess.sync import Activity
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.protocol import ChangeStream
-from tap_vitess.vstream.request import RequestOptions
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.singer.progress import Progress, details, ending, headline, summary
+from tap_vitess.survey.keyspace import Survey
 
 ROWS = 400
 UUID = "ac6c45eb-ca9c-11f0-8471-0242ac110002"

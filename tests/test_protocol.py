@@ -29,19 +29,19 @@ from tap_vitess.errors import (
     ReshardedError,
     SnapshotTooOldError,
 )
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.protocol import (
+from tap_vitess.protocol.changes import ChangeStream
+from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.items import (
     Boundary,
     ChangeItem,
-    ChangeStream,
     CopyItem,
     CopyProgress,
     Rows,
     ShardCopied,
-    TableCopy,
 )
-from tap_vitess.vstream.request import RequestOptions
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.vgtid import Vgtid
 
 A, B = "-80", "80-"
 ID = field("id", key=True)

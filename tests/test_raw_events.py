@@ -13,7 +13,7 @@ from authority import Authority
 from consumers import QUICK, SHARDS, fill, insert, table, vitess
 
 from tap_vitess._proto.binlogdata_pb2 import Journal, KeyspaceShard, ShardGtid, VEvent, VEventType
-from tap_vitess.consumer.events import EventFeed
+from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column as SandboxColumn
@@ -42,7 +42,7 @@ from tap_vitess.vstream import (
     VitessError,
     events,
 )
-from tap_vitess.vstream.request import RequestOptions
+from tap_vitess.vstream.events import EventFeed
 
 NAMES = ["shop.alpha", "shop.beta"]
 

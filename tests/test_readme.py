@@ -21,7 +21,8 @@ import pytest
 import targets
 from checkout import ROOT, clone, ours, run, with_uv
 
-from tap_vitess.progress import Progress, Tally, details, ending, headline, summary
+from tap_vitess.records.records import Tally
+from tap_vitess.singer.progress import Progress, details, ending, headline, summary
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECONDS = 400

@@ -25,15 +25,18 @@ from tap_vitess.errors import (
     RetriableError,
     VitessError,
 )
-from tap_vitess.vstream.client import METHOD, connect
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.images import completed
-from tap_vitess.vstream.protocol import ChangeStream, Fields, Rows, TableCopy
-from tap_vitess.vstream.reader import RetryOptions, read
-from tap_vitess.vstream.request import RequestOptions
-from tap_vitess.vstream.rows import RowDecoder
-from tap_vitess.vstream.values import ValueOptions
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.changes import ChangeStream
+from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.images import completed
+from tap_vitess.protocol.items import Fields, Rows
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.values.decode import RowDecoder
+from tap_vitess.values.entries import ValueOptions
+from tap_vitess.vtgate.grpc import METHOD, connect
+from tap_vitess.vtgate.reader import read
+from tap_vitess.vtgate.retry import RetryOptions
 
 SELECT = json.loads((Path(captures.DIRECTORY) / "all_types.select.json").read_text())
 NOWHERE = GtidSet.parse("ffffffff-ffff-ffff-ffff-ffffffffffff:1")

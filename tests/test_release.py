@@ -113,7 +113,11 @@ def _floor_too_low(project: Path) -> None:
 
 
 def _new_script(project: Path) -> None:
-    edit(project / "pyproject.toml", r"^tap-vitess = .*", r'\g<0>\ntap-new = "tap_vitess.tap:main"')
+    edit(
+        project / "pyproject.toml",
+        r"^tap-vitess = .*",
+        r'\g<0>\ntap-new = "tap_vitess.singer.tap:main"',
+    )
 
 
 def _other_version(project: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import RetriableError
-from tap_vitess.vstream.responses import AHEAD, SMALL, Responses
+from tap_vitess.vtgate.responses import AHEAD, SMALL, Responses
 
 sizes = st.sampled_from([0, 1, 300, SMALL - 1, SMALL, AHEAD // 3, AHEAD, 2 * AHEAD])
 

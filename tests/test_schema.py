@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from tap_vitess.errors import CatalogError
-from tap_vitess.schema import StreamSchema
-from tap_vitess.vstream.images import packed
-from tap_vitess.vstream.protocol import Fields
-from tap_vitess.vstream.rows import RowDecoder, value_types
-from tap_vitess.vstream.values import plain, value_type
+from tap_vitess.protocol.images import packed
+from tap_vitess.protocol.items import Fields
+from tap_vitess.records.schema import StreamSchema
+from tap_vitess.values.decode import RowDecoder, value_types
+from tap_vitess.values.entries import plain, value_type
 
 INTEGER = {"type": ["integer", "null"]}
 TEXT = {"type": ["string", "null"]}

@@ -24,7 +24,7 @@ from singer_sdk.testing import SuiteConfig, get_tap_test_class
 from singer_sdk.typing import BooleanType, PropertiesList, Property
 
 from tap_vitess.sandbox.server import serve
-from tap_vitess.tap import TapVitess
+from tap_vitess.singer.tap import TapVitess
 
 # The test classes discover when they are made, so the sandbox must run before pytest collects.
 CONFIG = settings(UNTIL_THE_END.enter_context(serve(everything())))

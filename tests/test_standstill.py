@@ -16,19 +16,20 @@ from connector import Connector
 from pipeline import Target, discover, run, settings
 from test_sync import check, fill, insert
 
-from tap_vitess.consumer.changes import changes
-from tap_vitess.consumer.connection import Vitess
 from tap_vitess.errors import RetriableError
+from tap_vitess.protocol.changes import ChangeStream
+from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.standstill import SILENT_SECONDS, Standstill
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.standstill import SILENT_SECONDS, Standstill
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.protocol import ChangeStream, TableCopy
-from tap_vitess.vstream.reader import RetryOptions
-from tap_vitess.vstream.request import RequestOptions
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.vstream.changes import changes
+from tap_vitess.vstream.connection import Vitess
+from tap_vitess.vtgate.retry import RetryOptions
 
 TAP = Path(sys.executable).with_name("tap-vitess")
 SECONDS = 30

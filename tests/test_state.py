@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess.errors import StateError
-from tap_vitess.state import COPIED, Group, KeyspaceState, ShardProgress, parse
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.state import COPIED, Group, KeyspaceState, ShardProgress, parse
 
 
 def at(a: int, b: int) -> Vgtid:

@@ -16,14 +16,15 @@ from pipeline import Target, expected, run
 from pipeline import settings as tap_settings
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess.protocol.changes import ChangeStream
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.items import Boundary, ChangeItem
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.statements import changed_tables, mentioned
+from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, ForeignKey, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.protocol import Boundary, ChangeItem, ChangeStream
-from tap_vitess.vstream.request import RequestOptions
-from tap_vitess.vstream.statements import changed_tables, mentioned
-from tap_vitess.vstream.vgtid import Vgtid
 
 COLUMNS = (Column("id", "bigint", nullable=False), Column("v", "varchar(20)"))
 OF_ORDERS = (ForeignKey("orders", on_delete="CASCADE"),)

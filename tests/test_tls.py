@@ -24,15 +24,15 @@ import pytest
 from authority import Authority
 from pipeline import Target, run, settings
 
-from tap_vitess import sql
 from tap_vitess._proto.binlogdata_pb2 import VEvent
 from tap_vitess.config import Config
 from tap_vitess.errors import AuthError, ConfigError, ConnectError, VitessError
+from tap_vitess.protocol.request import RequestOptions, probe_request
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, Tls, serve
-from tap_vitess.vstream import client
-from tap_vitess.vstream.request import RequestOptions, probe_request
+from tap_vitess.vtgate import grpc as client
+from tap_vitess.vtgate import mysql as sql
 
 USER, PASSWORD = "elt", "correct-horse"
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tap_vitess._proto import vtgate_pb2 as vtgate
-from tap_vitess.vstream.columns import EncodedChanges, decode
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.protocol import Boundary, ChangeItem, ChangeStream, Rows
-from tap_vitess.vstream.request import RequestOptions
-from tap_vitess.vstream.transactions import by_table
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.changes import ChangeStream, by_table
+from tap_vitess.protocol.columns import EncodedChanges, decode
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.items import Boundary, ChangeItem, Rows
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.vgtid import Vgtid
 
 A, B = "-80", "80-"
 # A transaction: its shard and second, and changes, each a table and an operation.

@@ -16,13 +16,13 @@ from jsonschema import Draft202012Validator
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.config import SETTINGS, Config
 from tap_vitess.errors import ValueDecodeError
-from tap_vitess.vstream.charsets import charset_of, decoder
-from tap_vitess.vstream.documents import check, from_binlog
-from tap_vitess.vstream.encode import RowEncoder
-from tap_vitess.vstream.images import packed
-from tap_vitess.vstream.protocol import Fields
-from tap_vitess.vstream.rows import RowDecoder
-from tap_vitess.vstream.values import (
+from tap_vitess.protocol.images import packed
+from tap_vitess.protocol.items import Fields
+from tap_vitess.values.charsets import charset_of, decoder
+from tap_vitess.values.decode import RowDecoder
+from tap_vitess.values.documents import check, from_binlog
+from tap_vitess.values.encode import RowEncoder
+from tap_vitess.values.entries import (
     DEFAULTS,
     Raw,
     UnfitError,

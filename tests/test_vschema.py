@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from pipeline import settings
 
-from tap_vitess import vschema
 from tap_vitess.config import Config
 from tap_vitess.errors import RequestError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import serve
-from tap_vitess.sql import Sql, connect
+from tap_vitess.survey import vschema
+from tap_vitess.vtgate.mysql import Sql, connect
 
 COLUMNS = (
     Column("id", "bigint", nullable=False),

@@ -13,15 +13,15 @@ from pipeline import Asked, QuickTap, Target, run
 from pipeline import settings as tap_settings
 
 from tap_vitess.errors import StalledError
-from tap_vitess.inquiry import Inquiry
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.inquiry import Inquiry
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-from tap_vitess.survey import LockWait
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.reader import RetryOptions
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.survey.facts import LockWait
+from tap_vitess.vtgate.retry import RetryOptions
 
 LONGEST_SECONDS = 10
 TABLES = ("one", "two", "three")

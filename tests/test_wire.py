@@ -17,20 +17,22 @@ from google.protobuf.message import DecodeError
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.consumer.decoding import TableReader
-from tap_vitess.consumer.events import EventFeed
-from tap_vitess.discovery import Column, Table
 from tap_vitess.errors import ProtocolError, VitessError
-from tap_vitess.records import RecordMaker, RecordOptions, RecordSequence
-from tap_vitess.schema import StreamSchema
-from tap_vitess.vstream.columns import decode, decode_all
-from tap_vitess.vstream.gtid import GtidSet
-from tap_vitess.vstream.lengths import varint
-from tap_vitess.vstream.objects import ObjectDecoder
-from tap_vitess.vstream.protocol import ChangeStream, Rows, TableCopy
-from tap_vitess.vstream.request import RequestOptions
-from tap_vitess.vstream.responses import Responses
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.changes import ChangeStream
+from tap_vitess.protocol.columns import decode, decode_all
+from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.items import Rows
+from tap_vitess.protocol.lengths import varint
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
+from tap_vitess.records.schema import StreamSchema
+from tap_vitess.survey.facts import Column, Table
+from tap_vitess.values.objects import ObjectDecoder
+from tap_vitess.vstream.decoding import TableReader
+from tap_vitess.vstream.events import EventFeed
+from tap_vitess.vtgate.responses import Responses
 
 VEvent = binlogdata.VEvent
 Event = VEvent | bytes  # an event may be written already

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tap_vitess.startup import importing
+from tap_vitess.signals import importing
 
 
 def main() -> None:

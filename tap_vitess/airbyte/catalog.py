@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tap_vitess.discovery import Table
 from tap_vitess.errors import CatalogError
-from tap_vitess.schema import JsonSchema, StreamSchema
-from tap_vitess.vstream.values import DATATYPE_PROPERTIES, ValueOptions, value_type
+from tap_vitess.records.schema import JsonSchema, StreamSchema
+from tap_vitess.survey.facts import Table
+from tap_vitess.values.entries import DATATYPE_PROPERTIES, ValueOptions, value_type
 
 UPDATED_AT = "_ab_cdc_updated_at"
 DELETED_AT = "_ab_cdc_deleted_at"

@@ -16,19 +16,18 @@ import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
 
-from tap_vitess import discovery
 from tap_vitess.airbyte.catalog import configured_streams, stream_of
 from tap_vitess.airbyte.failures import failure_type
 from tap_vitess.airbyte.messages import LogHandler, Message, Output, error_trace
 from tap_vitess.airbyte.read import Reading
 from tap_vitess.airbyte.spec import config_of, specification
 from tap_vitess.airbyte.state import states_of
-from tap_vitess.config import Config
-from tap_vitess.doctor.settings import read_json, read_settings
-from tap_vitess.ending import end_when_stuck
+from tap_vitess.config import Config, read_json, read_settings
 from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
-from tap_vitess.vstream import client as vstream_client
-from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.stdout import end_when_stuck
+from tap_vitess.survey import discovery
+from tap_vitess.vtgate import grpc as vstream_client
+from tap_vitess.vtgate.retry import RetryOptions
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import orjson
 
 from tap_vitess.airbyte.failures import FailureType
-from tap_vitess.buffer import LineBuffer
+from tap_vitess.stdout import LineBuffer
 
 Message = dict[str, Any]
 Status = Literal["STARTED", "RUNNING", "COMPLETE", "INCOMPLETE"]

@@ -18,7 +18,6 @@ from dataclasses import replace
 
 import orjson
 
-from tap_vitess import engine
 from tap_vitess.airbyte.catalog import ConfiguredStream
 from tap_vitess.airbyte.failures import failure_type
 from tap_vitess.airbyte.messages import (
@@ -33,13 +32,14 @@ from tap_vitess.airbyte.messages import (
 from tap_vitess.airbyte.state import state_message
 from tap_vitess.config import Config
 from tap_vitess.errors import CatalogError, RetriableError, TargetClosedError, VitessError
-from tap_vitess.records import RecordMaker, RecordSequence
-from tap_vitess.state import KeyspaceState
-from tap_vitess.survey import Survey
-from tap_vitess.sync import Checkpoint, CopyFinished, KeyspaceSync, TableSpec
-from tap_vitess.vstream import client as vstream_client
-from tap_vitess.vstream.protocol import Rows
-from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.protocol.items import Rows
+from tap_vitess.records.records import RecordMaker, RecordSequence
+from tap_vitess.run import keyspaces as engine
+from tap_vitess.run.state import KeyspaceState
+from tap_vitess.run.sync import Checkpoint, CopyFinished, KeyspaceSync, TableSpec
+from tap_vitess.survey.keyspace import Survey
+from tap_vitess.vtgate import grpc as vstream_client
+from tap_vitess.vtgate.retry import RetryOptions
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
-from tap_vitess.doctor.settings import checked
+from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config, checked
 from tap_vitess.errors import ConfigError
 
 DEFAULTS = {"decimal_as": "number", "json_as": "string"}

@@ -1,7 +1,7 @@
 """The GLOBAL state: the keyspaces' bookmarks, and the streams they are about. Pure.
 
     {"type": "GLOBAL", "global": {
-        "shared_state": {"vitess:<keyspace>": <what state.py renders>},
+        "shared_state": {"vitess:<keyspace>": <what run/state.py renders>},
         "stream_states": [{"stream_descriptor": {"name", "namespace"}, "stream_state": {...}}]}}
 
 A stream stands in `stream_states` from the moment its copy begins. Airbyte takes it out there,
@@ -16,7 +16,7 @@ from typing import Any
 
 from tap_vitess.airbyte.messages import Message, descriptor
 from tap_vitess.errors import StateError
-from tap_vitess.state import KeyspaceState, bookmark_key, parse
+from tap_vitess.run.state import KeyspaceState, bookmark_key, parse
 
 _PREFIX = bookmark_key("")
 States = Mapping[str, KeyspaceState]  # by keyspace

@@ -9,12 +9,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
+from tap_vitess.config import read_config, read_json
 from tap_vitess.doctor.examine import examine, failed
 from tap_vitess.doctor.findings import Finding, exit_code
 from tap_vitess.doctor.report import as_json, as_text
-from tap_vitess.doctor.settings import read_catalog, read_config, read_state
 from tap_vitess.errors import CatalogError, ConfigError, StateError
+from tap_vitess.run.state import bookmarks_of
+from tap_vitess.survey.keys import Key
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,3 +77,34 @@ def _end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+def read_catalog(path: str) -> dict[str, dict[str, Key]]:
+    """Read the selected tables of a catalog and their keys, by keyspace.
+
+    Raises:
+        CatalogError: it cannot be read, or is no catalog of this tap.
+    """
+    found = read_json(path, CatalogError)
+    tables: dict[str, dict[str, Key]] = {}
+    try:
+        for stream in found["streams"]:
+            name = stream["tap_stream_id"]
+            root = next(m["metadata"] for m in stream["metadata"] if not m["breadcrumb"])
+            if root.get("selected", stream.get("selected")) is not False:
+                keyspace = root["schema-name"]
+                table = name.removeprefix(f"{keyspace}-")
+                key = tuple(stream.get("key_properties") or ())
+                tables.setdefault(keyspace, {})[table] = key
+    except (KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise CatalogError(f"{path} is no catalog of tap-vitess: discover again") from error
+    return tables
+
+
+def read_state(path: str) -> dict[str, Any]:
+    """Read the bookmarks of a state.
+
+    Raises:
+        StateError: it cannot be read, or is no Singer state.
+    """
+    return bookmarks_of(read_json(path, StateError))

@@ -10,20 +10,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from tap_vitess import discovery, survey
-from tap_vitess.cascades import told
 from tap_vitess.config import Config
-from tap_vitess.discovery import Table
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
 from tap_vitess.doctor.findings import Finding, Place, Severity
 from tap_vitess.errors import ConfigError, StateError, VitessError
-from tap_vitess.keys import Key
-from tap_vitess.probe import silent_shards
-from tap_vitess.sql import Sql, connect, quote
-from tap_vitess.state import KeyspaceState, bookmark_key, parse
-from tap_vitess.survey import ShardFacts, Tablet
-from tap_vitess.vstream import client as vstream_client
-from tap_vitess.vstream.request import RequestOptions
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.run.state import KeyspaceState, bookmark_key, parse
+from tap_vitess.survey import discovery
+from tap_vitess.survey import keyspace as survey
+from tap_vitess.survey.cascades import told
+from tap_vitess.survey.facts import ShardFacts, Table, Tablet
+from tap_vitess.survey.keys import Key
+from tap_vitess.survey.probe import silent_shards
+from tap_vitess.vtgate import grpc as vstream_client
+from tap_vitess.vtgate.mysql import Sql, connect, quote
 
 P = ParamSpec("P")
 T = TypeVar("T")

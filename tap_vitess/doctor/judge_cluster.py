@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.findings import Finding, Place, Severity, duration
-from tap_vitess.inquiry import READS_PARTIAL_JSON
-from tap_vitess.survey import ShardFacts, Tablet, Throttling
+from tap_vitess.survey.facts import ShardFacts, Tablet, Throttling
+from tap_vitess.survey.verdict import READS_PARTIAL_JSON
 
 Version = tuple[int, int, int]
 

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.findings import Finding, Place, Severity
-from tap_vitess.preflight import judge, lacking
-from tap_vitess.state import COPIED, KeyspaceState
-from tap_vitess.survey import ShardFacts, Tablet
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.state import COPIED, KeyspaceState
+from tap_vitess.survey.facts import ShardFacts, Tablet
+from tap_vitess.survey.verdict import judge, lacking
 
 OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from tap_vitess.cascades import ADVICE
-from tap_vitess.discovery import Table
+from tap_vitess.config import Keys
 from tap_vitess.doctor.findings import Finding, Place, Severity
 from tap_vitess.doctor.judge_cluster import Problem, Version, has
-from tap_vitess.keys import Key, Keys, doubt
-from tap_vitess.survey import Text
-from tap_vitess.vstream.charsets import decoder
+from tap_vitess.survey.cascades import ADVICE
+from tap_vitess.survey.facts import Table, Text
+from tap_vitess.survey.keys import Key, doubt
+from tap_vitess.values.charsets import decoder
 
 OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
 

@@ -10,11 +10,11 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.config import Config
-from tap_vitess.survey import Survey
-from tap_vitess.vstream.client import connect
-from tap_vitess.vstream.columns import ChangedRows, CopiedRows
-from tap_vitess.vstream.request import RequestOptions, copy_request, stream_request
-from tap_vitess.vstream.vgtid import Vgtid
+from tap_vitess.protocol.columns import ChangedRows, CopiedRows
+from tap_vitess.protocol.request import RequestOptions, copy_request, stream_request
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.survey.keyspace import Survey
+from tap_vitess.vtgate.grpc import connect
 
 Unpacked = tuple[bytes | None, ...]
 Events = list[tuple[list[query.Field], bool, query.Row]]

@@ -2,7 +2,7 @@
 
 A copy is read once to its end. Then it is resumed behind random rows of it, as VTGate resumes it,
 and must bring exactly the rows behind. Kinds for which that does not hold are those that
-`vstream/keys.py` names. TAP_VITESS_TEST_KEY_CUTS is how often each kind is resumed.
+`protocol/keys.py` names. TAP_VITESS_TEST_KEY_CUTS is how often each kind is resumed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from cluster.runs import Kill, Pipeline
 from cluster.source import Address, Source
 from tap_vitess.config import Config
 from tap_vitess.errors import KeyChangedError
-from tap_vitess.survey import Survey
-from tap_vitess.vstream.protocol import Fields
+from tap_vitess.protocol.items import Fields
+from tap_vitess.survey.keyspace import Survey
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 

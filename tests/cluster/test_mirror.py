@@ -22,8 +22,8 @@ from cluster.source import Address, Source, quote
 from cluster.writers import Tables, Writer
 from tap_vitess.config import Config
 from tap_vitess.errors import FencedError, VitessError
-from tap_vitess.sql import connect
-from tap_vitess.state_mirror import Claim, Place, claim, create
+from tap_vitess.mirror.row import Claim, Place, claim, create
+from tap_vitess.vtgate.mysql import connect
 
 pytestmark = pytest.mark.cluster
 

@@ -19,7 +19,7 @@ from cluster.launcher import Cluster, Version
 from cluster.runs import TAP, Finished, Pipeline
 from cluster.source import Address, Source
 from cluster.test_doctor import DOCTOR, throttled
-from tap_vitess.inquiry import FOLLOWS_OLD_SHARDS
+from tap_vitess.survey.verdict import FOLLOWS_OLD_SHARDS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 

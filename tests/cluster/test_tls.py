@@ -20,14 +20,16 @@ from cluster.conftest import SHARDED
 from cluster.launcher import HOST, Cluster
 from cluster.runs import Pipeline
 from cluster.source import Source
-from tap_vitess import sql, survey
 from tap_vitess.config import Config
 from tap_vitess.doctor.examine import examine
 from tap_vitess.doctor.findings import Severity
 from tap_vitess.errors import AuthError, ConnectError, RetriableError, VitessError
 from tap_vitess.sandbox.server import Tls
-from tap_vitess.vstream import Change, Vitess, changes, client
+from tap_vitess.survey import keyspace as survey
+from tap_vitess.vstream import Change, Vitess, changes
 from tap_vitess.vstream import Tls as LibraryTls
+from tap_vitess.vtgate import grpc as client
+from tap_vitess.vtgate import mysql as sql
 
 pytestmark = pytest.mark.cluster
 

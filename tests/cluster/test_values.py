@@ -21,8 +21,8 @@ from cluster.launcher import Version
 from cluster.rawstream import Events, RawSource
 from cluster.runs import Finished, Pipeline
 from cluster.source import Address, Source, quote
-from tap_vitess.vstream.protocol import Fields
-from tap_vitess.vstream.values import DATATYPE_PROPERTIES, ValueOptions
+from tap_vitess.protocol.items import Fields
+from tap_vitess.values.entries import DATATYPE_PROPERTIES, ValueOptions
 
 pytestmark = pytest.mark.cluster
 

@@ -1,0 +1,186 @@
+"""`tap-vitess-mirror`: makes the mirror's table, and confirms what a target has stored.
+
+    tap-vitess-mirror ddl --config c.json [--run]
+    tap-vitess --config c.json ... | target ... | tap-vitess-mirror confirm --config c.json
+
+A target prints a state when everything before it is stored. `confirm` passes its output on line
+by line and stores the last state; in between too, so that a pipe that is killed loses little.
+Which run a state comes from stands in the state; one of a run that a newer run has taken the
+mirror from is refused. A pipe's exit code is that of its last command, so a target that has
+printed no state at all is an error here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from types import FrameType
+from typing import Any
+
+from tap_vitess.config import Config, read_config
+from tap_vitess.errors import ConnectError, FencedError, RetriableError, StateError, VitessError
+from tap_vitess.mirror.row import Claim, create, ddl, is_sharded
+from tap_vitess.mirror.run import place, run_of, text_of
+from tap_vitess.vtgate.retry import RetryOptions, retrying
+
+State = dict[str, Any]
+
+_ONCE = RetryOptions(budget=0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    options = _parser().parse_args(arguments)
+    try:
+        config = read_config(options.config, os.environ)
+        if options.command == "ddl":
+            _ddl(config, run=options.run)
+        else:
+            confirm(config, sys.stdin.buffer)
+    except VitessError as error:
+        sys.stderr.write(f"tap-vitess-mirror: {error}\n")
+        return 1
+    return 0
+
+
+def _ddl(config: Config, *, run: bool) -> None:
+    where = place(config)
+    for statement in ddl(where, sharded=is_sharded(config, where)):
+        sys.stdout.write(f"{statement};\n")
+    if run:
+        create(config, where)
+
+
+class _Confirmer:
+    """Stores the states of a run."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._place = place(config)
+        self._waiting: State | None = None
+        self._stored = float("-inf")
+        self._seen = False
+        self.error: VitessError | None = None
+
+    def take(self, line: bytes) -> None:
+        """Look at a line; store its state when the last one was not stored just now."""
+        state = _state(line)
+        if state is None:
+            return
+        self._seen = True
+        self._waiting = state
+        if time.monotonic() - self._stored >= max(self._config.checkpoint_seconds, 1.0):
+            self.store()
+
+    def end(self) -> None:
+        """Store the last state.
+
+        Raises:
+            VitessError: it was not stored.
+        """
+        if not self._seen:
+            raise StateError(f"the target has printed no state: {self._place} is as it was")
+        self.error = self.error if isinstance(self.error, FencedError) else None
+        self.store(RetryOptions())
+        if self.error is not None:
+            raise self.error
+
+    def store(self, retry: RetryOptions = _ONCE) -> None:
+        """Store what waits; an error is kept, and the pipe goes on."""
+        if self._waiting is None or isinstance(self.error, FencedError):
+            return
+        try:
+            token = run_of(self._waiting)
+            if token is None:
+                raise StateError(
+                    "the target's state names no run of a mirror: let the tap have the settings "
+                    "mirror_keyspace and mirror_name too"
+                )
+            claim, text = Claim(self._config, self._place, token), text_of(self._waiting)
+            retrying("the mirror", lambda: _passing(claim, text), retry, lambda: False)
+        except VitessError as error:
+            self.error = error
+        else:
+            self._waiting = None
+        self._stored = time.monotonic()
+
+
+def _passing(claim: Claim, text: str) -> None:
+    try:
+        claim.confirm(text)
+    except ConnectError as error:
+        raise RetriableError(str(error)) from error
+
+
+def confirm(config: Config, lines: Iterable[bytes]) -> None:
+    """Pass a target's output on to stdout and store its states.
+
+    Raises:
+        VitessError: the last state was not stored, or there was none.
+    """
+    # An interrupt from the keyboard goes to the whole pipe: what the target stores then counts too.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    confirmer = _Confirmer(config)
+    try:
+        for line in lines:
+            sys.stdout.buffer.write(line)
+            sys.stdout.flush()
+            confirmer.take(line)
+    except SystemExit:
+        confirmer.store()
+        raise
+    confirmer.end()
+
+
+def _state(line: bytes) -> State | None:
+    """Return the state a line holds: bare, as targets print it, or in a STATE message."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    if isinstance(found, dict) and found.get("type") == "STATE":
+        found = found.get("value")
+    if isinstance(found, dict) and isinstance(found.get("bookmarks"), dict):
+        state: State = found
+        return state
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tap-vitess-mirror", description="Keeps the state of tap-vitess in a table."
+    )
+    config = argparse.ArgumentParser(add_help=False)
+    config.add_argument(
+        "--config",
+        action="append",
+        required=True,
+        metavar="FILE|ENV",
+        help="the tap's settings, or ENV for the variables TAP_VITESS_...; may be repeated",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    making = commands.add_parser(
+        "ddl", parents=[config], help="print the statements that make the table"
+    )
+    making.add_argument("--run", action="store_true", help="and run them")
+    commands.add_parser(
+        "confirm",
+        parents=[config],
+        help="store the last state that a target prints; stdin is passed on to stdout",
+    )
+    return parser
+
+
+def _end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise SystemExit(128 + signum)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

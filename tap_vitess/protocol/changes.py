@@ -1,0 +1,378 @@
+"""The shared stream of a keyspace: VEvents in; rows and boundaries out. No I/O.
+
+Its position moves at COMMIT, DDL and OTHER only: a VGTID comes before the COMMIT of its
+transaction, and everything up to that COMMIT is one step. Reaching a stop position is containment,
+shard by shard.
+
+What surprised us. The timestamp of a ROW is the second its statement ran; only that of COMMIT is
+the second of the commit, so rows that arrive in one response with their COMMIT get its time, and
+others keep their own.
+
+Rows that no reader could place end the call: of a table or a shard that was not asked for, outside
+of a transaction, before their FIELD event, behind the end of their copy. Nothing tells of an event
+that is missing as a whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import vtgate_pb2 as vtgate
+from tap_vitess.errors import (
+    ProtocolError,
+)
+from tap_vitess.protocol.alterations import column_changes
+from tap_vitess.protocol.columns import (
+    ChangedRows,
+    CopiedRows,
+    EncodedChanges,
+    StreamEvent,
+)
+from tap_vitess.protocol.ddl import altered_tables, replaced_tables, triggered_tables
+from tap_vitess.protocol.gtid import Goal
+from tap_vitess.protocol.items import (
+    Alteration,
+    Boundary,
+    ChangeItem,
+    Decoded,
+    Fields,
+    Rows,
+)
+from tap_vitess.protocol.request import RequestOptions, stream_request
+from tap_vitess.protocol.vgtid import Vgtid
+
+SILENT_SECONDS = 10  # by the servers' clock, which every event and heartbeat carries
+LAST_SECOND = 253_402_300_799  # of the year 9999
+
+
+class ChangeStream(Decoded):
+    """The shared stream of a keyspace's tables, from a position to a stop position."""
+
+    def __init__(
+        self, tables: Iterable[str], position: Vgtid, stop: Vgtid, options: RequestOptions
+    ) -> None:
+        super().__init__(position.keyspace, frozenset(tables))
+        self._options = options
+        self._names: tuple[str, ...] = ()
+        self._shards = frozenset[str]()
+        self._go_to(position.to_proto())
+        self._pending: binlogdata.VGtid | None = None
+        self._open: set[str] = set()
+        self._delayed = False  # a shard's boundary had to wait for another shard's
+        self.stop_at(stop)
+        self._unplaced: dict[str, int] = {}
+        self._replaced: dict[str, str] = {}  # since the last boundary, and by what
+        self._count_unplaced: Counter[str] = Counter()
+        self._altered: list[Alteration] = []
+        self._triggered: dict[str, set[str]] = {}  # by pt-online-schema-change, on each shard
+        self._statements: set[str] = set()
+        self.signs = self.steps = 0
+        self._clock = 0  # the latest current_time seen, ns
+
+    @property
+    def name(self) -> str:
+        """What logs and errors call this stream."""
+        return f"the change stream of {self.keyspace}"
+
+    @property
+    def position(self) -> Vgtid:
+        """The position after the last boundary: where the next request starts."""
+        return Vgtid.from_proto(self.keyspace, self._vgtid.shard_gtids)
+
+    @property
+    def shards(self) -> frozenset[str]:
+        """The shards of the position; they change when a reshard is passed."""
+        return self._shards
+
+    @property
+    def unknown_shards(self) -> frozenset[str]:
+        """Shards of the position that the stop position does not name: a reshard happened."""
+        return self._unknown
+
+    @property
+    def waits_for(self) -> str:
+        """Say which shards have not reached the stop position."""
+        return f"not yet at the stop position: shards {', '.join(self.behind)}"
+
+    def place(self, shard: str | None) -> object:
+        """Return the GTID set of a shard, or those of all."""
+        entries = self._vgtid.shard_gtids
+        return tuple(entry.gtid for entry in entries if shard in (None, entry.shard))
+
+    @property
+    def finished(self) -> bool:
+        """Whether every shard of the position contains the stop position.
+
+        A transaction that ends with a Query COMMIT (MyISAM, injected GTIDs) has no VGTID: a shard
+        that sent one and is silent since has nothing more, and its position stays before it.
+        """
+        if self._unknown:
+            return False
+        since = self._clock - SILENT_SECONDS * 1_000_000_000
+        return all(self._unplaced.get(s, self._clock + 1) <= since for s in self._behind)
+
+    @property
+    def behind(self) -> list[str]:
+        """Name the shards that have not reached the stop position."""
+        return sorted(self._behind)
+
+    @property
+    def distance(self) -> dict[str, int]:
+        """Count the transactions of each shard up to the stop position; those at it are left out.
+
+        Another thread may ask: the position and the stop position are exchanged, never changed.
+        """
+        stop = self.stop.shards
+        found = {
+            shard: stop[shard].beyond(gtids)
+            for shard, gtids in self.position.shards.items()
+            if shard in stop
+        }
+        return {shard: count for shard, count in found.items() if count}
+
+    def stop_at(self, stop: Vgtid) -> None:
+        """Set another stop position, after a reshard."""
+        self.stop = stop
+        self._measure()
+
+    def _measure(self) -> None:
+        """Compare the whole position with the stop position."""
+        self._goals = {
+            shard: Goal(gtids, f"{self.keyspace}/{shard}")
+            for shard, gtids in self.stop.shards.items()
+        }
+        self._behind = set(self.position.behind(self.stop))
+        self._unknown = self._shards - self.stop.shards.keys()
+
+    def _go_to(self, vgtid: binlogdata.VGtid) -> None:
+        """Take a position over; its shards are looked at anew only where they are others."""
+        names = self._shards_of(vgtid)
+        self._vgtid = vgtid
+        if names != self._names:
+            self._names = names
+            self._shards = frozenset(names)
+
+    def request(self) -> vtgate.VStreamRequest:
+        """Ask for what follows the last boundary; forgets what came after it."""
+        self._pending = None
+        self._open.clear()
+        self._unplaced.clear()
+        self._count_unplaced.clear()
+        self._fields.clear()
+        self._replaced.clear()
+        self._altered.clear()
+        self._statements.clear()
+        return stream_request(self.tables, self.position, self._options)
+
+    def feed(self, events: Iterable[StreamEvent]) -> list[ChangeItem]:
+        """Take the events of one response; items after the stop position are left out.
+
+        Raises:
+            ProtocolError: the events contradict what VStream promises.
+        """
+        items: list[ChangeItem] = []
+        uncommitted: list[Rows] = []
+        for event in events:
+            if not isinstance(event, binlogdata.VEvent):
+                items += self._changed(event, uncommitted)
+                continue
+            if event.type == binlogdata.ROW:
+                items += self._changed(ChangedRows.of(event), uncommitted)
+                continue
+            self._tick(event, sign=event.type != binlogdata.HEARTBEAT)
+            match event.type:
+                case binlogdata.COMMIT | binlogdata.DDL | binlogdata.OTHER:
+                    self._check_second(event)
+                    uncommitted = _committed(uncommitted, event)
+                    items += self._boundary(event)
+                    if self.finished:
+                        break
+                case binlogdata.COPY_COMPLETED:
+                    raise ProtocolError(f"{self.name}: VTGate answered with a copy")
+                case _:
+                    self._note(event)
+        return items
+
+    def _note(self, event: binlogdata.VEvent) -> None:
+        """Keep what belongs to the boundary that follows."""
+        match event.type:
+            case binlogdata.FIELD:
+                self._learn(event, copying=False)
+            case binlogdata.VGTID:
+                self._pending = event.vgtid
+            case binlogdata.BEGIN:
+                self._open.add(event.shard)
+            case binlogdata.INSERT | binlogdata.UPDATE | binlogdata.DELETE | binlogdata.REPLACE:
+                self._statements.add(event.dml)
+
+    def _tick(self, event: binlogdata.VEvent | ChangedRows, *, sign: bool) -> None:
+        self._clock = max(self._clock, event.current_time)
+        waited_for = event.shard in self._behind or event.shard not in self.stop.shards
+        self.signs += waited_for and sign
+        if event.shard in self._unplaced:
+            self._unplaced[event.shard] = self._clock
+
+    def _changed(self, rows: CopiedRows | ChangedRows, uncommitted: list[Rows]) -> list[Rows]:
+        if isinstance(rows, CopiedRows) or not rows.timestamp:
+            raise self._refused(rows.table_name, rows.shard, "copied rows")
+        self._tick(rows, sign=True)
+        if rows.is_internal_table:
+            return []
+        if rows.shard not in self._open:
+            raise self._refused(rows.table_name, rows.shard, "rows outside of a transaction")
+        fields = self._fields_of(rows.table_name, rows.shard)
+        self._check_second(rows)
+        uncommitted.append(Rows(fields, rows.changes, rows.timestamp))
+        return uncommitted[-1:]
+
+    def _check_second(self, event: binlogdata.VEvent | ChangedRows) -> None:
+        if not 0 <= event.timestamp <= LAST_SECOND:
+            raise ProtocolError(
+                f"{self.name}: VTGate sent a time that is none: shard {event.shard}"
+            )
+
+    def _boundary(self, event: binlogdata.VEvent) -> list[Boundary]:
+        """End a shard's transaction; there is no boundary while another shard's is open.
+
+        Statements that come without a VGTID are told with the position before them.
+        """
+        shard = event.shard
+        self._open.discard(shard)
+        if self._pending is None:
+            self._unplaced[shard] = self._clock
+            self._count_unplaced[shard] += 1
+            told = self._statements and not self._open
+            return [self._told(shard, self._count_unplaced[shard])] if told else []
+        self._unplaced.pop(shard, None)
+        self._count_unplaced.pop(shard, None)
+        if event.type == binlogdata.DDL:
+            triggered = self._triggered.setdefault(shard, set())
+            triggered |= triggered_tables(event.statement, self.tables)
+            replaced = replaced_tables(event.statement, self.tables, triggered)
+            self._replaced |= {table: f"{by} on shard {shard}" for table, by in replaced.items()}
+            altered = altered_tables(event.statement, self.tables)
+            changes = column_changes(event.statement) if altered else None
+            self._altered += [Alteration(table, shard, changes) for table in altered]
+        if self._open:
+            self._open &= {entry.shard for entry in self._pending.shard_gtids}
+        if self._open:
+            self._delayed = True
+            return []
+        shards = self._shards
+        self._go_to(self._pending)
+        self._pending = None
+        if self._shards == shards and not self._delayed:
+            self.steps += shard in self._behind or shard in self._unknown
+            self._moved(shard)
+        else:
+            self.steps += 1
+            self._delayed = False
+            self._measure()
+        return [self._told(shard)]
+
+    def _told(self, shard: str, unplaced: int = 0) -> Boundary:
+        """Tell of the position, and of what has come since the last boundary beside rows."""
+        boundary = Boundary(
+            shard,
+            self._vgtid,
+            dict(self._replaced),
+            tuple(self._altered),
+            frozenset(self._statements),
+            unplaced,
+        )
+        self._replaced.clear()
+        self._altered.clear()
+        self._statements.clear()
+        return boundary
+
+    def _moved(self, shard: str) -> None:
+        """Look at the one shard whose GTID set has changed."""
+        if shard not in self._behind or shard not in self._names:
+            return
+        gtid = self._vgtid.shard_gtids[self._names.index(shard)].gtid
+        if self._goals[shard].reached(gtid):
+            self._behind.discard(shard)
+
+
+def _committed(uncommitted: list[Rows], event: binlogdata.VEvent) -> list[Rows]:
+    """Give the rows of a shard the time of their commit; return the others."""
+    others: list[Rows] = []
+    for rows in uncommitted:
+        if rows.fields.shard != event.shard:
+            others.append(rows)
+        else:
+            rows.commit_time = event.timestamp or rows.commit_time
+    return others
+
+
+class EndlessStream(ChangeStream):
+    """The shared stream of a keyspace's tables, from a position on; its reader leaves it.
+
+    A stop position that is reached is replaced by a later one (`stop_at`), so what SQL knows of and
+    the stream does not bring is still noticed as a stall. Between two of them heartbeats are all
+    there is to wait for: then each response is a sign, and a step, so that a call that is cut after
+    an hour of silence is a first fault and not the last of many.
+    """
+
+    @property
+    def finished(self) -> bool:
+        """Never: what comes behind the stop position is given out, too."""
+        return False
+
+    @property
+    def reached(self) -> bool:
+        """Whether every shard of the position contains the stop position."""
+        return super().finished
+
+    def feed(self, events: Iterable[StreamEvent]) -> list[ChangeItem]:
+        """Take the events of one response; see `ChangeStream`."""
+        items = super().feed(events)
+        if self.reached:
+            self.signs += 1
+            self.steps += 1
+        return items
+
+
+def by_table(items: Sequence[ChangeItem]) -> Sequence[ChangeItem]:
+    """Join rows of one table and shard, kind and second; of the boundaries the last one stays.
+
+    Rows cost least when they come many at a time (`columns.py`), and a backlog mostly is of
+    transactions of one row. Those that came together are given out as if they were one: the order
+    of a table's rows on a shard stays, and what is between them and other tables' rows is lost.
+
+    Behind a boundary that tells of more than a position, as a DDL's, nothing of what was before it
+    may come: where there is one, all stays as it is.
+    """
+    boundaries = [item for item in items if isinstance(item, Boundary)]
+    if len(boundaries) < 2 or not all(b.is_plain for b in boundaries):
+        return items
+    end = max(place for place, item in enumerate(items) if isinstance(item, Boundary))
+    runs: list[list[Rows]] = []
+    last: dict[Fields, list[Rows]] = {}
+    for rows in items[:end]:
+        if isinstance(rows, Boundary):
+            continue
+        run = last.get(rows.fields)
+        if run is None or not _are_alike(run[-1], rows):
+            run = last[rows.fields] = []
+            runs.append(run)
+        run.append(rows)
+    return [*map(_joined, runs), *items[end:]]
+
+
+def _are_alike(one: Rows, other: Rows) -> bool:
+    return (
+        isinstance(one.changes, EncodedChanges)
+        and isinstance(other.changes, EncodedChanges)
+        and one.changes.kind == other.changes.kind
+        and one.commit_time == other.commit_time
+    )
+
+
+def _joined(run: Sequence[Rows]) -> Rows:
+    if len(run) == 1:
+        return run[0]
+    parts = [rows.changes for rows in run if isinstance(rows.changes, EncodedChanges)]
+    return Rows(run[0].fields, EncodedChanges.joined(parts), run[0].commit_time)

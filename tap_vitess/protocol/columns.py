@@ -1,0 +1,482 @@
+"""Rows taken apart by column, many at a time. Pure; the hot path.
+
+An object and a few calls a row are what reading protobuf costs in Python. Here a response's
+copied rows, or a ROW event's changes, are read again as other messages of the same bytes
+(`_proto/columns.proto`): all lengths behind each other, and all values. One call then cuts many
+values (`lengths.py`), and slices of what it gives are the columns.
+
+The same goes for changes: MySQL logs them in events of 8 kB, so a transaction of some size comes
+as many ROW events of few rows each, and those that follow each other are read as one.
+
+What does not look like VTGate's own shape is left to the events themselves: a run of copied rows
+that is interrupted, changes of several kinds in one event, images that lack columns.
+
+What is merged no longer shows where a row ends, and bytes that are not as they should be must not
+make a row of two halves. So a mark is put behind each row, and must be found there again.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, groupby
+from operator import itemgetter
+
+from google.protobuf.message import DecodeError
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import columns_pb2 as by_column
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import ProtocolError
+from tap_vitess.protocol.lengths import Lengths, varint
+
+# Taken apart at a time, some thousand values: with more the processor's caches help less.
+CHUNK_VALUES = 4000
+CHUNK_ROWS = 100  # at least
+
+# A VEvent of a copied row: its type, ROW, and at once its row_event. Changes have a timestamp.
+_COPIED = b"\x08\x0c\x2a"
+_IS_ROW = _COPIED[:2]
+_FIRST_ROW = re.compile(b"%b|%b" % (re.escape(_COPIED), re.escape(_IS_ROW + b"\x10")))
+_ROW_EVENT = _COPIED[2:]
+_EVENT = b"\x0a"  # opens an event of a response; its size comes behind it
+_LONGEST = 5  # bytes of such a size
+
+# Behind each row: a value that no server can guess, and its length, packed.
+_MARK = secrets.token_bytes(8)
+_LENGTH_OF_MARK = bytes([2 * len(_MARK)])
+
+Column = list[bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some rows.
+
+    values, nulls: see `Part`.
+    """
+
+    rows: int
+    values: Mapping[int, Sequence[bytes]]
+    nulls: Mapping[int, Sequence[int]]
+
+    def column(self, index: int) -> Column:
+        """Return the values of one column."""
+        column: Column = list(self.values[index])
+        for row in self.nulls.get(index, ()):
+            column[row] = None
+        return column
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images of rows, one behind the other, and behind each a mark.
+
+    lengths: of each value, packed, -1 for NULL.
+    """
+
+    count: int
+    lengths: bytes
+    values: bytes
+
+    @classmethod
+    def of(cls, message: by_column.Images, rows: int) -> Images | None:
+        """Take what was read of so many rows; None when not each has lengths and values once.
+
+        A row without a single byte has no values.
+        """
+        if not len(message.lengths) == len(message.values) == rows:
+            return None
+        return cls(
+            rows,
+            _LENGTH_OF_MARK.join([*message.lengths, b""]),
+            _MARK.join([*message.values, b""]),
+        )
+
+    def chunks(self, width: int, where: str, columns: Sequence[int]) -> Iterator[Chunk]:
+        """Yield the rows, some at a time.
+
+        Args:
+            width: how many values each has.
+            where: keyspace, table and shard, for errors.
+            columns: whose values are wanted, in order.
+
+        Raises:
+            ProtocolError: a row has other columns, or its lengths are not those of its values.
+        """
+        lengths = Lengths(self.lengths, width + 1, where)
+        if not width or len(lengths) != self.count * (width + 1):
+            raise ProtocolError(f"{where}: rows of other columns than the {width} of their FIELD")
+        step = max(CHUNK_VALUES // width, CHUNK_ROWS)
+        wanted = [*columns, width]
+        end = 0
+        for first in range(0, self.count, step):
+            last = min(first + step, self.count)
+            part = lengths.cut(self.values, end, first, last, wanted)
+            end = part.end
+            if part.values[width].count(_MARK) != last - first:
+                raise ProtocolError(f"{where}: a row's lengths are not those of its values")
+            yield Chunk(last - first, part.values, part.nulls)
+        if end < len(self.values):
+            raise ProtocolError(f"{where}: a row has more bytes than its values")
+
+    def has_null(self, width: int, where: str, columns: Sequence[int]) -> bool:
+        """Tell whether a row has NULL in one of some columns, given in order."""
+        return any(any(chunk.nulls.values()) for chunk in self.chunks(width, where, columns))
+
+    def rows(self, width: int, where: str) -> Iterator[query.Row]:
+        """Yield the rows as messages."""
+        for chunk in self.chunks(width, where, range(width)):
+            for values in zip(*map(chunk.column, range(width)), strict=True):
+                yield query.Row(
+                    lengths=[-1 if value is None else len(value) for value in values],
+                    values=b"".join(value for value in values if value is not None),
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Changes of one kind: inserts have no `before`, deletes no `after`, updates both."""
+
+    count: int
+    before: Images | None
+    after: Images | None
+
+
+class RowChanges(Collection[binlogdata.RowChange]):
+    """The changes of a ROW event, one by one or by column."""
+
+    def __init__(self, event: binlogdata.RowEvent) -> None:
+        """Read them when they are asked for."""
+        self._event = event
+
+    def __len__(self) -> int:
+        return len(self._event.row_changes)
+
+    def __iter__(self) -> Iterator[binlogdata.RowChange]:
+        return iter(self._event.row_changes)
+
+    def __contains__(self, change: object) -> bool:
+        return change in self._event.row_changes
+
+    def by_column(self) -> Changes | None:
+        """Return whole images; None when there are others, or several kinds."""
+        event = by_column.ChangedRowEvent.FromString(self._event.SerializeToString())
+        return _by_column(event.row_changes)
+
+
+@contextmanager
+def _whole_changes() -> Iterator[None]:
+    try:
+        yield
+    except DecodeError:
+        raise ProtocolError("a ROW event has changes that cannot be read") from None
+
+
+class EncodedChanges(Collection[binlogdata.RowChange]):
+    """Serialized RowChanges, one by one or by column.
+
+    Raises ProtocolError when they are read and are none.
+    """
+
+    def __init__(self, encoded: Sequence[bytes], kind: str) -> None:
+        """Read them when they are asked for.
+
+        Args:
+            encoded: the changes.
+            kind: what distinguishes inserts, updates and deletes.
+        """
+        self.encoded = encoded
+        self.kind = kind
+
+    @classmethod
+    def joined(cls, parts: Sequence[EncodedChanges]) -> EncodedChanges:
+        """Join changes of one kind."""
+        return cls([*chain.from_iterable(part.encoded for part in parts)], parts[0].kind)
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __iter__(self) -> Iterator[binlogdata.RowChange]:
+        with _whole_changes():
+            return iter([binlogdata.RowChange.FromString(change) for change in self.encoded])
+
+    def __contains__(self, change: object) -> bool:
+        return any(change == own for own in self)
+
+    def by_column(self) -> Changes | None:
+        """Return whole images; None when there are others, or several kinds."""
+        return _by_column(self.encoded)
+
+
+def _by_column(encoded: Sequence[bytes]) -> Changes | None:
+    with _whole_changes():
+        merged = by_column.Changes.FromString(b"".join(encoded))
+    if merged.data_columns or merged.json_partial_values:
+        return None
+    rows = len(encoded)
+    told = [merged.HasField("before"), merged.HasField("after")]
+    before = Images.of(merged.before, rows)
+    after = Images.of(merged.after, rows)
+    if not any(told) or [before is not None, after is not None] != told:
+        return None
+    return Changes(rows, before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRows:
+    """Rows of one table and shard that follow each other, from one or several ROW events.
+
+    timestamp, current_time: see VEvent; the first is the same for all, and 0 of copied rows.
+    """
+
+    table_name: str
+    shard: str
+    timestamp: int
+    current_time: int
+    is_internal_table: bool
+    changes: Collection[binlogdata.RowChange]
+
+    @classmethod
+    def of(cls, event: binlogdata.VEvent) -> ChangedRows:
+        """Take a ROW event.
+
+        Raises:
+            ProtocolError: it contradicts itself.
+        """
+        row = event.row_event
+        if row.shard != event.shard:
+            raise _contradiction(row.table_name, event.shard)
+        return cls(
+            row.table_name,
+            event.shard,
+            event.timestamp,
+            event.current_time,
+            row.is_internal_table,
+            RowChanges(row),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedRows:
+    """A run of copied rows of one table and shard in a response."""
+
+    table_name: str
+    shard: str
+    images: Images
+
+
+class CopiedChanges(Collection[binlogdata.RowChange]):
+    """Copied rows as changes: each has an after image alone."""
+
+    def __init__(self, images: Images, width: int, where: str) -> None:
+        """Cut them when they are asked for.
+
+        Args:
+            images: the rows.
+            width: how many columns they have.
+            where: keyspace, table and shard, for errors.
+        """
+        self._images = images
+        self._width = width
+        self._where = where
+
+    def __len__(self) -> int:
+        return self._images.count
+
+    def __iter__(self) -> Iterator[binlogdata.RowChange]:
+        for row in self._images.rows(self._width, self._where):
+            yield binlogdata.RowChange(after=row)
+
+    def __contains__(self, change: object) -> bool:
+        return any(change == own for own in self)
+
+    def by_column(self) -> Changes:
+        """Return the images as they are."""
+        return Changes(len(self), None, self._images)
+
+
+StreamEvent = binlogdata.VEvent | CopiedRows | ChangedRows
+
+
+def decode(response: bytes) -> Sequence[StreamEvent]:
+    """Return the events of a serialized VStreamResponse, rows that follow each other as one.
+
+    Raises:
+        google.protobuf.message.DecodeError: the bytes are no VStreamResponse.
+        ProtocolError: an event contradicts itself.
+    """
+    row = _FIRST_ROW.search(response)
+    if row and row.group() == _COPIED and (found := _copied_response(response)):
+        return found
+    return decode_all([response])
+
+
+def decode_all(responses: Sequence[bytes]) -> Sequence[StreamEvent]:
+    """Return the events of some responses as if they were one.
+
+    Each is read by itself: what is cut short must not take its end from the next one.
+
+    Raises:
+        google.protobuf.message.DecodeError: one is no VStreamResponse.
+        ProtocolError: an event contradicts itself.
+    """
+    read = by_column.Response.FromString
+    each = [*map(read, responses)]
+    whole = each[0] if len(each) == 1 else read(b"".join(responses))
+    return list(_runs(whole.events))
+
+
+def has_copied_rows(response: bytes) -> bool:
+    """Tell whether a serialized VStreamResponse may have copied rows: their mark may mislead."""
+    return _COPIED in response
+
+
+def _runs(events: Iterable[bytes]) -> Iterator[StreamEvent]:
+    for is_row, run in groupby(events, _is_row):
+        if is_row:
+            yield from _changed_rows(run)
+        else:
+            yield from _others([*run])
+
+
+def _is_row(event: bytes) -> bool:
+    return event.startswith(_IS_ROW)
+
+
+def _others(events: list[bytes]) -> Iterator[binlogdata.VEvent]:
+    """Read events that are no ROW; rows in them would be passed over."""
+    read = map(binlogdata.VEvent.FromString, events)
+    return map(_without_rows, read) if _ROW_EVENT in b"".join(events) else read
+
+
+def _without_rows(event: binlogdata.VEvent) -> binlogdata.VEvent:
+    if event.type != binlogdata.ROW and event.HasField("row_event"):
+        raise _contradiction(event.row_event.table_name, event.shard)
+    return event
+
+
+_RunKey = tuple[str, str, int, bool, str]
+
+
+def _changed_rows(events: Iterable[bytes]) -> Iterator[ChangedRows]:
+    """Join the rows of one table, one kind and one second."""
+    for (table, shard, timestamp, internal, kind), run in groupby(map(_row_event, events), _key):
+        encoded: list[bytes] = []
+        now = 0
+        for _, changes, current_time in run:
+            encoded += changes
+            now = max(now, current_time)
+        yield ChangedRows(table, shard, timestamp, now, internal, EncodedChanges(encoded, kind))
+
+
+def _row_event(event: bytes) -> tuple[_RunKey, Sequence[bytes], int]:
+    """Read a ROW event; protobuf would make one of what is told twice."""
+    read = by_column.ChangedEvent.FromString(event)
+    rows, shard = read.row_event, read.shard
+    if read.type != binlogdata.ROW or len(rows) != 1:
+        raise _contradiction("rows of some tables", shard)
+    row = rows[0]
+    tables, changes = row.table_name, row.row_changes
+    if len(tables) != 1 or row.shard != shard:
+        raise _contradiction(" and ".join(tables), shard)
+    kind = _kind(changes[0]) if changes else ""
+    key = tables[0], shard, read.timestamp, row.is_internal_table, kind
+    return key, changes, read.current_time
+
+
+_key = itemgetter(0)
+
+
+def _contradiction(table: str, shard: str) -> ProtocolError:
+    return ProtocolError(f"{table} on shard {shard}: VTGate sent an event that contradicts itself")
+
+
+def _kind(change: bytes) -> str:
+    """Name the images that a serialized RowChange has: MySQL logs one kind an event."""
+    merged = by_column.Changes.FromString(change)
+    return f"{merged.HasField('before')} {merged.HasField('after')}"
+
+
+def _copied_response(response: bytes) -> list[StreamEvent] | None:
+    """Read a response that has one run of copied rows; None when it has not.
+
+    Where the last row is, is a guess: the bytes looked for may stand in a value, too. After a
+    wrong one the run ends within an event, or behind events of other types, and is none.
+    """
+    start, end = _first_copied(response), _last_copied_end(response)
+    if start is None or end is None:
+        return None
+    found = _copied_rows(response[start:end])
+    if found is None:
+        return None
+    read = by_column.Response.FromString
+    return [*_runs(read(response[:start]).events), found, *_runs(read(response[end:]).events)]
+
+
+def _first_copied(response: bytes) -> int | None:
+    """Return where the first event of a copied row begins, going from event to event."""
+    start = 0
+    while response.startswith(_EVENT, start):
+        begin, size = start + 1, 0
+        for place in range(begin, min(begin + _LONGEST, len(response))):
+            size |= (response[place] & 0x7F) << 7 * (place - begin)
+            if not response[place] & 0x80:
+                begin = place + 1
+                break
+        if response.startswith(_COPIED, begin):
+            return start
+        start = begin + size
+    return None
+
+
+def _last_copied_end(response: bytes) -> int | None:
+    """Return where what looks like the last event of a copied row ends, by the size before it."""
+    begin = response.rfind(_COPIED)
+    size = 0
+    for place in range(begin - 1, max(begin - 1 - _LONGEST, -1), -1):
+        size = size << 7 | response[place] & 0x7F
+        if not (place and response[place - 1] & 0x80):
+            return begin + size if response.startswith(_EVENT, max(place - 1, 0)) else None
+    return None
+
+
+def _copied_rows(run: bytes) -> CopiedRows | None:
+    """Read events as one; None when they are not copied rows of one shard."""
+    try:
+        merged = by_column.CopiedResponse.FromString(run).events
+        table = b"".join(merged.row_event.table_name[:1]).decode()
+        shard = b"".join(merged.shard[:1]).decode()
+    except (DecodeError, UnicodeDecodeError):
+        return None
+    changes = merged.row_event.row_changes
+    if changes.HasField("before") or changes.data_columns or changes.json_partial_values:
+        return None
+    images = Images.of(changes.after, len(merged.type))
+    if not table or not shard or images is None or not _are_alike(merged):
+        return None
+    return CopiedRows(table, shard, images)
+
+
+def _are_alike(events: by_column.CopiedEvents) -> bool:
+    """Tell whether events are ROW events of one table and shard, and nothing else.
+
+    Compared is what they are written as without the rows, all types and then all shards: no object
+    an event.
+    """
+    count, event, row = len(events.type), by_column.CopiedEvents, by_column.CopiedRowEvent
+    told = events.row_event
+    told.ClearField("row_changes")
+    names = row(table_name=told.table_name[:1]).SerializeToString() * count
+    keyspace = row(keyspace=told.keyspace).SerializeToString()
+    shards = row(shard=events.shard[:1]).SerializeToString() * count
+    if told.SerializeToString() != names + keyspace + shards:
+        return False
+    events.ClearField("row_event")
+    types = b"\x0a" + varint(count) + bytes([binlogdata.ROW]) * count
+    keyspace = event(keyspace=events.keyspace).SerializeToString()
+    shards = event(shard=events.shard[:1]).SerializeToString() * count
+    return events.SerializeToString() == types + keyspace + shards

@@ -1,0 +1,176 @@
+"""Row images that do not carry every column: what is known of a changed row, and what is not. Pure.
+
+With binlog_row_image=NOBLOB or binlog_row_value_options=PARTIAL_JSON a change carries less than
+the row. Seen on v22 (MySQL 8.0):
+
+- `data_columns` and `json_partial_values` tell of the after image only, and are set only where
+  something is left out of it. Nothing tells what the before image lacks: a TEXT or BLOB that is
+  NULL there, in a delete too, may be a value that was not sent. (JSON is always sent whole
+  in it. What was logged with MINIMAL, before it was set back, may lack any column.)
+- A column that the after image lacks was not changed, so the before image has it if it carries
+  it. With a key on a TEXT column the after image lacks the key.
+- MySQL's own key is in every before image. Another column of what a client takes for the key, such
+  as a vindex's, need not be: not under MINIMAL, nor under NOBLOB when it is TEXT or BLOB.
+- A partial JSON is a template around the before image's document, which is complete; an empty
+  value stands for "unchanged".
+
+So a value is one of three: sent, taken over from the before image, or unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import ProtocolError
+
+Values = list[bytes | None]
+
+NOT_NULL_FLAG = 1
+PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL unique key
+
+
+def is_partial(change: binlogdata.RowChange) -> bool:
+    """Tell whether the after image lacks something, or has a part of a JSON document."""
+    return change.HasField("data_columns") or bool(change.json_partial_values.cols)
+
+
+def completed(
+    change: binlogdata.RowChange, fields: Sequence[query.Field], where: str
+) -> tuple[query.Row, frozenset[str]]:
+    """Return the after image with what the before image knows, and the columns still unknown.
+
+    Unknown columns are NULL in the row returned.
+
+    Raises:
+        ProtocolError: an image or a bitmap is not of these columns.
+    """
+    width = len(fields)
+    after = unpacked(change.after, width, where)
+    has_before = change.HasField("before")
+    before = unpacked(change.before, width, where) if has_before else [None] * width
+    _check_bitmaps(change, fields, where)
+    unknown: set[str] = set()
+    patched = _patched(change, fields)
+    for i, field in enumerate(fields):
+        if i in patched:
+            if after[i] == b"":
+                after[i] = before[i]
+            else:
+                after[i] = None  # a template, no document
+                unknown.add(field.name)
+        elif not _bit(change.data_columns, i):
+            after[i] = before[i]
+            if before[i] is None:
+                unknown.add(field.name)
+    return packed(after), frozenset(unknown)
+
+
+def nulls(row: query.Row, fields: Sequence[query.Field], where: str) -> frozenset[str]:
+    """Name the columns of a before image that are NULL, or were not sent.
+
+    Raises:
+        ProtocolError: the image is not of these columns.
+    """
+    pairs = zip(fields, unpacked(row, len(fields), where), strict=True)
+    return frozenset(field.name for field, value in pairs if value is None)
+
+
+def beside_own_key(fields: Sequence[query.Field], key: Collection[str]) -> tuple[int, ...]:
+    """Return where the columns of a key are that are not of MySQL's own."""
+    return tuple(
+        i for i, f in enumerate(fields) if f.name in key and f.flags and not f.flags & PRI_KEY_FLAG
+    )
+
+
+def unsent_key(
+    before: query.Row,
+    fields: Sequence[query.Field],
+    added: Sequence[int],
+    where: str,
+    *,
+    whole: bool,
+) -> frozenset[str]:
+    """Name key columns that a before image does not carry, as far as can be told.
+
+    Args:
+        before: the image.
+        fields: its columns.
+        added: where the columns of the key are that are not of MySQL's own.
+        where: keyspace, table and shard, for errors.
+        whole: whether all columns are logged.
+
+    Raises:
+        ProtocolError: the image is not of these columns.
+    """
+    lengths = before.lengths
+    if all(i < len(lengths) and lengths[i] >= 0 for i in added):
+        return frozenset()
+    absent = nulls(before, fields, where)
+    empty = [fields[i] for i in added if fields[i].name in absent]
+    cut = any(field.name in absent and field.flags & NOT_NULL_FLAG for field in fields)
+    return frozenset(field.name for field in empty if cut or (not whole and _is_long(field)))
+
+
+def _is_long(field: query.Field) -> bool:
+    return field.column_type.lower().endswith(("text", "blob"))
+
+
+def unpacked(row: query.Row, width: int, where: str) -> Values:
+    """Return a row's values; None is NULL.
+
+    Raises:
+        ProtocolError: the lengths are not `width`, or not those of the values.
+    """
+    lengths, raw = row.lengths, row.values
+    if len(lengths) != width:
+        raise ProtocolError(f"{where}: a row of {len(lengths)} values for {width} columns")
+    values: Values = []
+    start = 0
+    for length in lengths:
+        if length < 0:
+            if length != -1:
+                raise ProtocolError(f"{where}: a length that is none")
+            values.append(None)
+            continue
+        values.append(raw[start : start + length])
+        start += length
+    if start != len(raw):
+        raise ProtocolError(f"{where}: a row's lengths are not those of its values")
+    return values
+
+
+def packed(values: Values) -> query.Row:
+    """Put values into a row."""
+    return query.Row(
+        lengths=[-1 if value is None else len(value) for value in values],
+        values=b"".join(value for value in values if value is not None),
+    )
+
+
+def _check_bitmaps(change: binlogdata.RowChange, fields: Sequence[query.Field], where: str) -> None:
+    sent, partial = change.data_columns.cols, change.json_partial_values.cols
+    documents = sum(field.column_type.lower() == "json" for field in fields)
+    if (sent and len(sent) * 8 < len(fields)) or (partial and len(partial) * 8 < documents):
+        raise ProtocolError(f"{where}: a change does not tell of every column whether it was sent")
+
+
+def _patched(change: binlogdata.RowChange, fields: Sequence[query.Field]) -> frozenset[int]:
+    """List the columns with a partial JSON: the bitmap counts the JSON columns alone."""
+    documents = [i for i, field in enumerate(fields) if field.column_type.lower() == "json"]
+    partial = change.json_partial_values
+    if not partial.cols:
+        return frozenset()
+    return frozenset(i for n, i in enumerate(documents) if _bit(partial, n))
+
+
+def _bit(bitmap: binlogdata.RowChange.Bitmap, i: int) -> bool:
+    """Tell whether a column's bit is set; without a bitmap every column is there."""
+    return not bitmap.cols or bool(bitmap.cols[i // 8] >> (i % 8) & 1)
+
+
+# Asks for columns of rows: the table, its columns as a FIELD event tells them, the raw key values
+# of each row, the columns wanted -> for each row these columns in the order of the FIELD event,
+# text in UTF-8; None where the row is not there.
+RawKey = Mapping[str, bytes | None]

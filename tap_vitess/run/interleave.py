@@ -1,0 +1,135 @@
+"""Several iterators read at once, their items given out one by one in one thread.
+
+Each source keeps its own order; nothing is promised between sources. A source that fails ends
+all of them: its error is raised where the items are read. When the reader leaves early, the
+sources are closed in their own threads before the reader goes on.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 0.2
+_JOIN_SECONDS = 5  # a worker that waits for a server comes back later, and finds it is over
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: BaseException
+
+
+class _Ended:
+    pass
+
+
+def interleave(
+    sources: Sequence[Callable[[], Iterator[T]]], parallel: int
+) -> Generator[T, None, None]:
+    """Yield the items of all sources, at most `parallel` of them read at once."""
+    if parallel == 1:
+        for source in sources:
+            yield from source()
+    else:
+        yield from _Workers(sources, parallel).items()
+
+
+class _Workers(Generic[T]):
+    def __init__(self, sources: Sequence[Callable[[], Iterator[T]]], parallel: int) -> None:
+        self._waiting = list(reversed(sources))
+        self._lock = threading.Lock()
+        # Small: what waits here is memory, and is read again after a cut.
+        self._queue: queue.Queue[T | _Failed | _Ended] = queue.Queue(maxsize=2 * parallel)
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"copy-{i}", daemon=True)
+            for i in range(min(parallel, len(sources)))
+        ]
+
+    def items(self) -> Generator[T, None, None]:
+        for thread in self._threads:
+            thread.start()
+        running = len(self._threads)
+        try:
+            while running:
+                item = self._queue.get()
+                if isinstance(item, _Ended):
+                    running -= 1
+                elif isinstance(item, _Failed):
+                    raise item.error
+                else:
+                    yield item
+        finally:
+            self._closed.set()
+            for thread in self._threads:
+                thread.join(_JOIN_SECONDS)
+
+    def _work(self) -> None:
+        try:
+            while (source := self._next()) is not None:
+                for item in source():
+                    if not self._put(item):
+                        return
+        except Exception as error:  # noqa: BLE001 - raised again where the items are read
+            self._put(_Failed(error))
+        finally:
+            self._put(_Ended())
+
+    def _next(self) -> Callable[[], Iterator[T]] | None:
+        with self._lock:
+            return self._waiting.pop() if self._waiting else None
+
+    def _put(self, item: T | _Failed | _Ended) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(item, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+
+Answer = TypeVar("Answer")
+
+
+class Question(Generic[Answer]):
+    """A question that is asked in a thread of its own.
+
+    While shards are exchanged VTGate may take a minute to answer, and a stream that is followed
+    must not wait for that.
+    """
+
+    def __init__(self, ask: Callable[[], Answer]) -> None:
+        """Ask."""
+        self._ask = ask
+        self._answers: list[Answer] = []
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="question", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._answers.append(self._ask())
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is taken
+            self._error = error
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer, or an error."""
+        return not self._thread.is_alive()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the answer, for so long at most; tell whether there is one, or an error."""
+        self._thread.join(seconds)
+        return self.answered
+
+    def answer(self) -> Answer:
+        """Return the answer, or raise the error; once there is one."""
+        if self._error is not None:
+            raise self._error
+        return self._answers[0]

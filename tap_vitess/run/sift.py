@@ -1,0 +1,203 @@
+"""Which tables a stream cannot pass a place with, found by streaming halves of them from there.
+
+Nothing of what comes is given out and no position moves: whether a place is passed is all that is
+asked, and the answer is the first end of a transaction of the shards that are stuck there. First
+goes a stream of no table. It reads the same binlog, and where it does not pass, no table is to
+blame (XA). It tells, too, which transaction it is that others stumble over.
+
+What a stream of some tables does not pass shows in two ways: VTGate says so, or it reads the same
+again and again (`Inquiry.circles`). A passing fault is raised: then nothing is known.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess.errors import (
+    ProtocolError,
+    RequestError,
+    RetriableError,
+    StuckError,
+    StumbleError,
+    UnreadableError,
+    VitessError,
+)
+from tap_vitess.protocol.columns import StreamEvent
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.request import RequestOptions, stream_request
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.vtgate.grpc import Client
+from tap_vitess.vtgate.retry import RetryOptions
+
+logger = logging.getLogger(__name__)
+
+LONGEST_SECONDS = 300.0
+_ENDS = {binlogdata.COMMIT, binlogdata.DDL, binlogdata.OTHER}
+_RESYNC = "set on_lost_position to `resync` for a run"
+_NAMED = 10
+
+
+class SiftStoppedError(Exception):
+    """The run was told to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sieve:
+    """A place that is not passed: of a keyspace's position, some shards.
+
+    circles: asked whether VTGate reads the same again and again. stopping: True ends the sifting.
+    """
+
+    client: Client
+    position: Vgtid
+    shards: frozenset[str]
+    request: RequestOptions
+    retry: RetryOptions
+    circles: Callable[[], VitessError | None]
+    stopping: Callable[[], bool]
+
+    def sift(self, tables: frozenset[str], why: VitessError) -> dict[frozenset[str], VitessError]:
+        """Find the tables that do not pass, each with the error to leave it behind with.
+
+        Several under one error are those of which one at least does not pass: the time was up.
+
+        Args:
+            tables: what is streamed together, and does not pass.
+            why: what ended their stream.
+
+        Raises:
+            RetriableError: a passing fault; nothing is known.
+            SiftStoppedError: the run was told to end.
+        """
+        end = time.monotonic() + LONGEST_SECONDS
+        behind = self._passes(frozenset(), end)
+        if behind is None:
+            return {tables: self._blames_nobody(why)}
+        gtid = self._named(behind)
+        if len(tables) > 1:
+            logger.warning(
+                "%s: finding out which of %d tables cannot be read on from %s: %s",
+                self.position.keyspace,
+                len(tables),
+                gtid,
+                why,
+            )
+        found = list(self._culprits(tuple(sorted(tables)), end)) or [tables]
+        return {culprits: self._unreadable(culprits, gtid, why) for culprits in found}
+
+    def _culprits(self, tables: tuple[str, ...], end: float) -> Iterator[frozenset[str]]:
+        """Halve what does not pass, down to single tables or until the time is up."""
+        if len(tables) == 1 or time.monotonic() > end:
+            yield frozenset(tables)
+            return
+        middle = len(tables) // 2
+        left, right = tables[:middle], tables[middle:]
+        innocent = self._passes(frozenset(left), end) is not None
+        if not innocent:
+            yield from self._culprits(left, end)
+        # Where one half passes, the other does not: only a single table is asked all the same.
+        if (innocent and len(right) > 1) or self._passes(frozenset(right), end) is None:
+            yield from self._culprits(right, end)
+
+    def _passes(self, tables: frozenset[str], end: float) -> dict[str, str] | None:
+        """Stream some tables; return each shard's GTID set behind the place, None if not passed."""
+        request = stream_request(tables, self.position, self.request)
+        behind: dict[str, str] = {}
+        passed: set[str] = set()
+        asked = begin = time.monotonic()
+        try:
+            with self.client.stream(request, silence=self.retry.silence) as responses:
+                for events in responses:
+                    _take(events, behind, passed)
+                    if self.shards <= passed:
+                        return behind
+                    if self.stopping():
+                        raise SiftStoppedError
+                    now = time.monotonic()
+                    if now > min(end, begin + self.retry.stall):
+                        return None
+                    if now - asked > self.retry.suspect / 2:
+                        if self.circles():
+                            return None
+                        asked = time.monotonic()
+        except (StumbleError, StuckError):
+            return None
+        raise RetriableError(f"{self.position.keyspace}: VTGate ended the stream")
+
+    def _named(self, behind: dict[str, str]) -> str:
+        """Name the transactions that end the place."""
+        return " and ".join(
+            f"the transaction {self._first(GtidSet.parse(behind[shard]), shard)} of shard {shard}"
+            for shard in sorted(self.shards & behind.keys())
+        )
+
+    def _first(self, gtids: GtidSet, shard: str) -> str:
+        return gtids.first_beyond(self.position.shards[shard]) or f"behind {gtids}"
+
+    def _blames_nobody(self, why: VitessError) -> VitessError:
+        """Return the error of a place that no stream passes, whatever its tables."""
+        if not isinstance(why, StuckError):
+            return why
+        shard = why.shard or ", ".join(sorted(self.shards))
+        where = f"what follows {self.position.shards.get(shard, 'the bookmark')} on shard {shard}"
+        told = re.search(r"error @ (\S+): ", str(why))
+        if told and shard in self.position.shards:
+            try:
+                gtid = self._first(GtidSet.parse(told[1]), shard)
+            except ProtocolError:
+                gtid = told[1]
+            where = f"the transaction {gtid} of shard {shard}"
+        return UnreadableError(
+            f"{self.position.keyspace}: no stream passes {where}, whatever the tables: {why}; "
+            f"{_RESYNC}, which copies the tables again and follows them from behind it"
+        )
+
+    def _unreadable(self, tables: frozenset[str], gtid: str, why: VitessError) -> UnreadableError:
+        keyspace = self.position.keyspace
+        if len(tables) == 1:
+            (table,) = tables
+            error = UnreadableError(
+                f"{keyspace}.{table}: its changes cannot be read on from {gtid}: {why}; when that "
+                f"is mended they come all the same; or {_RESYNC}, which copies the table again"
+            )
+            error.table = table
+            return error
+        names = ", ".join(sorted(tables)[:_NAMED]) + (", ..." if len(tables) > _NAMED else "")
+        return UnreadableError(
+            f"{keyspace}: the changes of at least one of the tables {names} cannot be read on from "
+            f"{gtid}: {why}; when that is mended they come all the same; or {_RESYNC}, which "
+            "copies these tables again"
+        )
+
+
+def _take(events: Iterable[StreamEvent], behind: dict[str, str], passed: set[str]) -> None:
+    """Note the first transaction that ends on each shard."""
+    for event in events:
+        if not isinstance(event, binlogdata.VEvent) or event.shard in passed:
+            continue
+        if event.type == binlogdata.VGTID:
+            entries = event.vgtid.shard_gtids
+            behind |= {e.shard: e.gtid for e in entries if e.shard == event.shard}
+        elif event.type in _ENDS:
+            passed.add(event.shard)
+
+
+def uncopyable(keyspace: str, table: str, why: StuckError) -> RequestError:
+    """Return the error of a copy that ends at the same row each time."""
+    where = f" of shard {why.shard}" if why.shard else ""
+    error = RequestError(
+        f"{keyspace}.{table}: its copy stops at the same row{where} each time: {why}; the other "
+        "tables are copied"
+    )
+    error.table = table
+    return error
+
+
+def stuck_shards(shard: str | None, waiting: Iterable[str], known: Iterable[str]) -> frozenset[str]:
+    """Return the shards that are stuck: the one named, else those waited for, else all."""
+    return frozenset({shard} if shard else waiting) & frozenset(known) or frozenset(known)

@@ -1,0 +1,290 @@
+"""The state document of a keyspace: parse, validate, change, render. Pure.
+
+    bookmarks["vitess:<keyspace>"] = {
+        "format": 1,
+        "groups": [{"vgtid": "<VGTID as JSON text>", "tables": [...], "versions": [...]}],
+        "copies": "<JSON text: table -> shard -> lastpk in base64, null, or true when copied>",
+        "seq": 1764000000000000,
+        "layouts": "<JSON text: table -> its layout at its position, see run/layouts.py>",
+        "altered": "<JSON text: table -> column -> property told, where it is not the catalog's>"
+    }
+
+A group is a position S and the tables that the shared stream follows from it, normally one
+group. A table is in a group from the moment its copy begins; while it stands in `copies` too,
+that copy is unfinished. VGTID and copies are texts, groups and tables lists, because Meltano
+merges nested dicts, and shards of the past would come back. `versions` goes with `tables`,
+entry by entry: the version of each table's copy, carried by each of its RECORDs. `seq` is the
+highest `_sdc_vitess_seq` given out, so that it rises across runs even when a clock does not.
+`altered` keeps the SCHEMA of a table that was altered since it was discovered: told the catalog's
+once more, target-duckdb puts an empty column of the old type in the place of the column.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from google.protobuf.message import DecodeError
+
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import ProtocolError, StateError
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.records.schema import is_property
+from tap_vitess.run.layouts import Stored, is_layout
+
+FORMAT = 1
+COPIED: Final = True
+ShardProgress = query.QueryResult | Literal[True] | None  # lastpk, COPIED, or not begun
+
+
+def bookmark_key(keyspace: str) -> str:
+    """Return the keyspace's key under `bookmarks`; no stream has such a name."""
+    return f"vitess:{keyspace}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A position and the tables followed from it; `tables` maps each to its copy's version."""
+
+    position: Vgtid
+    tables: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyspaceState:
+    """Where a keyspace's tables are. Methods return a changed state."""
+
+    keyspace: str
+    groups: tuple[Group, ...] = ()
+    copies: Mapping[str, Mapping[str, ShardProgress]] = field(default_factory=dict)
+    seq: int = 0
+    layouts: Mapping[str, Stored] = field(default_factory=dict)
+    altered: Mapping[str, Mapping[str, dict[str, Any]]] = field(default_factory=dict)
+
+    def group_of(self, table: str) -> Group | None:
+        """Return the group that follows a table."""
+        return next((group for group in self.groups if table in group.tables), None)
+
+    def version(self, table: str) -> int:
+        """Return the version of a table's copy; 0 when there is none."""
+        group = self.group_of(table)
+        return group.tables[table] if group else 0
+
+    def is_copied(self, table: str) -> bool:
+        """Tell whether a table's copy is finished, its ACTIVATE_VERSION sent."""
+        return self.group_of(table) is not None and table not in self.copies
+
+    def split(self, tables: Iterable[str]) -> KeyspaceState:
+        """Part each group into the tables named and the others, which keep their position."""
+        chosen = frozenset(tables)
+        groups: list[Group] = []
+        for group in self.groups:
+            for inside in (True, False):
+                part = {t: v for t, v in group.tables.items() if (t in chosen) is inside}
+                if part:
+                    groups.append(Group(group.position, part))
+        return replace(self, groups=tuple(groups))
+
+    def position_of(self, tables: frozenset[str]) -> Vgtid:
+        """Return the position of the group that follows exactly these tables."""
+        return next(g.position for g in self.groups if g.tables.keys() == tables)
+
+    def moved(self, tables: frozenset[str], position: Vgtid) -> KeyspaceState:
+        """Move the group that follows exactly these tables to a position."""
+        changed = tuple(
+            Group(position, g.tables) if g.tables.keys() == tables else g for g in self.groups
+        )
+        return replace(self, groups=changed)
+
+    def joined(
+        self,
+        table: str,
+        version: int,
+        position: Vgtid,
+        shards: Iterable[str],
+        among: frozenset[str],
+    ) -> KeyspaceState:
+        """Begin a copy: the table joins the group at `position`, with nothing copied yet.
+
+        Only a group whose tables are all `among` those given is joined: a group of tables that
+        are left out of this run stays where it is, and so would the table.
+        """
+        state = self.without(table)
+        groups = list(state.groups)
+        for i, group in enumerate(groups):
+            if group.position == position and group.tables.keys() <= among:
+                groups[i] = Group(position, {**group.tables, table: version})
+                break
+        else:
+            groups.append(Group(position, {table: version}))
+        copies = {**state.copies, table: dict.fromkeys(shards)}
+        return replace(state, groups=tuple(groups), copies=copies)
+
+    def progressed(self, table: str, shard: str, progress: ShardProgress) -> KeyspaceState:
+        """Note how far a shard of a copy is."""
+        copies = {**self.copies, table: {**self.copies[table], shard: progress}}
+        return replace(self, copies=copies)
+
+    def recopied(self, table: str) -> KeyspaceState:
+        """Ask for a new copy of a table that is followed; what was copied of it does not count."""
+        if self.group_of(table) is None:
+            return self
+        return replace(self, copies={**self.copies, table: {}})
+
+    def restarted(self, tables: frozenset[str], position: Vgtid) -> KeyspaceState:
+        """Ask for new copies of tables, followed from a position of their own."""
+        state = self.split(tables)
+        groups = tuple(
+            Group(position, g.tables) if g.tables.keys() <= tables else g for g in state.groups
+        )
+        copies: dict[str, Mapping[str, ShardProgress]] = {t: {} for t in tables}
+        return replace(state, groups=groups, copies={**state.copies, **copies})
+
+    def copied(self, table: str) -> KeyspaceState:
+        """Finish a copy: its ACTIVATE_VERSION has been sent."""
+        return replace(self, copies={t: p for t, p in self.copies.items() if t != table})
+
+    def without(self, table: str) -> KeyspaceState:
+        """Forget a table."""
+        groups = (
+            Group(g.position, {t: v for t, v in g.tables.items() if t != table})
+            if table in g.tables
+            else g
+            for g in self.groups
+        )
+        return replace(self.copied(table), groups=tuple(g for g in groups if g.tables))
+
+    def merged(self) -> KeyspaceState:
+        """Join the groups that stand at the same position."""
+        tables: dict[str, dict[str, int]] = {}
+        positions: dict[str, Vgtid] = {}
+        for group in self.groups:
+            text = group.position.to_json()
+            positions[text] = group.position
+            tables.setdefault(text, {}).update(group.tables)
+        return replace(self, groups=tuple(Group(positions[text], t) for text, t in tables.items()))
+
+    def render(self) -> dict[str, Any]:
+        """Return the JSON value that `parse` reads."""
+        return {
+            "format": FORMAT,
+            "groups": [
+                {
+                    "vgtid": group.position.to_json(),
+                    "tables": list(group.tables),
+                    "versions": list(group.tables.values()),
+                }
+                for group in self.merged().groups
+            ],
+            "copies": json.dumps(
+                {
+                    table: {shard: _progress_text(p) for shard, p in shards.items()}
+                    for table, shards in self.copies.items()
+                },
+                separators=(",", ":"),
+            ),
+            "seq": self.seq,
+            "layouts": json.dumps(dict(self.layouts), separators=(",", ":"), sort_keys=True),
+            "altered": json.dumps(self.altered, separators=(",", ":"), sort_keys=True),
+        }
+
+
+def parse(keyspace: str, value: object) -> KeyspaceState:
+    """Read a keyspace's bookmark; None is the state of a first run.
+
+    Raises:
+        StateError: the value is broken or of another format. Nothing is guessed.
+    """
+    if value is None:
+        return KeyspaceState(keyspace)
+    where = f"bookmark {bookmark_key(keyspace)}"
+    if not isinstance(value, dict):
+        raise StateError(f"{where}: an object is expected, not {type(value).__name__}")
+    if value.get("format") != FORMAT:
+        raise StateError(
+            f"{where}: format {value.get('format')!r} is not known to this version of tap-vitess, "
+            f"which reads format {FORMAT}; upgrade it, or run without state to copy again"
+        )
+    try:
+        groups = tuple(_group(keyspace, group) for group in value["groups"])
+        copies = {
+            table: {shard: _progress(p) for shard, p in shards.items()}
+            for table, shards in json.loads(value["copies"]).items()
+        }
+        # States of old have none of these.
+        layouts, altered = (json.loads(value.get(name, "{}")) for name in ("layouts", "altered"))
+        state = KeyspaceState(keyspace, groups, copies, _integer(value["seq"]), layouts, altered)
+        _check(state)
+    except (KeyError, TypeError, ValueError, AttributeError, ProtocolError, DecodeError) as error:
+        raise StateError(
+            f"{where} is broken ({type(error).__name__}: {error}); give the state of an "
+            "earlier run, or run without state to copy again"
+        ) from error
+    return state
+
+
+def bookmarks_of(document: object) -> dict[str, Any]:
+    """Return the bookmarks of a whole Singer state; those of other taps may be among them.
+
+    Raises:
+        StateError: it is no Singer state. The SDK takes some of what is none for a first run's.
+    """
+    if isinstance(document, dict) and "value" in document and "bookmarks" not in document:
+        raise StateError("the state given is a STATE message: give what stands under its value")
+    bookmarks = document.get("bookmarks", {}) if isinstance(document, dict) else None
+    if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
+        raise StateError(
+            "the state given is no Singer state: an object with an object of bookmarks is expected"
+        )
+    return bookmarks
+
+
+def _group(keyspace: str, value: Mapping[str, Any]) -> Group:
+    tables, versions = value["tables"], value["versions"]
+    if not isinstance(tables, list) or not all(isinstance(t, str) for t in tables):
+        raise ValueError("tables is no list of names")
+    pairs = zip(tables, map(_integer, versions), strict=True)
+    return Group(Vgtid.from_json(keyspace, value["vgtid"]), dict(pairs))
+
+
+def _check(state: KeyspaceState) -> None:
+    names = [table for group in state.groups for table in group.tables]
+    if len(names) != len(set(names)):
+        raise ValueError("a table stands in two groups")
+    if not state.copies.keys() <= set(names):
+        raise ValueError("a copy's table stands in no group")
+    if not isinstance(state.layouts, dict) or not all(map(is_layout, state.layouts.values())):
+        raise ValueError("a layout is none")
+    properties = [prop for columns in state.altered.values() for prop in columns.values()]
+    if not all(map(is_property, properties)):
+        raise ValueError("an altered property is none")
+
+
+def _integer(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("a version or seq is no natural number")
+    return value
+
+
+def _progress(value: object) -> ShardProgress:
+    if value is None or value is True:
+        return value
+    if not isinstance(value, str):
+        raise TypeError("a shard's progress is neither lastpk, null nor true")
+    try:
+        lastpk = query.QueryResult.FromString(base64.b64decode(value, validate=True))
+    except binascii.Error as error:
+        raise ValueError("a lastpk is no base64") from error
+    if len(lastpk.rows) != 1 or not lastpk.fields:
+        raise ValueError("a lastpk has no fields or not one row")
+    return lastpk
+
+
+def _progress_text(progress: ShardProgress) -> str | Literal[True] | None:
+    if progress is None or progress is True:
+        return progress
+    return base64.b64encode(progress.SerializeToString(deterministic=True)).decode()

@@ -1,0 +1,133 @@
+"""What the SDK need not do, because it would come to the same.
+
+A keyspace of 500 tables has thousands of columns and some dozens of different properties. The SDK
+makes an object of each and a dict of that again. So `read` shares the objects among any number of
+columns: they are replaced, never changed in place. What surprised us: a copy in depth keeps what is
+shared, and the SDK takes deselected members out of such a copy. So a property with members of its
+own is not shared.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from singer_sdk.mapper import PluginMapper, SameRecordTransform
+from singer_sdk.singerlib import (
+    Catalog,
+    CatalogEntry,
+    Metadata,
+    MetadataMapping,
+    Schema,
+    StreamMetadata,
+)
+
+from tap_vitess.singer.columns import AUTOMATIC
+
+T = TypeVar("T")
+
+
+class SharedSchema(Schema):
+    """A property's schema, which is looked through once."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the members that it has."""
+        return {**self._dict}
+
+    @functools.cached_property
+    def _dict(self) -> dict[str, Any]:
+        return super().to_dict()
+
+
+def read(document: Mapping[str, Any]) -> Catalog | None:
+    """Return the catalog; None where it is none, which the SDK has words for."""
+    schemas, metadata = _once(SharedSchema.from_dict), _once(Metadata.from_dict)
+    try:
+        entries = [_entry(stream, schemas, metadata) for stream in document.get("streams", [])]
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return Catalog((entry.tap_stream_id, entry) for entry in entries)
+
+
+def _entry(
+    stream: Mapping[str, Any],
+    schema_of: Callable[[Any], Schema],
+    metadata_of: Callable[[Any], Metadata],
+) -> CatalogEntry:
+    schema = stream["schema"]
+    entry = CatalogEntry.from_dict(
+        {**stream, "schema": {**schema, "properties": {}}, "metadata": []}
+    )
+    entry.schema.properties = {
+        name: Schema.from_dict(prop) if prop.keys() & {"properties", "items"} else schema_of(prop)
+        for name, prop in schema["properties"].items()
+    }
+    entry.metadata = MetadataMapping(
+        (breadcrumb, (metadata_of if breadcrumb else StreamMetadata.from_dict)(noted["metadata"]))
+        for noted in stream["metadata"]
+        for breadcrumb in [tuple(noted["breadcrumb"])]
+    )
+    return entry
+
+
+def _once(make: Callable[[dict[str, Any]], T]) -> Callable[[Any], T]:
+    """Return a function that makes one thing of all values that read alike."""
+    made: dict[str, T] = {}
+
+    def found(value: dict[str, Any]) -> T:
+        text = repr(value)
+        if text not in made:
+            made[text] = make(value)
+        return made[text]
+
+    return found
+
+
+def changes_nothing(mapper: PluginMapper) -> bool:
+    """Tell whether the settings neither map nor flatten any stream."""
+    flattening = mapper.flattening_options
+    return (
+        not mapper.stream_maps_dict
+        and mapper.default_mapper_type is SameRecordTransform
+        and not (flattening and flattening.enabled)
+    )
+
+
+def is_plain(entry: CatalogEntry) -> bool:
+    """Tell whether the SDK's map of an unmapped stream is its schema without deselected columns.
+
+    Not so where a column has properties of its own, which are selected by themselves, or where
+    the entry tells something twice and not the same.
+    """
+    root, properties = entry.metadata.get(()), entry.schema.properties
+    if not isinstance(root, StreamMetadata) or properties is None:
+        return False
+    return (
+        (entry.stream or entry.tap_stream_id) == entry.tap_stream_id
+        and bool(entry.key_properties or not root.table_key_properties)
+        and all(map(_is_flat, properties.values()))
+        and all(_is_automatic(entry.metadata, column) for column in AUTOMATIC & properties.keys())
+    )
+
+
+def _is_flat(prop: Schema) -> bool:
+    return prop.properties is None and prop.anyOf is None and isinstance(prop.type, str | list)
+
+
+def _is_automatic(metadata: MetadataMapping, column: str) -> bool:
+    """Tell whether a catalog leaves an own column as it is discovered."""
+    found = metadata.get(("properties", column))
+    return found is not None and found.inclusion == Metadata.InclusionType.AUTOMATIC
+
+
+def _selected(schema: dict[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
+    """Return a schema of flat properties without those that are not wanted."""
+    properties = schema["properties"]
+    kept = {name: prop for name, prop in properties.items() if name in wanted}
+    if len(kept) == len(properties):
+        return schema
+    found = {**schema, "properties": kept}
+    if "required" in schema:
+        found["required"] = [n for n in schema["required"] if n in kept or n not in properties]
+    return found

@@ -1,0 +1,230 @@
+"""The Singer front end: tables as streams, their catalog and their SCHEMA messages.
+
+Own columns, all `automatic` (a user's column list must not drop the delete marker) and named so
+that targets keep them (targets strip `_sdc_sequence` and others):
+
+    _sdc_deleted_at          when the row was deleted, else null
+    _sdc_vitess_op           copy, insert, update or delete
+    _sdc_vitess_shard        the shard the row came from
+    _sdc_vitess_commit_time  second of the commit; null for copied rows
+    _sdc_vitess_seq          rises with every record of a keyspace, across runs too
+
+Their records are made in `records/records.py` and written in `singer/writer.py`.
+
+A stream without a map, as most are, does not go through the SDK's mapper: of 500 tables that took
+longer than all else of a run. Its one map is made here, where it is certain to be what the SDK
+would make (`is_plain`).
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from singer_sdk import Stream, Tap
+from singer_sdk.helpers.conform import TypeConformanceLevel
+from singer_sdk.mapper import (
+    RemoveRecordTransform,
+    SameRecordTransform,
+    StreamMap,
+)
+from singer_sdk.singerlib import (
+    ActivateVersionMessage,
+    Metadata,
+    MetadataMapping,
+    SchemaMessage,
+)
+
+from tap_vitess.errors import CatalogError
+from tap_vitess.records.schema import StreamSchema
+from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, OWN_COLUMNS, stream_name
+from tap_vitess.singer.output import BufferedWriter
+from tap_vitess.singer.plain import _selected
+from tap_vitess.values.entries import DATATYPE_PROPERTIES
+
+LOG_BASED = "LOG_BASED"
+FULL_TABLE = "FULL_TABLE"
+
+
+Record = dict[str, Any]
+
+
+class VitessStream(Stream):
+    """A table. Its records are written by the run (`singer/tap.py`), not by `sync`.
+
+    altered: the properties that earlier runs have told otherwise than the catalog does.
+    plain: whether no map is made for it by the SDK (`is_plain`).
+    """
+
+    own_columns = OWN_COLUMNS
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
+    STATE_MSG_FREQUENCY = sys.maxsize
+
+    def __init__(
+        self,
+        tap: Tap,
+        keyspace: str,
+        table: str,
+        schema: dict[str, Any] | None,
+        key: Iterable[str],
+        read_table: Callable[[VitessStream], Iterator[Record]],
+    ) -> None:
+        """Describe the stream.
+
+        Args:
+            tap: the tap.
+            keyspace: the table's keyspace.
+            table: the bare table name.
+            schema: its JSON schema; None where that is the catalog's, which is to be applied.
+            key: the key columns, in order.
+            read_table: copies this one table, for --test and the SDK's tests.
+        """
+        super().__init__(tap, schema=schema, name=stream_name(keyspace, table))
+        self.keyspace = keyspace
+        self.table = table
+        self.primary_keys = tuple(key)
+        self.forced_replication_method = LOG_BASED
+        self.altered: Mapping[str, dict[str, Any]] = {}
+        self._read_table = read_table
+        self._sdk_tap = tap
+        self.plain = False
+        self._is_discovered = schema is not None
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The schema discovered, or the catalog's, of which the SDK would have a second copy."""
+        return (None if self._is_discovered else self.effective_schema) or super().schema
+
+    @property
+    def stream_maps(self) -> list[StreamMap]:
+        """The SDK's maps; of a plain stream the one that it would make."""
+        return self._plain_maps if self.plain else super().stream_maps
+
+    @functools.cached_property
+    def _plain_maps(self) -> list[StreamMap]:
+        plain = SameRecordTransform(self.name, {}, list(self.primary_keys), None)
+        wanted = self.wanted if self.selected else frozenset()
+        plain.raw_schema = plain.transformed_schema = _selected(self.effective_schema, wanted)
+        return [plain]
+
+    @property
+    def metadata(self) -> MetadataMapping:
+        """The catalog's metadata; own columns are automatic, the keyspace is the schema."""
+        mapping = super().metadata
+        mapping.root.schema_name = self.keyspace
+        for column in AUTOMATIC & self.schema["properties"].keys():
+            noted = mapping["properties", column]
+            if noted.inclusion != Metadata.InclusionType.AUTOMATIC:  # it may be other columns', too
+                mapping["properties", column] = replace(
+                    noted, inclusion=Metadata.InclusionType.AUTOMATIC
+                )
+        return mapping
+
+    def get_records(self, context: Mapping[str, Any] | None) -> Iterator[Record]:  # noqa: ARG002
+        """Copy the table; used by --test and the SDK's tests, which read one stream at a time."""
+        return self._read_table(self)
+
+    def check_catalog(self) -> None:
+        """Refuse a catalog entry that would lose something.
+
+        Raises:
+            CatalogError: an unknown replication method, or no column for deletes.
+        """
+        if self.replication_method not in {LOG_BASED, FULL_TABLE}:
+            raise CatalogError(
+                f"stream {self.name}: replication method {self.replication_method} is not "
+                f"supported; {LOG_BASED} and {FULL_TABLE} are"
+            )
+        if DELETED_AT not in self.wanted:
+            raise CatalogError(
+                f"stream {self.name}: the catalog lacks {DELETED_AT}, so deletes could not be "
+                "told; discover again"
+            )
+        for stream_map in self.stream_maps:
+            kept = stream_map.transformed_schema["properties"]
+            if not isinstance(stream_map, RemoveRecordTransform) and DELETED_AT not in kept:
+                raise CatalogError(
+                    f"stream {self.name}: the stream map {stream_map.stream_alias} drops "
+                    f"{DELETED_AT}, so deleted rows would come back; keep it"
+                )
+        if missing := [key for key in self.primary_keys if key not in self.wanted]:
+            raise CatalogError(
+                f"stream {self.name}: the key column {', '.join(missing)} is not selected"
+            )
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The selected columns, own ones included."""
+        properties, mask = self.effective_schema["properties"], self.mask
+        return frozenset(c for c in properties if mask.get(("properties", c), True))
+
+    @property
+    def charsets(self) -> dict[str, str]:
+        """What discovery has noted of columns' charsets, where FIELD events may not tell."""
+        return {
+            name: schema[DATATYPE_PROPERTIES]["charset"]
+            for name, schema in self.effective_schema["properties"].items()
+            if DATATYPE_PROPERTIES in schema and "charset" in schema[DATATYPE_PROPERTIES]
+        }
+
+    def stream_schema(self) -> StreamSchema:
+        """Return the selected properties, to be followed through the run."""
+        properties = self.effective_schema["properties"]
+        wanted = self.wanted
+        return StreamSchema(
+            self.name,
+            {name: prop for name, prop in properties.items() if name in wanted},
+            self.primary_keys,
+            AUTOMATIC,
+            properties.keys() - wanted,
+            altered=self.altered,
+        )
+
+    def maps_of(self, schema: StreamSchema) -> Sequence[StreamMap]:
+        """Return the stream's maps for the properties as they are now."""
+        if not schema.version:
+            return self.stream_maps
+        return self._make_maps({**self.effective_schema, "properties": schema.properties})
+
+    def _make_maps(self, schema: dict[str, Any]) -> Sequence[StreamMap]:
+        """Let the tap's mapper take the stream for one with another schema."""
+        mapper = self._sdk_tap.mapper
+        mapper.register_raw_stream_schema(self.name, schema, self.primary_keys)
+        return mapper.stream_maps[self.name]
+
+
+def write_schema(maps: Iterable[StreamMap], writer: BufferedWriter) -> None:
+    """Write the SCHEMA message of each map."""
+    for stream_map in maps:
+        if not isinstance(stream_map, RemoveRecordTransform):
+            writer.write_message(
+                SchemaMessage(
+                    stream_map.stream_alias,
+                    _with_datatype_properties(stream_map.transformed_schema),
+                    list(stream_map.transformed_key_properties or ()),
+                )
+            )
+
+
+def write_activate_version(maps: Iterable[StreamMap], writer: BufferedWriter, version: int) -> None:
+    """Tell the target that all rows of other versions may go."""
+    for stream_map in maps:
+        if not isinstance(stream_map, RemoveRecordTransform):
+            writer.write_message(ActivateVersionMessage(stream_map.stream_alias, version))
+
+
+def _with_datatype_properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """Put precision and scale where targets look for them; catalogs cannot hold them there."""
+    properties = {
+        name: _with_digits(prop) if DATATYPE_PROPERTIES in prop else prop
+        for name, prop in schema["properties"].items()
+    }
+    return {**schema, "properties": properties}
+
+
+def _with_digits(prop: Mapping[str, Any]) -> dict[str, Any]:
+    noted = dict(prop[DATATYPE_PROPERTIES])
+    return {**prop, **{k: v for k, v in noted.items() if k in {"precision", "scale"}}}

@@ -1,0 +1,81 @@
+"""The charsets of columns, where FIELD events do not tell them: before Vitess 20.
+
+A tablet of Vitess 19 tells for every text the charset of its own connection, whatever the column's
+is. So the shard's MySQL is asked, once for each FIELD event, and a FIELD event is handed on that
+tells what a later Vitess does: how the table looks now. Which older changes that would misread is
+noticed as it is there (`run/layouts.py`). What MySQL does not know either is left without a
+charset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.protocol.items import Fields
+from tap_vitess.values.charsets import collation_of
+
+TELLS_CHARSETS = (20, 0, 0)
+_IS_TEXT = re.compile(r"(var)?char\b|(tiny|medium|long)?text\b|enum\b|set\b", re.IGNORECASE)
+
+Version = tuple[int, int, int]
+
+
+class ColumnCharsets:
+    """Tells of each FIELD event of a keyspace what it does not."""
+
+    def __init__(
+        self,
+        version: Callable[[], Version | None],
+        ask: Callable[[str, str], Mapping[str, str]],
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            version: asks for Vitess' version; None is taken for one that tells.
+            ask: asks a shard's MySQL for the charset of each column of a table, by shard and table.
+        """
+        self._version = version
+        self._ask = ask
+        self._tells: bool | None = None
+        self._told: dict[tuple[str, str], tuple[Fields, Fields]] = {}
+
+    def told(self, fields: Fields) -> Fields:
+        """Return a FIELD event with the charsets of its columns, always the same for the same one.
+
+        Raises:
+            VitessError: the question is not answered.
+        """
+        where = fields.table, fields.shard
+        found = self._told.get(where)
+        if found is None or found[0] is not fields:
+            found = self._told[where] = fields, self._asked(fields)
+        return found[1]
+
+    def _asked(self, fields: Fields) -> Fields:
+        # Labels come since Vitess 20, too.
+        if fields.labelled or not any(map(_is_text, fields.fields)):
+            return fields
+        if self._tells is None:
+            version = self._version()
+            self._tells = version is None or version >= TELLS_CHARSETS
+        if self._tells:
+            return fields
+        charsets = self._ask(fields.shard, fields.table)
+        columns = tuple(_with_charset(column, charsets) for column in fields.fields)
+        return Fields(fields.table, fields.shard, columns, fields.copying, fields.labelled)
+
+
+def _is_text(column: query.Field) -> bool:
+    return _IS_TEXT.match(column.column_type) is not None
+
+
+def _with_charset(column: query.Field, charsets: Mapping[str, str]) -> query.Field:
+    if not _is_text(column):
+        return column
+    found = query.Field()
+    found.CopyFrom(column)
+    charset = charsets.get(column.name)
+    found.charset = 0 if charset is None else collation_of(charset)
+    return found

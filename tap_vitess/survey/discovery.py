@@ -1,0 +1,323 @@
+"""The catalog: keyspaces, tables, columns and keys, over VTGate's MySQL port.
+
+What surprised us (facts, 7.2): information_schema answers only for `table_schema = '...'` (an
+IN list silently gives nothing), from any one shard, and names the physical database; so each
+keyspace is asked by itself and results are read by alias. For up to a minute after a reshard or
+a failover there is nobody to answer for it (error 1105): that is waited for, as in a run. A
+keyspace without any tablet of the type asked for gives the same error for ever, as one that was
+restored from a backup and only has replicas; what tablets VTGate sees tells the two apart.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from tap_vitess.config import Config, Keys
+from tap_vitess.errors import ConfigError, ConnectionLostError, RetriableError, VitessError
+from tap_vitess.protocol.ddl import INTERNAL_TABLE, migration_tables
+from tap_vitess.survey import vschema
+from tap_vitess.survey.cascades import ADVICE, told
+from tap_vitess.survey.facts import Column, Table, Tablet
+from tap_vitess.survey.keys import doubt, identity
+from tap_vitess.survey.keyspace import all_tablets, unlogged_cascades
+from tap_vitess.vtgate.mysql import Sql, connect
+from tap_vitess.vtgate.retry import RetryOptions, retrying
+
+logger = logging.getLogger(__name__)
+
+_SYSTEM = {"information_schema", "mysql", "performance_schema", "sys", "_vt"}
+_SEQUENCE = "vitess_sequence"  # the comment that makes a table a sequence
+
+_TABLES = """
+select table_name as table_name, table_type as table_type, table_comment as table_comment
+from information_schema.tables where table_schema = %s
+"""
+_COLUMNS = """
+select table_name as table_name, column_name as column_name, column_type as column_type,
+       is_nullable as is_nullable, character_set_name as charset, ordinal_position as position
+from information_schema.columns where table_schema = %s
+order by table_name, ordinal_position
+"""
+_KEYS = """
+select table_name as table_name, index_name as index_name, seq_in_index as seq_in_index,
+       column_name as column_name, non_unique as non_unique, nullable as nullable,
+       sub_part as sub_part
+from information_schema.statistics where table_schema = %s
+order by table_name, index_name, seq_in_index
+"""
+
+
+def keyspaces_of(sql: Sql) -> list[str]:
+    """Name every keyspace VTGate knows, sorted."""
+    names = {str(next(iter(row.values()))) for row in sql.query("show keyspaces")}
+    return sorted(names - _SYSTEM)
+
+
+def describe(sql: Sql, keyspace: str, keys: Keys, tablet_type: str = "PRIMARY") -> list[Table]:
+    """Describe the base tables; views, sequences and internal tables are left out."""
+    sql.use(f"{keyspace}@{tablet_type.lower()}")
+    columns = _by_table(sql.query(_COLUMNS, keyspace))
+    indexes = _by_table(sql.query(_KEYS, keyspace))
+    names = sorted(
+        str(row["table_name"])
+        for row in sql.query(_TABLES, keyspace)
+        if row["table_type"] == "BASE TABLE"
+        and row["table_comment"] != _SEQUENCE
+        and not INTERNAL_TABLE.fullmatch(str(row["table_name"]))
+    )
+    tables = [
+        Table(
+            keyspace,
+            name,
+            tuple(map(_column, columns.get(name, []))),
+            _key(indexes.get(name, []), _inexact(columns.get(name, []))),
+        )
+        for name in names
+    ]
+    keyed = [table.name for table in tables if table.key]
+    vindexes = vschema.primary_vindexes(sql, keyspace, keyed)
+    return [
+        _sharded(table, vindexes[table.name], keys) if table.name in vindexes else table
+        for table in tables
+    ]
+
+
+def _sharded(table: Table, vindex: str | None, keys: Keys) -> Table:
+    names = [column.name for column in table.columns]
+    inexact = [c.name for c in table.columns if _is_inexact(c.column_type)]
+    key = identity(table.key, vindex, names, inexact, keys)
+    return replace(table, key=key, vindex=vindex)
+
+
+def discover(config: Config, retry: RetryOptions) -> list[Table]:
+    """Find the tables the settings keyspaces, tables and exclude_tables let in.
+
+    Args:
+        config: the settings.
+        retry: how long passing faults are retried, for each keyspace.
+
+    Raises:
+        ConfigError: a keyspace is not there, or a pattern matches no table.
+        VitessError: VTGate does not describe a keyspace. To leave it out would be to lose it: many
+            keep what was discovered and discover no more.
+    """
+    with connect(config) as sql:
+        known = keyspaces_of(sql)
+    keyspaces = known if config.keyspaces is None else config.keyspaces
+    if missing := sorted(set(keyspaces) - set(known)):
+        raise ConfigError(
+            f"setting keyspaces: VTGate does not know {', '.join(missing)}; "
+            f"it knows {', '.join(known) or 'none'}"
+        )
+    wanted = [keyspace for keyspace in keyspaces if config.may_want(keyspace)]
+    settled = time.monotonic() + min(retry.settle, retry.budget)
+    tables = [table for keyspace in wanted for table in _tables(config, keyspace, retry, settled)]
+    chosen = choose(tables, keyspaces, config)
+    for table in chosen:
+        _tell_key(table, config.keys)
+    _tell_cascades(config, chosen)
+    return chosen
+
+
+def _tell_key(table: Table, keys: Keys) -> None:
+    name = f"{table.keyspace}.{table.name}"
+    why = doubt(table.key, table.vindex)
+    if why and keys == "with_vindex":
+        logger.warning("%s: %s", name, why)
+    if nullable := table.nullable(table.key):
+        logger.warning(
+            "%s: the column %s of its vindex is in its key and may be NULL, which many targets "
+            "refuse in a key: declare it NOT NULL, or set keys to `primary`",
+            name,
+            ", ".join(nullable),
+        )
+
+
+def _tell_cascades(config: Config, tables: Sequence[Table]) -> None:
+    """Warn of tables whose rows change by foreign keys without being logged."""
+    for keyspace in dict.fromkeys(table.keyspace for table in tables):
+        names = {table.name for table in tables if table.keyspace == keyspace}
+        try:
+            with connect(config) as sql:
+                found = unlogged_cascades(sql, keyspace, config.tablet_type)
+        except VitessError as error:
+            logger.warning("%s: whether foreign keys cascade is not known: %s", keyspace, error)
+            continue
+        for table, what in told(found, names).items():
+            logger.warning("%s.%s: %s; %s", keyspace, table, what, ADVICE)
+
+
+def patiently_described(
+    config: Config,
+    keyspace: str,
+    retry: RetryOptions,
+    stopping: Callable[[], bool] = lambda: False,
+) -> list[Table]:
+    """Describe a keyspace over connections of its own; passing faults are retried.
+
+    Args:
+        config: the settings.
+        keyspace: the keyspace.
+        retry: how long.
+        stopping: asked between two attempts; True ends them.
+
+    Raises:
+        VitessError: what cannot be retried, or the last fault when the budget is used up.
+    """
+
+    def ask() -> list[Table]:
+        try:
+            with connect(config) as sql:
+                return describe(sql, keyspace, config.keys, config.tablet_type)
+        except ConnectionLostError as error:
+            raise RetriableError(str(error)) from error
+
+    try:
+        return retrying(f"the tables of {keyspace}", ask, retry, stopping)
+    except RetriableError as error:
+        raise type(error)(f"keyspace {keyspace}: {error}") from error
+
+
+def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) -> list[Table]:
+    """Choose among the tables of keyspaces by the settings tables and exclude_tables.
+
+    Raises:
+        ConfigError: a pattern matches no table, or none is left.
+    """
+    for pattern in config.tables or ():
+        if not any(_matches(table, pattern) for table in tables):
+            raise ConfigError(
+                f"setting tables: {pattern} matches no table of {', '.join(keyspaces)}; "
+                "patterns are keyspace.table"
+            )
+    helpers = _helpers(tables)
+    chosen = [
+        table
+        for table in tables
+        if config.wants(table.keyspace, table.name)
+        and ((table.keyspace, table.name) not in helpers or _is_meant(table, config))
+    ]
+    if not chosen:
+        raise ConfigError(
+            f"there is no table to read in {', '.join(keyspaces) or 'this Vitess'}: check the "
+            "settings keyspaces, tables and exclude_tables"
+        )
+    return chosen
+
+
+def _tables(config: Config, keyspace: str, retry: RetryOptions, settled: float) -> list[Table]:
+    """Describe a keyspace; one that nobody named and that has no tablet to ask is passed over.
+
+    Args:
+        config: the settings.
+        keyspace: the keyspace.
+        retry: how long a keyspace is waited for that has tablets.
+        settled: when VTGate has had the time to see all tablets, by the monotonic clock.
+    """
+    budget = max(0.0, settled - time.monotonic())
+    brief = replace(retry, budget=budget, longest_wait=min(1.0, retry.longest_wait))
+    try:
+        return patiently_described(config, keyspace, brief)
+    except RetriableError as error:
+        with connect(config) as sql:
+            why = absence(all_tablets(sql), keyspace, config)
+        if why is None:
+            return patiently_described(config, keyspace, retry)
+        if config.names(keyspace):
+            raise ConfigError(f"keyspace {keyspace}: {why}") from error
+    logger.warning("keyspace %s is left out: %s", keyspace, why)
+    return []
+
+
+def absence(seen: Sequence[Tablet], keyspace: str, config: Config) -> str | None:
+    """Say why no tablet will answer for a keyspace; None where one may come.
+
+    Args:
+        seen: all tablets that VTGate sees. None at all are seen by one that has just started, and
+            none of a keyspace that a setting names may have other reasons than that it has none.
+        keyspace: the keyspace.
+        config: the settings.
+    """
+    own = [tablet for tablet in seen if tablet.keyspace == keyspace]
+    if any(tablet.tablet_type == config.tablet_type for tablet in own):
+        return None
+    if own:
+        return (
+            f"no tablet is a {config.tablet_type}; VTGate sees {', '.join(map(str, own))}: change "
+            "the setting tablet_type to read from one of these"
+        )
+    return "VTGate sees no tablet of it" if seen and not config.names(keyspace) else None
+
+
+def _helpers(tables: Sequence[Table]) -> set[tuple[str, str]]:
+    """Name the tables of gh-ost and pt-online-schema-change beside the tables that they alter."""
+    names: dict[str, list[str]] = {}
+    for table in tables:
+        names.setdefault(table.keyspace, []).append(table.name)
+    return {(ks, name) for ks, among in names.items() for name in migration_tables(among)}
+
+
+def _is_meant(table: Table, config: Config) -> bool:
+    """Tell whether a pattern names a helper table as such: from its first underscore on."""
+    patterns = tuple(p for p in config.tables or () if p.partition(".")[2].startswith("_"))
+    return Config.matches(f"{table.keyspace}.{table.name}", patterns)
+
+
+def _matches(table: Table, pattern: str) -> bool:
+    return Config.matches(f"{table.keyspace}.{table.name}", (pattern,))
+
+
+def _by_table(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    name = itemgetter("table_name")
+    return {str(table): list(group) for table, group in groupby(sorted(rows, key=name), key=name)}
+
+
+def _column(row: dict[str, Any]) -> Column:
+    return Column(
+        str(row["column_name"]),
+        _text(row["column_type"]),
+        row["is_nullable"] == "YES",
+        row["charset"],
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _inexact(rows: list[dict[str, Any]]) -> set[str]:
+    """Name the FLOAT columns: MySQL rounds them in a copy, so they cannot identify a row."""
+    return {str(row["column_name"]) for row in rows if _is_inexact(_text(row["column_type"]))}
+
+
+def _is_inexact(column_type: str) -> bool:
+    return column_type.startswith("float")
+
+
+def _key(rows: list[dict[str, Any]], inexact: set[str]) -> tuple[str, ...]:
+    """Choose the primary key, else the NOT NULL unique key of the fewest columns."""
+    keys: list[tuple[bool, int, str, tuple[str, ...]]] = []
+    for index, group in groupby(rows, key=itemgetter("index_name")):
+        parts = list(group)
+        primary = index == "PRIMARY"
+        if primary or all(_identifies(part) for part in parts):
+            names = tuple(str(part["column_name"]) for part in parts)
+            if not inexact & set(names):
+                keys.append((not primary, len(names), str(index), names))
+    return min(keys)[-1] if keys else ()
+
+
+def _identifies(part: dict[str, Any]) -> bool:
+    """Tell whether an index part is a whole column that is never NULL, of a unique index."""
+    return (
+        not int(part["non_unique"])
+        and part["nullable"] != "YES"
+        and part["sub_part"] is None
+        and part["column_name"] is not None
+    )

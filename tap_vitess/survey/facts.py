@@ -1,0 +1,139 @@
+"""What SQL tells, as values: tables, tablets, shards, locks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.survey.keys import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as information_schema has it; charset is None for what is no text."""
+
+    name: str
+    column_type: str
+    nullable: bool
+    charset: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A base table.
+
+    key: the primary key in index order, else a NOT NULL unique key; in a sharded keyspace, by the
+    setting keys, with the columns of the primary vindex behind it.
+    vindex: these columns as VTGate tells them; None where the VSchema lacks the table.
+    """
+
+    keyspace: str
+    name: str
+    columns: tuple[Column, ...]
+    key: Key
+    vindex: str | None = ""
+
+    def nullable(self, key: Key) -> list[str]:
+        """Name the columns of a key that may be NULL, as a vindex's may."""
+        return [c.name for c in self.columns if c.nullable and c.name in key]
+
+    def requires(self, column: Column) -> bool:
+        """Tell whether the key holds a column, and it is never NULL."""
+        return column.name in self.key and not column.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """What one tablet's MySQL says of itself; `row_value_options` is '' or PARTIAL_JSON."""
+
+    shard: str
+    executed: GtidSet
+    purged: GtidSet
+    row_image: str
+    row_value_options: str
+    binlog_format: str
+    binlog_expire_seconds: int
+    mysql_version: str
+    clock: float
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether every row event carries every column."""
+        return self.row_image == "FULL" and not self.row_value_options
+
+
+@dataclass(frozen=True, slots=True)
+class Tablet:
+    """A line of `show vitess_tablets`."""
+
+    cell: str
+    keyspace: str
+    shard: str
+    tablet_type: str
+    state: str
+    alias: str
+    hostname: str
+
+    def __str__(self) -> str:
+        return f"{self.alias} ({self.tablet_type}, {self.state})"
+
+
+@dataclass(frozen=True, slots=True)
+class LockWait:
+    """A copy's LOCK TABLES that is not granted, and the transactions that are open on its shard.
+
+    since: when the oldest of them began, by MySQL's clock. thread: its number in MySQL.
+    """
+
+    shard: str
+    table: str
+    seconds: int
+    transactions: int
+    since: str
+    thread: int
+
+    def __str__(self) -> str:
+        waits = (
+            f"shard {self.shard} waits for a lock since {self.seconds} s: LOCK TABLES {self.table} "
+            "READ, which a copy begins with"
+        )
+        if not self.transactions:
+            return waits
+        return (
+            f"{waits}; a transaction is open there since {self.since} (MySQL's thread "
+            f"{self.thread}), {self.transactions} in all"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BinlogReader:
+    """A connection by which a tablet reads its MySQL's binlog, or a table for a copy.
+
+    seconds: for how long; statement: the copy's, empty for the binlog.
+    """
+
+    shard: str
+    connection: int
+    seconds: int
+    statement: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """A shard's throttler: whether it is on, and the apps it holds back by order, with a ratio."""
+
+    shard: str
+    enabled: bool
+    apps: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A column of text, ENUM or SET, with its charset and collation."""
+
+    table: str
+    column: str
+    column_type: str
+    charset: str
+    collation: str

@@ -1,0 +1,68 @@
+"""What tells a row from all others of its keyspace. Pure.
+
+MySQL keeps a key unique within a shard, and nobody keeps it so among the shards: an AUTO_INCREMENT
+counts from 1 on each. Two rows with one key are of one shard, and so are one row, where the columns
+of the table's primary vindex are alike too, because these decide where a row is. That stays true
+through a reshard, which the name of the shard would not.
+
+A table that is pinned to a shard or, as a reference table, on each has no vindex and needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from tap_vitess.config import Keys
+
+Key = tuple[str, ...]
+
+GENERATED: Key = ("my_row_id",)  # MySQL's generated invisible key
+
+
+def identity(
+    key: Key, vindex: str | None, columns: Collection[str], inexact: Collection[str], keys: Keys
+) -> Key:
+    """Return the key of a table of a sharded keyspace; empty where nothing can be one.
+
+    Args:
+        key: MySQL's.
+        vindex: the columns of the primary vindex, as VTGate tells them; None where the VSchema
+            lacks the table.
+        columns: the table's columns.
+        inexact: those among them that cannot identify a row.
+        keys: the setting. No setting lets each shard's count of its own rows be a key.
+    """
+    if keys == "with_vindex" or key == GENERATED:
+        added = lacking(key, vindex or "", columns)
+        if key and set(added) <= set(columns) - set(inexact):
+            key = (*key, *added)
+    return () if key == GENERATED else key
+
+
+def lacking(key: Sequence[str], vindex: str, columns: Collection[str] = ()) -> Key:
+    """Name the columns of a vindex that a key does not hold, spelled as among `columns`.
+
+    The VSchema ignores case, and lists columns with a comma, which a name may have as well.
+    """
+    spelled = {name.lower(): name for name in (*columns, *key)}
+    named = [vindex] if vindex.lower() in spelled else vindex.split(", ")
+    held = {name.lower() for name in key}
+    return tuple(spelled.get(n.lower(), n) for n in named if n and n.lower() not in held)
+
+
+def doubt(key: Sequence[str], vindex: str | None) -> str | None:
+    """Say why rows of several shards may have one key; None where they cannot."""
+    if not key:
+        return None
+    if vindex is None:
+        return f"the VSchema lacks it, so its key {_listed(key)} may be on several shards"
+    if missing := lacking(key, vindex):
+        return (
+            f"its key {_listed(key)} is unique within a shard only, as it lacks the primary "
+            f"vindex's column {_listed(missing)}"
+        )
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,136 @@
+"""Fetches the present values of rows by key, over VTGate's MySQL port.
+
+A question goes to the keyspace, never to one shard: after MoveTables a shard holds such a
+statement back for 60 s and then refuses it, while VTGate routes it to where the table is now.
+Rows are told apart by the key MySQL gives back, byte by byte: what is only equal by collation
+is another row. Keys with a NULL, which a column of a vindex may be, are asked for by themselves.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterator, Sequence
+from decimal import Decimal
+
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import ConnectError, RequestError, RetriableError
+from tap_vitess.protocol.images import RawKey, packed
+from tap_vitess.values.charsets import charset_of, decoder
+from tap_vitess.vtgate.address import Address
+from tap_vitess.vtgate.mysql import Row, Sql, connect, quote
+
+_AT_ONCE = 500
+Parameter = int | str | bytes | Decimal | None
+Asked = tuple[Parameter, ...]
+_escaped = functools.partial(quote, formatted=True)
+
+
+class Lookup:
+    """Asks for rows of one keyspace's tables."""
+
+    def __init__(self, address: Address, keyspace: str) -> None:
+        self._address = address
+        self._keyspace = keyspace
+
+    def fetch(
+        self,
+        table: str,
+        fields: Sequence[query.Field],
+        keys: Sequence[RawKey],
+        columns: Collection[str],
+    ) -> list[query.Row | None]:
+        """Return the columns of the row of each key, in the order of `fields`; None: no such row.
+
+        Raises:
+            VitessError: VTGate refuses the statement, or a key column's type cannot be asked for.
+        """
+        wanted = [field for field in fields if field.name in columns]
+        key = [field for name in keys[0] for field in fields if field.name == name]
+        asked = [tuple(_parameter(table, field, k[field.name]) for field in key) for k in keys]
+        alike: dict[tuple[bool, ...], list[Asked]] = {}
+        for values in asked:
+            alike.setdefault(tuple(value is None for value in values), []).append(values)
+        try:
+            with connect(self._address, raw=True) as sql:
+                found = [self._ask(sql, table, key, wanted, some) for some in alike.values()]
+        except ConnectError as error:
+            raise RetriableError(str(error)) from error
+        rows = {name: row for part in found for name, row in part.items()}
+        return [rows.get(name) for name in asked]
+
+    def _ask(
+        self,
+        sql: Sql,
+        table: str,
+        key: Sequence[query.Field],
+        wanted: Sequence[query.Field],
+        asked: Sequence[Asked],
+    ) -> dict[Asked, query.Row]:
+        found: dict[Asked, query.Row] = {}
+        for start in range(0, len(asked), _AT_ONCE):
+            for row in self._select(sql, table, key, wanted, asked[start : start + _AT_ONCE]):
+                name = tuple(
+                    _parameter(table, field, _bytes(row[f"k{i}"]), charset="utf8mb4")
+                    for i, field in enumerate(key)
+                )
+                found[name] = packed([_bytes(row[f"c{i}"]) for i in range(len(wanted))])
+        return found
+
+    def _select(
+        self,
+        sql: Sql,
+        table: str,
+        key: Sequence[query.Field],
+        wanted: Sequence[query.Field],
+        asked: Sequence[Asked],
+    ) -> Iterator[Row]:
+        """Ask for rows whose keys are NULL in the same columns."""
+        names = [_escaped(field.name) for field in key]
+        columns = [f"{name} as k{i}" for i, name in enumerate(names)]
+        columns += [f"{_escaped(field.name)} as c{i}" for i, field in enumerate(wanted)]
+        empty = [name for name, value in zip(names, asked[0], strict=True) if value is None]
+        held = [name for name in names if name not in empty]
+        one = ", ".join(["%s"] * len(held))
+        one, left = (one, held[0]) if len(held) == 1 else (f"({one})", f"({', '.join(held)})")
+        conditions = [f"{left} in ({', '.join([one] * len(asked))})"]
+        conditions += [f"{name} is null" for name in empty]
+        statement = (
+            f"select {', '.join(columns)} from {_escaped(self._keyspace)}.{_escaped(table)} "  # noqa: S608
+            f"where {' and '.join(conditions)}"
+        )
+        values = (value for values in asked for value in values if value is not None)
+        yield from sql.query(statement, *values)
+
+
+def _parameter(
+    table: str, field: query.Field, raw: bytes | None, charset: str | None = None
+) -> Parameter:
+    """Read a key value so that MySQL takes it for what it is."""
+    if raw is None:
+        return None
+    kind = field.column_type.lower().partition("(")[0].split()[0]
+    if kind in {"tinyint", "smallint", "mediumint", "int", "bigint", "year"}:
+        return int(raw)
+    if kind == "decimal":
+        return Decimal(raw.decode())
+    if kind in {"date", "datetime", "time"}:
+        return raw.decode()
+    if kind in {"binary", "varbinary"} or kind.endswith("blob"):
+        return raw
+    text = kind in {"char", "varchar", "enum", "set"} or kind.endswith("text")
+    decode = decoder(charset or charset_of(field.charset)) if text else None
+    if decode is not None:
+        return decode(raw)
+    error = RequestError(
+        f"{table}: a row cannot be asked for by its key column {field.name}, a "
+        f"{field.column_type}; set binlog_row_image=FULL and binlog_row_value_options='' on the "
+        "tablets' MySQL, or choose another value of the setting on_partial_image"
+    )
+    error.table = table
+    raise error
+
+
+def _bytes(value: object) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    return str(value).encode()

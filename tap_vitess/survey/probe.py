@@ -1,0 +1,95 @@
+"""Tries a VStream: which shards tell where they are.
+
+A VStream of no table resolves `current` on each shard at once, or waits for a tablet: for 90 s and
+again, without a word. VTGate looks for tablets in the cells of the request and, unless it is told
+otherwise, in its own cell first, so a cell that is not there need not be noticed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess.errors import ConfigError, RetriableError
+from tap_vitess.protocol.columns import StreamEvent
+from tap_vitess.protocol.request import RequestOptions, probe_request
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.survey.facts import Tablet
+from tap_vitess.vtgate.grpc import Client
+
+logger = logging.getLogger(__name__)
+
+CELLS_SECONDS = 8.0
+
+
+def silent_shards(
+    client: Client, keyspace: str, shards: Iterable[str], options: RequestOptions, seconds: float
+) -> set[str]:
+    """Name the shards that have not told where they are within some seconds.
+
+    Raises:
+        VitessError: what VTGate said.
+    """
+    silent = set(shards)
+    deadline = time.monotonic() + seconds
+    with client.stream(probe_request(keyspace, options), silence=seconds) as responses:
+        for response in responses:
+            silent -= _answered(response, keyspace)
+            if not silent or time.monotonic() > deadline:
+                break
+    return silent
+
+
+def _answered(events: Iterable[StreamEvent], keyspace: str) -> set[str]:
+    """Name the shards that have told a position.
+
+    Raises:
+        GtidError: it is none that can be followed.
+    """
+    told = (event for event in events if isinstance(event, binlogdata.VEvent))
+    entries = [e for event in told for e in event.vgtid.shard_gtids if e.gtid != "current"]
+    return set(Vgtid.from_proto(keyspace, entries).shards)
+
+
+def check_cells(
+    client: Client,
+    keyspace: str,
+    tablets: Sequence[Tablet],
+    shards: Callable[[], Collection[str]],
+    options: RequestOptions,
+) -> None:
+    """See whether a stream finds tablets where the setting cells wants them.
+
+    Args:
+        client: an open channel to VTGate.
+        keyspace: the keyspace.
+        tablets: those VTGate sees; it may not watch all cells.
+        shards: asked for the shards that serve, when a stream has to be tried.
+        options: the setting, and the type of the tablets.
+
+    Raises:
+        ConfigError: no tablet is there, and VTGate takes none from elsewhere.
+    """
+    fit = [tablet for tablet in tablets if tablet.tablet_type == options.tablet_type]
+    if any(tablet.cell in options.cells for tablet in fit):
+        return
+    cells = ", ".join(options.cells)
+    seen = ", ".join(f"{tablet} in {tablet.cell}" for tablet in tablets) or "none"
+    try:
+        silent = silent_shards(client, keyspace, shards(), options, CELLS_SECONDS)
+    except RetriableError:
+        silent = set(shards())
+    if silent:
+        raise ConfigError(
+            f"setting cells: a stream finds no {options.tablet_type} tablet of {keyspace} in "
+            f"{cells} (shards {', '.join(sorted(silent))}); VTGate sees {seen}"
+        )
+    logger.warning(
+        "%s: VTGate sees no %s tablet in %s (setting cells) and reads from elsewhere; it sees %s",
+        keyspace,
+        options.tablet_type,
+        cells,
+        seen,
+    )

@@ -1,0 +1,107 @@
+"""Whether a bookmark can still be read on from, judged by the shards and their MySQL. Pure.
+
+Between two runs binlogs are purged, shards go, clusters are exchanged. VTGate hides most of that
+behind a CANCELED after 90 s, so it is asked for by SQL: on each shard, what is purged must be in
+the bookmark, and the bookmark in what was executed. Old shards of a reshard cannot be asked
+(VTGate answers as if they did not exist), and VTGate follows from them while it can; so shards
+that do not answer are left to VTGate. Of several replicas only one is asked, and another may
+have what this one lacks; so only a primary's answer is final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from tap_vitess.errors import PositionLostError, ShardsGoneError
+from tap_vitess.protocol.keyranges import uncovered
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.survey.facts import ShardFacts
+
+NEARLY_PURGED = 0.8
+_COPY = "let on_lost_position be `resync` for a run to copy its tables again"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a bookmark. lost: why it cannot be read on from; warnings: what may come."""
+
+    lost: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def error(self, keyspace: str) -> PositionLostError | None:
+        """Return the error that says so, with what to do."""
+        if not self.lost:
+            return None
+        return PositionLostError(f"{keyspace}: {'; '.join(self.lost)}; {_COPY}")
+
+
+def lacking(position: Vgtid, serving: Collection[str]) -> str | None:
+    """Say which shards that serve a bookmark knows nothing of, and what to make of that."""
+    if not (missing := uncovered(serving, position.shards)):
+        return None
+    return (
+        f"the bookmark knows nothing of shard {', '.join(missing)}, which serves, only of "
+        f"{', '.join(sorted(position.shards))}: the state was cut short, or is another keyspace's"
+    )
+
+
+def check_shards(position: Vgtid, serving: Collection[str]) -> None:
+    """See whether a bookmark knows of every shard that serves.
+
+    Raises:
+        ShardsGoneError: it does not.
+    """
+    if why := lacking(position, serving):
+        raise ShardsGoneError(f"{position.keyspace}: {why}; {_COPY}")
+
+
+def judge(position: Vgtid, facts: Mapping[str, ShardFacts], tablet_type: str) -> Verdict:
+    """Compare a bookmark with the shards that have answered."""
+    lost: list[str] = []
+    warnings: list[str] = []
+    for shard, found in facts.items():
+        saved = position.shards.get(shard)
+        if saved is None:
+            continue
+        why = None
+        if unknown := saved.intervals.keys() - found.executed.intervals.keys():
+            why = (
+                f"shard {shard} does not know the server {', '.join(sorted(unknown))} of the "
+                "bookmark, which comes from another cluster or from a primary that was lost"
+            )
+        elif not saved.contains(found.purged):
+            why = (
+                f"the binlogs of shard {shard} have been purged: {found.purged.beyond(saved)} "
+                "transactions after the bookmark are gone; keep binlogs for longer than the time "
+                "between two runs"
+            )
+        elif not found.executed.contains(saved) and tablet_type == "PRIMARY":
+            why = (
+                f"shard {shard} lacks {saved.beyond(found.executed)} transactions of the bookmark, "
+                "whose writes were lost in a failover or which comes from another cluster"
+            )
+        elif _nearly_purged(saved_behind := found.executed.beyond(saved), found):
+            retained = found.executed.beyond(found.purged)
+            warnings.append(
+                f"shard {shard}: {saved_behind} of the {retained} transactions that MySQL still "
+                "keeps in its binlogs come after the bookmark; it is close to being purged, run "
+                "more often or keep binlogs longer"
+            )
+        if why is not None:
+            (lost if tablet_type == "PRIMARY" else warnings).append(why)
+    return Verdict(tuple(lost), tuple(warnings))
+
+
+def _nearly_purged(behind: int, found: ShardFacts) -> bool:
+    if not found.purged.count:
+        return False
+    return behind > NEARLY_PURGED * found.executed.beyond(found.purged)
+
+
+# Before it, VStream drops updates that are logged with PARTIAL_JSON, without a word.
+READS_PARTIAL_JSON = (22, 0, 0)
+
+
+# Before it, VTGate looks for 90 s for a tablet that serves an old shard.
+FOLLOWS_OLD_SHARDS = (20, 0, 0)

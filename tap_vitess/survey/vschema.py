@@ -1,0 +1,50 @@
+"""What the VSchema says of keyspaces and tables, over VTGate's MySQL port.
+
+What surprised us: VTGate answers from what it holds of the topology server, whether or not the
+tablets have such a table. Of an unsharded keyspace it does not even look a table up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tap_vitess.errors import TableGoneError
+from tap_vitess.vtgate.mysql import Sql, quote
+
+
+@dataclass(frozen=True, slots=True)
+class Keyspace:
+    """A keyspace; `foreign_keys` is managed, unmanaged or disallow."""
+
+    sharded: bool
+    foreign_keys: str
+
+
+def keyspaces(sql: Sql) -> dict[str, Keyspace]:
+    """Describe every keyspace that VTGate knows."""
+    return {
+        str(row["Keyspace"]): Keyspace(row["Sharded"] == "true", str(row["Foreign Key"]))
+        for row in sql.query("show vschema keyspaces")
+    }
+
+
+def primary_vindex(sql: Sql, keyspace: str, table: str) -> str | None:
+    """Name the columns that say on which shard a row is, as `region, customer_id`.
+
+    Empty where a row is not told its shard by its columns: in an unsharded keyspace, and of tables
+    that are pinned to a shard or, as reference tables, on each. None: the VSchema lacks the table.
+    """
+    try:
+        vindexes = sql.query(f"show vschema vindexes on {quote(keyspace)}.{quote(table)}")
+    except TableGoneError:
+        return None
+    return str(vindexes[0]["Columns"]) if vindexes else ""
+
+
+def primary_vindexes(sql: Sql, keyspace: str, tables: Iterable[str]) -> dict[str, str | None]:
+    """Map tables of a sharded keyspace to what `primary_vindex` tells; empty for an unsharded."""
+    found = keyspaces(sql).get(keyspace)
+    if found is None or not found.sharded:
+        return {}
+    return {table: primary_vindex(sql, keyspace, table) for table in tables}

@@ -1,0 +1,73 @@
+"""When a batch is full. Pure.
+
+A batch ends at a boundary, when it has enough rows or enough time has passed, and always where a
+copy or the stream begins or ends. Only a transaction that is far larger than a batch is given out
+in parts, which carry no state; memory would have no limit otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tap_vitess.vstream.changes import TableCopied
+from tap_vitess.vstream.decoding import Change
+
+PARTS_ABOVE = 10  # times the rows of a batch
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What to apply, in order.
+
+    items: changes and finished copies. state: what is stored once all of it has been applied;
+    None for a part of a transaction too large for one batch: the rest follows.
+    """
+
+    items: Sequence[Change[Any] | TableCopied]
+    state: str | None
+
+    @property
+    def changes(self) -> list[Change[Any]]:
+        """The changes alone."""
+        return [item for item in self.items if isinstance(item, Change)]
+
+
+class Collector:
+    """Collects items until they are a batch."""
+
+    def __init__(self, rows: int, seconds: float) -> None:
+        self._rows = rows
+        self._seconds = seconds
+        self._items: list[Change[Any] | TableCopied] = []
+        self._since: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was collected."""
+        return not self._items
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether a part is to be given out before its boundary."""
+        return len(self._items) >= self._rows * PARTS_ABOVE
+
+    def add(self, item: Change[Any] | TableCopied, now: float) -> None:
+        """Collect an item that came at a time."""
+        self._items.append(item)
+        if self._since is None:
+            self._since = now
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether there is a batch, at a boundary."""
+        if self._since is None:
+            return False
+        return len(self._items) >= self._rows or now - self._since >= self._seconds
+
+    def take(self, state: str | None) -> Batch:
+        """Return what was collected, and begin anew."""
+        batch = Batch(tuple(self._items), state)
+        self._items.clear()
+        self._since = None
+        return batch

@@ -1,0 +1,58 @@
+"""Where a Vitess is and how it is read: a frozen value that makes a Config.
+
+Its names, defaults and checks are the tap's settings; `config.py` is what validates them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from tap_vitess.config import Config, checked
+from tap_vitess.vtgate.address import Tls
+
+
+@dataclass(frozen=True, slots=True)
+class Vitess:
+    """A VTGate, with its gRPC and its MySQL port; secrets show in no repr.
+
+    tls: True, or the files to use it with. The others are the tap's settings of these names: see
+    the table in README.md.
+    """
+
+    host: str
+    grpc_port: int = 15991
+    mysql_port: int = 15306
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool | Tls = False
+    grpc_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    tablet_type: Literal["PRIMARY", "REPLICA", "RDONLY"] = "PRIMARY"
+    cells: Sequence[str] = ()
+    keys: Literal["with_vindex", "primary"] = "with_vindex"
+    on_lost_position: Literal["fail", "resync"] = "fail"
+    on_partial_image: Literal["fetch", "omit", "fail"] = "fetch"
+    float_as: Literal["selected", "stored"] = "selected"
+    invalid_text: Literal["error", "replace"] = "error"
+    copy_parallelism: int = 1
+    connect_timeout_seconds: float = 10
+    max_message_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            ConfigError: a setting is wrong, or a file cannot be read.
+        """
+        self.config()
+
+    def config(self) -> Config:
+        """Return the settings as the engine takes them."""
+        given = {name: getattr(self, name) for name in (f.name for f in fields(self))}
+        given = {name: value for name, value in given.items() if value is not None}
+        given |= {"cells": list(self.cells), "grpc_headers": dict(self.grpc_headers)}
+        if isinstance(self.tls, Tls):
+            files = {f"tls_{f.name}": getattr(self.tls, f.name) for f in fields(self.tls)}
+            given |= {"tls": True, **{name: path for name, path in files.items() if path}}
+        return checked(given)

@@ -1,0 +1,187 @@
+"""Level 3: batches of changes to a function, and the position stored behind it.
+
+The state is saved only when `flush` has returned for all that it covers. So after a kill at any
+moment what was flushed since the last save comes again, and nothing is left out: at least once.
+It stands on `changes` alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from tap_vitess.errors import ConfigError, MappingError
+from tap_vitess.signals import taken_over
+from tap_vitess.values.objects import Row
+from tap_vitess.vstream.batches import Batch, Collector
+from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, TableCopied, changes
+from tap_vitess.vstream.connection import Vitess
+from tap_vitess.vstream.decoding import Change
+from tap_vitess.vstream.mapping import Converter, Mapper, as_it_is, mapper_of
+from tap_vitess.vstream.stores import StateStore, VitessTableState
+from tap_vitess.vtgate.retry import RetryOptions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumed:
+    """How a call of `consume` ended.
+
+    reason: "finished" where the keyspaces were at its beginning, "stopped" by `stop`, or
+    "signal". signum: which one. rows: changes flushed. batches: calls of `flush`.
+    """
+
+    reason: Literal["finished", "stopped", "signal"]
+    signum: int | None
+    rows: int
+    batches: int
+
+
+def consume(
+    vitess: Vitess,
+    tables: Mapping[str, Any],
+    flush: Callable[[Batch], object],
+    state: StateStore,
+    *,
+    follow: bool = True,
+    batch_rows: int = 1000,
+    batch_seconds: float = 1.0,
+    converter: Converter | None = None,
+    stop: Callable[[], bool] | threading.Event | None = None,
+    signals: bool = True,
+    idle_seconds: float = 10.0,
+    poll_seconds: float = 10.0,
+    retry: RetryOptions = DEFAULT_RETRY,
+) -> Consumed:
+    """Give the rows of tables to a function, batch by batch, until told to stop.
+
+    Args:
+        vitess: where they are.
+        tables: what the rows of each `keyspace.table` become: dict, a dataclass, any function of a
+            row, or with a converter any class. It is a Change's `after`; its `before` is a dict.
+        flush: applies a batch; what it applied must be stored for good when it returns, or in one
+            transaction with the state, by a store of the caller's own. An error of it ends the
+            call, and the batch comes again in the next.
+        state: where the position is kept. A first run copies.
+        follow: whether to go on for ever; else it ends where the keyspaces were when it began.
+        batch_rows: how many rows make a batch full; it ends at the boundary behind them.
+        batch_seconds: how old the first row of a batch becomes. While nothing comes, VTGate speaks
+            once a second, so a batch may be so much older.
+        converter: makes an object of a row and a class of `tables`, such as msgspec.convert.
+        stop: an event, or asked about every second: ends the call with all flushed and saved.
+        signals: whether SIGTERM and SIGINT do the same; in the main thread only.
+        idle_seconds: how often the state is saved while no rows come; so a consumer whose state a
+            newer one has taken over learns of it.
+        poll_seconds: see `changes`.
+        retry: see `changes`.
+
+    Raises:
+        FencedError: a newer consumer of this name has taken the state over.
+        MappingError: a row does not fit its class.
+        VitessError: see `changes`. What was not flushed and saved comes again.
+    """
+    if batch_rows < 1:
+        raise ConfigError("batch_rows: at least 1")
+    mappers = {name: mapper_of(target, converter) for name, target in tables.items()}
+    _check_apart(state, tables)
+    asked = stop.is_set if isinstance(stop, threading.Event) else stop or (lambda: False)
+    with taken_over(wanted=signals) as signal, closing(state):
+        collector = Collector(batch_rows, batch_seconds)
+        work = _Work(mappers, flush, state, collector, idle_seconds)
+        found = changes(
+            vitess,
+            tables,
+            state=state.load(),
+            follow=follow,
+            stop=lambda: signal.signum is not None or asked(),
+            boundary_seconds=0,
+            poll_seconds=poll_seconds,
+            retry=retry,
+        )
+        with closing(found):
+            for item in found:
+                work.take(item)
+        if signal.signum is not None:
+            logger.warning("ended by signal %d; the next run goes on from here", signal.signum)
+            return Consumed("signal", signal.signum, work.rows, work.batches)
+        return Consumed("stopped" if asked() else "finished", None, work.rows, work.batches)
+
+
+def _check_apart(state: StateStore, tables: Mapping[str, Any]) -> None:
+    if isinstance(state, VitessTableState):
+        name = f"{state.place.keyspace}.{state.place.table}"
+        if name in tables:
+            raise ConfigError(f"tables: {name} holds the state, and each write to it is a change")
+
+
+class _Work:
+    """Collects, flushes and saves."""
+
+    def __init__(
+        self,
+        mappers: Mapping[str, Mapper],
+        flush: Callable[[Batch], object],
+        state: StateStore,
+        collector: Collector,
+        idle_seconds: float,
+    ) -> None:
+        self._mappers = mappers
+        self._flush = flush
+        self._state = state
+        self._collector = collector
+        self._idle_seconds = idle_seconds
+        self._saved_at = time.monotonic()
+        self._unsaved = False  # parts were flushed since the last save
+        self.rows = 0
+        self.batches = 0
+
+    def take(self, item: Change[Row] | TableCopied | Boundary) -> None:
+        """Take the next item of `changes`."""
+        now = time.monotonic()
+        if isinstance(item, Boundary):
+            self._reach(item, now)
+            return
+        self._collector.add(self._mapped(item) if isinstance(item, Change) else item, now)
+        if self._collector.is_too_large:
+            self._give(None)
+            self._unsaved = True
+
+    def _reach(self, boundary: Boundary, now: float) -> None:
+        idle = self._collector.is_empty and now - self._saved_at >= self._idle_seconds
+        if boundary.phase or idle or self._unsaved or self._collector.is_due(now):
+            state = boundary.state
+            if not self._collector.is_empty:
+                self._give(state)
+            self._state.save(state)
+            self._unsaved = False
+            self._saved_at = time.monotonic()
+
+    def _give(self, state: str | None) -> None:
+        batch = self._collector.take(state)
+        self._flush(batch)
+        self.rows += len(batch.changes)
+        self.batches += 1
+
+    def _mapped(self, change: Change[Row]) -> Change[Any]:
+        mapper = self._mappers[change.name]
+        if change.after is None or mapper is as_it_is:
+            return change
+        try:
+            found = mapper(change.after)
+        except MappingError as error:
+            raise self._misfit(change, str(error)) from None
+        if found is None:
+            raise self._misfit(change, "its function made None of a row, which means a delete")
+        return replace(change, after=found)
+
+    @staticmethod
+    def _misfit(change: Change[Row], why: str) -> MappingError:
+        error = MappingError(f"{change.name}, shard {change.shard}: {why}")
+        error.table = change.table
+        return error

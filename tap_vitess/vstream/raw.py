@@ -1,0 +1,75 @@
+"""Level 1: a VStream's events, over the tap's client and reader, with their TLS, users and retries.
+
+What it does not do is what `changes` is for: it knows no stop position and keeps no state, and a
+copy that is cut begins again. By SQL it only asks for what FIELD events leave out before Vitess 20.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator, Iterable
+
+from tap_vitess.errors import ConfigError
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.survey.charsets import ColumnCharsets
+from tap_vitess.survey.keyspace import Survey
+from tap_vitess.vstream.changes import DEFAULT_RETRY, by_keyspace
+from tap_vitess.vstream.connection import Vitess
+from tap_vitess.vstream.events import Event, EventFeed
+from tap_vitess.vtgate.grpc import connect
+from tap_vitess.vtgate.reader import read
+from tap_vitess.vtgate.retry import RetryOptions, retrying
+
+
+def events(
+    vitess: Vitess,
+    tables: Iterable[str],
+    *,
+    position: Vgtid | None = None,
+    copy: bool = False,
+    stop: Callable[[], bool] = lambda: False,
+    retry: RetryOptions = DEFAULT_RETRY,
+) -> Generator[Event, None, None]:
+    """Open a VStream and yield its events, for ever.
+
+    Args:
+        vitess: where it is.
+        tables: as `keyspace.table`, of one keyspace.
+        position: a VgtidEvent's, to go on behind the boundary that followed it; None for what
+            happens from now on.
+        copy: whether to copy the tables first, which goes without a position.
+        stop: asked about every second, and between responses; True ends the iterator.
+        retry: how long passing faults are retried.
+
+    Raises:
+        CopyCutError: the call was cut in the middle of a copy.
+        VitessError: the stream cannot be opened, or cannot go on.
+    """
+    keyspaces = by_keyspace(tables)
+    if len(keyspaces) != 1:
+        raise ConfigError(f"tables: events are of one keyspace, not of {', '.join(keyspaces)}")
+    [(keyspace, names)] = keyspaces.items()
+    if copy and position is not None:
+        raise ConfigError("copy: a copy begins without a position")
+    if position is not None and position.keyspace != keyspace:
+        raise ConfigError(f"position: it is one of {position.keyspace}, not of {keyspace}")
+    config = vitess.config()
+    options = RequestOptions(config.tablet_type, config.cells)
+    survey = Survey(config, keyspace)
+
+    def charsets(shard: str, table: str) -> dict[str, str]:
+        question = functools.partial(survey.column_charsets, shard, table)
+        return retrying(f"the charsets of {keyspace}.{table}", question, retry, stop)
+
+    told = ColumnCharsets(survey.version, charsets).told
+    feed = EventFeed(keyspace, names, position, options, copy=copy, told=told)
+
+    def items() -> Generator[Event, None, None]:
+        with connect(config) as client:
+            for found in read(client, feed, retry):
+                yield from found
+                if stop():
+                    return
+
+    return items()

@@ -1,0 +1,183 @@
+"""Where a consumer's state is kept: a text, which the consumer reads once and then replaces.
+
+`load` also takes the state over: a table's row from whoever has it, a file only from nobody.
+`save` must not return before the state would survive the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Protocol, TypeVar
+
+from tap_vitess.config import Config
+from tap_vitess.errors import ConfigError, ConnectError, FencedError, RetriableError, StateError
+from tap_vitess.mirror import row as state_mirror
+from tap_vitess.mirror.row import Claim, Place
+from tap_vitess.vstream.connection import Vitess
+from tap_vitess.vtgate.retry import RetryOptions, retrying
+
+Answer = TypeVar("Answer")
+_LONGEST_NAME = 255
+
+
+class StateStore(Protocol):
+    """Keeps one consumer's state."""
+
+    def load(self) -> str | None:
+        """Return the state, None for a first run; from now on it is this consumer's to write."""
+        ...
+
+    def save(self, state: str) -> None:
+        """Store the state. It is called when `flush` has returned for all that came before it."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the state; `load` may be called again."""
+        ...
+
+
+class MemoryState:
+    """A state that ends with the process, for tests and for what is copied at each start."""
+
+    def __init__(self, state: str | None = None) -> None:
+        """Begin with a state, if there is one."""
+        self.state = state
+
+    def load(self) -> str | None:
+        """Return the state."""
+        return self.state
+
+    def save(self, state: str) -> None:
+        """Keep the state."""
+        self.state = state
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class FileState:
+    """A state in a file, of one process at a time.
+
+    The file is replaced as a whole, and on the disk when `save` returns. A file `<path>.lock`
+    beside it is locked from `load` to `close`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Name the file; its folder must be there."""
+        self._path = Path(path)
+        self._lock: IO[bytes] | None = None
+
+    def load(self) -> str | None:
+        """Lock and read the file; None when it is not there.
+
+        Raises:
+            StateError: another process, or another consumer of this one, has it.
+        """
+        self.close()
+        lock = self._path.with_name(self._path.name + ".lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise StateError(f"{self._path}: another consumer is running with this state") from None
+        self._lock = lock
+        return self._path.read_bytes().decode() if self._path.exists() else None
+
+    def save(self, state: str) -> None:
+        """Replace the file."""
+        fresh = self._path.with_name(self._path.name + ".new")
+        with fresh.open("wb") as file:
+            file.write(state.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def close(self) -> None:
+        """Unlock the file."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+class VitessTableState:
+    """A state in a table of a keyspace: one row a name, written by its newest consumer only.
+
+    It is the mirror's table (`tap-vitess-mirror ddl` prints it, or `create` makes it), and its
+    `confirmed` is the state. Of two consumers of one name the newer one wins: the older one gets a
+    FencedError from its next `save`, which has changed nothing then.
+    """
+
+    def __init__(
+        self,
+        vitess: Vitess,
+        keyspace: str,
+        name: str,
+        *,
+        table: str = "tap_vitess_state",
+        retry: RetryOptions | None = None,
+    ) -> None:
+        """Say where it is.
+
+        Args:
+            vitess: the VTGate, which may be another one than that of the tables read.
+            keyspace: best one that is not sharded and not read: writes move its position.
+            name: the consumer's; it is the row's key.
+            table: the table's name.
+            retry: how long passing faults are retried.
+
+        Raises:
+            ConfigError: the name does not fit the row.
+        """
+        if not 0 < len(name) <= _LONGEST_NAME:
+            raise ConfigError(f"the name of a state has 1 to {_LONGEST_NAME} characters")
+        self._config: Config = vitess.config()
+        self.place = Place(keyspace, table, name, "the state in", "the argument keyspace")
+        self._retry = retry or RetryOptions()
+        self._claim: Claim | None = None
+
+    def create(self) -> None:
+        """Make the table, once; in a sharded keyspace its vindex, too.
+
+        Raises:
+            VitessError: VTGate refuses it, or the table is there.
+        """
+        state_mirror.create(self._config, self.place)
+
+    def load(self) -> str | None:
+        """Take the row over, and return what the last consumer stored."""
+        call = functools.partial(state_mirror.claim, self._config, self.place)
+        self._claim, state = self._patiently(call)
+        return state
+
+    def save(self, state: str) -> None:
+        """Store the state.
+
+        Raises:
+            FencedError: a newer consumer of this name has taken over.
+            VitessError: it could not be stored, or may have been.
+        """
+        if self._claim is None:
+            raise FencedError(f"{self.place}: {self.place.name} was not loaded, or was closed")
+        self._patiently(functools.partial(self._claim.confirm, state))
+
+    def close(self) -> None:
+        """Write no more; the row stays."""
+        self._claim = None
+
+    def _patiently(self, call: Callable[[], Answer]) -> Answer:
+        def again() -> Answer:
+            try:
+                return call()
+            except ConnectError as error:
+                raise RetriableError(str(error)) from error
+
+        return retrying(str(self.place), again, self._retry, lambda: False)

@@ -1,0 +1,72 @@
+"""Where a VTGate is, and what both ports need to be let in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tap_vitess.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """What both ports use when TLS is on; file contents are PEM."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A VTGate's two ports, and what they ask of a client.
+
+    grpc_headers: sent with each call, as an access token. max_message_bytes: of a response; None
+    for no limit.
+    """
+
+    host: str
+    grpc_port: int
+    mysql_port: int
+    user: str | None
+    password: str | None = field(repr=False)
+    tls: Tls | None
+    grpc_headers: Mapping[str, str] = field(repr=False)
+    max_message_bytes: int | None
+    connect_timeout_seconds: float
+
+
+_HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
+
+
+_PRINTABLE = re.compile(r"[ -~]*")
+
+
+def check_metadata(values: Mapping[str, Any]) -> None:
+    """Refuse what gRPC's metadata cannot carry; gRPC itself would quote it, secrets included."""
+    for name in ("user", "password"):
+        if not _PRINTABLE.fullmatch(values[name] or ""):
+            raise ConfigError(f"setting {name}: gRPC carries printable ASCII characters only")
+    for header, value in values["grpc_headers"].items():
+        if not _HEADER.fullmatch(header.lower()) or not _PRINTABLE.fullmatch(value):
+            raise ConfigError(
+                f"setting grpc_headers: the header {header!r} is none that gRPC carries: a name of "
+                "letters, digits, '-', '_' and '.', and a value of printable ASCII characters"
+            )
+
+
+def tls_of(*, enabled: bool, files: dict[str, str | None]) -> Tls | None:
+    if not enabled:
+        if given := [f"tls_{name}" for name, value in files.items() if value is not None]:
+            raise ConfigError(f"settings {', '.join(given)} are given, but tls is not true")
+        return None
+    if (files["cert_file"] is None) != (files["key_file"] is None):
+        raise ConfigError("settings tls_cert_file and tls_key_file go together")
+    for name in ("ca_file", "cert_file", "key_file"):
+        if (path := files[name]) is not None and not Path(path).is_file():
+            raise ConfigError(f"setting tls_{name}: there is no file {path}")
+    return Tls(**files)

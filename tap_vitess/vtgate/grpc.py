@@ -1,0 +1,162 @@
+"""The gRPC side: channel, TLS, credentials, the VStream call, and what gRPC's errors mean.
+
+Python's gRPC refuses messages above 4 MiB unless told otherwise; VTGate sends larger ones, so
+the limit is off by default. VTGate's server ends connections that ping more than every 10 s,
+so we ping every 30 s. No compression: VTGate knows only snappy, gRPC for Python does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from tap_vitess._proto import vtgate_pb2 as vtgate
+from tap_vitess.errors import (
+    ConnectError,
+    ProtocolError,
+    VitessError,
+)
+from tap_vitess.protocol.columns import StreamEvent, decode, decode_all
+from tap_vitess.vtgate.address import Address, Tls
+from tap_vitess.vtgate.faults import classify, shorten
+from tap_vitess.vtgate.responses import Responses
+from tap_vitess.vtgate.tls import look
+
+_KEPT = 1 << 22  # bytes; most responses, and what is made of them, are smaller
+
+METHOD = "/vtgateservice.Vitess/VStream"
+HEALTH = "/grpc.health.v1.Health/Check"
+
+
+class Client:
+    """An open channel to VTGate. Use `connect`."""
+
+    def __init__(self, channel: grpc.Channel, address: Address) -> None:
+        self._metadata = tuple(_metadata(address))
+        self._call: grpc.UnaryStreamMultiCallable[vtgate.VStreamRequest, bytes] = (
+            channel.unary_stream(METHOD, request_serializer=vtgate.VStreamRequest.SerializeToString)
+        )
+
+    @contextmanager
+    def stream(
+        self, request: vtgate.VStreamRequest, *, silence: float = 60.0
+    ) -> Iterator[Iterator[Sequence[StreamEvent]]]:
+        """Open a VStream and yield its responses' events, of several small ones at once.
+
+        Leaving the block cancels the call.
+
+        Args:
+            request: what to ask for, heartbeats included.
+            silence: seconds without any response after which the call is given up. Pings do not
+                tell: a proxy, or a VTGate that is stuck, answers them.
+
+        Raises:
+            VitessError: what the server or the network said, translated by `explain`.
+        """
+        call = self._call(request, metadata=self._metadata)
+        responses = Responses(call, silence)
+        try:
+            yield map(_decoded, responses)
+        except grpc.RpcError as error:
+            # The cause holds what VTGate said in full, values of rows included.
+            raise explain(error) from None
+        finally:
+            call.cancel()
+            responses.leave()
+
+
+def _decoded(responses: Sequence[bytes]) -> Sequence[StreamEvent]:
+    try:
+        return decode(responses[0]) if len(responses) == 1 else decode_all(responses)
+    except DecodeError:
+        raise ProtocolError("VTGate sent what is no VStreamResponse") from None
+
+
+@contextmanager
+def connect(address: Address) -> Iterator[Client]:
+    """Open a channel to VTGate's gRPC port and see that it answers.
+
+    Raises:
+        ConnectError: nothing answers within connect_timeout_seconds.
+        AuthError: the user or password is refused.
+        ConfigError: a TLS file is no such thing.
+    """
+    where = f"{address.host}:{address.grpc_port}"
+    options: list[tuple[str, str | int]] = [
+        ("grpc.max_receive_message_length", address.max_message_bytes or -1),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
+    if address.tls is None:
+        channel = grpc.insecure_channel(where, options)
+    else:
+        if address.tls.server_name is not None:
+            options.append(("grpc.ssl_target_name_override", address.tls.server_name))
+        channel = grpc.secure_channel(where, _credentials(address.tls), options)
+    _keep_freed_memory()
+    with channel:
+        _greet(channel, address, where)
+        yield Client(channel, address)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next response.
+
+    It gives memory back to the system only in sizes above the largest block freed so far, or
+    twice that (mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD), and asking for it again with each
+    response costs an eighth of the time. This block is never written to: it takes no memory.
+    """
+    bytes(_KEPT)
+
+
+def _greet(channel: grpc.Channel, address: Address, where: str) -> None:
+    """Ask for the server's health; any answer of a gRPC server will do.
+
+    This says at once what is wrong with host, port, TLS or user, which a VStream hides for 90 s.
+    """
+    check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(HEALTH)
+    try:
+        check(b"", timeout=address.connect_timeout_seconds, metadata=tuple(_metadata(address)))
+    except grpc.RpcError as error:
+        code = error.code()
+        if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+            timeout = address.connect_timeout_seconds
+            if why := look(address.host, address.grpc_port, address.tls, timeout):
+                raise ConnectError(f"VTGate's gRPC port {where}: {why}") from error
+            raise ConnectError(
+                f"VTGate's gRPC port {where} does not answer ({code.name}: "
+                f"{shorten(error.details() or '')}): check the settings host, grpc_port and tls"
+            ) from error
+        if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
+            raise explain(error) from error
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=_read(tls.ca_file),
+        private_key=_read(tls.key_file),
+        certificate_chain=_read(tls.cert_file),
+    )
+
+
+def _read(path: str | None) -> bytes | None:
+    return None if path is None else Path(path).read_bytes()
+
+
+def _metadata(address: Address) -> Iterator[tuple[str, str]]:
+    if address.user is not None:
+        yield "username", address.user
+    if address.password is not None:
+        yield "password", address.password
+    for name, value in address.grpc_headers.items():
+        yield name.lower(), value
+
+
+def explain(error: grpc.RpcError) -> VitessError:
+    """Translate a gRPC error into one of ours."""
+    code: grpc.StatusCode = error.code()
+    return classify("grpc", code.name, error.details() or "")
