@@ -43,7 +43,7 @@ column, never a row's values and never credentials.
 from __future__ import annotations
 
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Remedy(Enum):
@@ -64,8 +64,15 @@ class VitessError(Exception):
     """
 
     remedy: ClassVar[Remedy] = Remedy.STOP
-    table: str | None = None
-    shard: str | None = None
+
+    def __init__(self, message: str, *, table: str | None = None, shard: str | None = None) -> None:
+        super().__init__(message)
+        self.table = table
+        self.shard = shard
+
+    def reworded(self, message: str) -> Self:
+        """Return the same error with another message."""
+        return type(self)(message, table=self.table, shard=self.shard)
 
     def within(self, keyspace: str) -> str:
         """Return the message for a line that begins with the keyspace, which it may name itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -12,7 +13,10 @@ import pytest
 from pipeline import Asked, QuickTap, Target, run
 from pipeline import settings as tap_settings
 
-from tap_vitess.errors import StalledError
+from tap_vitess.config import Config
+from tap_vitess.errors import RetriableError, StalledError
+from tap_vitess.mirror import __main__ as mirror_command
+from tap_vitess.mirror.row import Place, create
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.inquiry import Inquiry
@@ -20,6 +24,7 @@ from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.survey.discovery import patiently_described
 from tap_vitess.survey.facts import LockWait
 from tap_vitess.vtgate.retry import RetryOptions
 
@@ -90,6 +95,67 @@ def test_a_mute_mysql_port(sandbox: Sandbox) -> None:
     target = Target()
     sandbox.faults.append(Fault(no_answer_to="gtid_executed"))
     assert end_when(lambda: bool(target.messages), tap_settings(sandbox), target) < LONGEST_SECONDS
+
+
+def test_a_mute_mirror(sandbox: Sandbox) -> None:
+    """A write at a checkpoint gets no answer, and neither does the last one."""
+    sandbox.cluster.create_keyspace("main", ["0"])
+    config = tap_settings(sandbox, mirror_keyspace="main", mirror_name="job")
+    where = Place("main", "tap_vitess_mirror", "job")
+    create(Config.from_settings(config), where)
+
+    def begun() -> bool:
+        return any(row["confirmed_at"] for row in sandbox.cluster.rows("main", where.table))
+
+    sandbox.faults.append(Fault(no_answer_to="set emitted"))
+    assert end_when(begun, config, Target()) < 2 * LONGEST_SECONDS
+
+
+def test_a_mute_lookup(sandbox: Sandbox) -> None:
+    """A column that a change does not carry is asked for, and there is no answer."""
+    for shard in ("-80", "80-"):
+        sandbox.cluster.shard("shop", shard).variables["binlog_row_image"] = "NOBLOB"
+    columns = (Column("id", "int"), Column("n", "int"), Column("note", "text"))
+    sandbox.cluster.create_table("shop", Table("noted", columns, primary_key=("id",)))
+    sandbox.cluster.insert("shop", "noted", [{"id": b"1", "n": b"1", "note": b"a"}])
+    config, target = tap_settings(sandbox), Target()
+    assert run(config, target)
+    streams = len(sandbox.requests)
+    sandbox.cluster.update("shop", "noted", {"id": b"1"}, {"n": b"2"})
+    sandbox.faults.append(Fault(no_answer_to="`note` as c"))
+    assert end_when(lambda: len(sandbox.requests) > streams, config, target) < LONGEST_SECONDS
+
+
+def test_tables_that_are_not_described(sandbox: Sandbox) -> None:
+    """Whoever asks for the tables of a keyspace may be told to stop as well."""
+    sandbox.faults.append(Fault(no_answer_to="information_schema.columns"))
+    config = Config.from_settings(tap_settings(sandbox))
+    began = time.monotonic()
+    with pytest.raises(RetriableError, match=r"^keyspace shop: .*told to end"):
+        patiently_described(config, "shop", RetryOptions(), lambda: True)
+    assert time.monotonic() - began < LONGEST_SECONDS
+
+
+def test_a_state_that_is_not_confirmed(sandbox: Sandbox) -> None:
+    """A pipe that is killed does not wait for a mirror that says nothing."""
+    sandbox.cluster.create_keyspace("main", ["0"])
+    settings = tap_settings(sandbox, mirror_keyspace="main", mirror_name="job")
+    config = Config.from_settings(settings)
+    create(config, Place("main", "tap_vitess_mirror", "job"))
+    target = Target()
+    assert run(settings, target)
+    began: list[float] = []
+
+    def lines() -> Iterator[bytes]:
+        for state in target.states[:2]:
+            yield json.dumps(state).encode()
+        sandbox.faults.append(Fault(no_answer_to="set confirmed"))
+        began.append(time.monotonic())
+        raise SystemExit(128 + signal.SIGTERM)
+
+    with pytest.raises(SystemExit):
+        mirror_command.confirm(config, lines())
+    assert 1 < time.monotonic() - began[0] < LONGEST_SECONDS
 
 
 class Locked(Asked):

@@ -13,6 +13,7 @@ printed no state at all is an error here.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from tap_vitess.config import Config, read_config
-from tap_vitess.errors import ConnectError, FencedError, RetriableError, StateError, VitessError
+from tap_vitess.errors import FencedError, StateError, VitessError
 from tap_vitess.mirror.row import Claim, create, ddl, is_sharded
 from tap_vitess.mirror.run import place, run_of, text_of
 from tap_vitess.vtgate.retry import RetryOptions, retrying
@@ -92,8 +93,8 @@ class _Confirmer:
         if self.error is not None:
             raise self.error
 
-    def store(self, retry: RetryOptions = _ONCE) -> None:
-        """Store what waits; an error is kept, and the pipe goes on."""
+    def store(self, retry: RetryOptions = _ONCE, *, ending: bool = False) -> None:
+        """Store what waits, within seconds when `ending`; an error is kept, the pipe goes on."""
         if self._waiting is None or isinstance(self.error, FencedError):
             return
         try:
@@ -104,19 +105,13 @@ class _Confirmer:
                     "mirror_keyspace and mirror_name too"
                 )
             claim, text = Claim(self._config, self._place, token), text_of(self._waiting)
-            retrying("the mirror", lambda: _passing(claim, text), retry, lambda: False)
+            confirming = functools.partial(claim.confirm, text)
+            retrying("the mirror", confirming, retry, lambda: ending, reached=True)
         except VitessError as error:
             self.error = error
         else:
             self._waiting = None
         self._stored = time.monotonic()
-
-
-def _passing(claim: Claim, text: str) -> None:
-    try:
-        claim.confirm(text)
-    except ConnectError as error:
-        raise RetriableError(str(error)) from error
 
 
 def confirm(config: Config, lines: Iterable[bytes]) -> None:
@@ -134,7 +129,7 @@ def confirm(config: Config, lines: Iterable[bytes]) -> None:
             sys.stdout.flush()
             confirmer.take(line)
     except SystemExit:
-        confirmer.store()
+        confirmer.store(ending=True)
         raise
     confirmer.end()
 

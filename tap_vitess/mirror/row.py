@@ -224,7 +224,7 @@ def _opened(address: Address, place: Place, advice: str = _ADVICE) -> Iterator[S
             sql.query("set workload = 'oltp'")
             yield sql
         except (RequestError, AuthError) as error:
-            raise type(error)(f"{place}: {error}; {advice}") from None
+            raise error.reworded(f"{place}: {error}; {advice}") from None
 
 
 def _now() -> str:

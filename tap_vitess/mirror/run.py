@@ -22,18 +22,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tap_vitess.config import Config
-from tap_vitess.errors import (
-    ConfigError,
-    ConnectError,
-    FencedError,
-    RetriableError,
-    StateError,
-    VitessError,
-)
+from tap_vitess.errors import ConfigError, FencedError, StateError, VitessError
 from tap_vitess.mirror import row as state_mirror
 from tap_vitess.mirror.row import Claim, Place
 from tap_vitess.run.state import bookmarks_of
-from tap_vitess.vtgate.retry import RetryOptions, retrying
+from tap_vitess.vtgate.retry import RetryOptions, answered, retrying
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +105,7 @@ class Mirroring:
         if self._claim is None or time.monotonic() - self._written < self._seconds:
             return
         try:
-            self._claim.emit(text_of(state))
+            answered(functools.partial(self._claim.emit, text_of(state)), self._stopping)
         except FencedError:
             raise
         except VitessError as error:
@@ -131,15 +124,8 @@ class Mirroring:
         return []
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
-        def again() -> Any:
-            try:
-                return call()
-            except ConnectError as error:
-                if self._claim is None:
-                    raise
-                raise RetriableError(str(error)) from error
-
-        return retrying("the mirror", again, self._retry, self._stopping)
+        reached = self._claim is not None
+        return retrying("the mirror", call, self._retry, self._stopping, reached=reached)
 
 
 def _stored(where: Place, confirmed: str | None) -> State:

@@ -18,7 +18,6 @@ from tap_vitess.errors import (
     ColumnsUnknownError,
     ConfigError,
     ConnectError,
-    ConnectionLostError,
     HistoryLostError,
     RequestError,
     RetriableError,
@@ -32,7 +31,6 @@ from tap_vitess.errors import (
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.statements import Effects, changed_tables
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.run.interleave import Answer, Question
 from tap_vitess.survey.cascades import ADVICE, Cascade, told
 from tap_vitess.survey.charsets import ColumnCharsets
 from tap_vitess.survey.facts import BinlogReader, LockWait, ShardFacts, Tablet
@@ -41,12 +39,9 @@ from tap_vitess.survey.probe import check_cells
 from tap_vitess.survey.verdict import FOLLOWS_OLD_SHARDS, READS_PARTIAL_JSON, check_shards, judge
 from tap_vitess.vtgate.faults import TOO_LARGE
 from tap_vitess.vtgate.grpc import Client
-from tap_vitess.vtgate.retry import RetryOptions, retrying
+from tap_vitess.vtgate.retry import Answer, RetryOptions, answered, retrying
 
 logger = logging.getLogger(__name__)
-
-GRACE_SECONDS = 4.0  # that a run which is told to end waits for an answer
-_LOOK_SECONDS = 0.2
 
 _EFFECTS_SECONDS = 10.0  # views and triggers are asked for again after so long
 
@@ -76,23 +71,6 @@ class KeyspaceSurvey(Protocol):
     def not_resumable(self) -> dict[str, str]: ...
     def column_charsets(self, shard: str, table: str) -> dict[str, str]: ...
     def lock_waits(self, table: str) -> list[LockWait]: ...
-
-
-def answered(ask: Callable[[], Answer], stopping: Callable[[], bool]) -> Answer:
-    """Ask, and wait for the answer; when told to stop, for `GRACE_SECONDS` at most.
-
-    Raises:
-        RetriableError: the run was told to end, and no answer came.
-    """
-    question = Question(ask)
-    until = float("inf")
-    while not question.wait(_LOOK_SECONDS):
-        now = time.monotonic()
-        if stopping():
-            until = min(until, now + GRACE_SECONDS)
-        if now >= until:
-            raise RetriableError("VTGate's MySQL port gave no answer, and the run is told to end")
-    return question.answer()
 
 
 class Inquiry:
@@ -174,15 +152,7 @@ class Inquiry:
         return now
 
     def _ask(self, what: str, question: Callable[[], Answer]) -> Answer:
-        def again() -> Answer:
-            try:
-                return answered(question, self._stopping)
-            except ConnectError as error:
-                if not self._answered and not isinstance(error, ConnectionLostError):
-                    raise
-                raise RetriableError(str(error)) from error
-
-        answer = retrying(what, again, self._retry, self._stopping)
+        answer = retrying(what, question, self._retry, self._stopping, reached=self._answered)
         self._answered = True
         return answer
 
@@ -288,7 +258,7 @@ class Inquiry:
             known = [*waits, *self._tablets(), *self._throttled()]
         except (RetriableError, ConnectError, RequestError) as silent:
             known = [f"VTGate's MySQL port does not tell why: {silent}"]
-        return type(error)(f"{error}; {'; '.join(known)}")
+        return error.reworded(f"{error}; {'; '.join(known)}")
 
     def circles(self, shards: Sequence[str], table: str | None = None) -> StuckError | None:
         """See whether VTGate opens a shard's stream again and again, without a word.
@@ -328,7 +298,8 @@ class Inquiry:
             return error
         return TableUnseenError(
             f"{self.keyspace}.{error.table}: a tablet does not know the table yet, which MySQL has "
-            "on every shard, as after a failover"
+            "on every shard, as after a failover",
+            table=error.table,
         )
 
     def _look_for_columns(self, error: ColumnsUnknownError) -> VitessError:
@@ -341,16 +312,15 @@ class Inquiry:
             indexes = self._survey.expression_indexes(error.table) if error.table else []
         except (RetriableError, ConnectError, RequestError):
             indexes = []
-        found = HistoryLostError(
+        return HistoryLostError(
             f"{self.keyspace}.{error.table}: this MySQL logs the hidden column of an index on an "
             f"expression ({', '.join(indexes)}), and Vitess cannot read such changes: index a "
             "generated column instead, or upgrade MySQL; then set on_lost_position to `resync` for "
             "a run to copy the table again"
             if indexes
-            else str(error)
+            else str(error),
+            table=error.table,
         )
-        found.table = error.table
-        return found
 
     def _tablets(self) -> list[str]:
         """Name the tablets of each shard, where one of the type asked for does not serve."""
@@ -453,11 +423,10 @@ class Inquiry:
 
 
 def _circling(shard: str) -> StuckError:
-    error = StuckError(
-        "VTGate reads the same again and again and sends nothing, as it does when " + TOO_LARGE
+    return StuckError(
+        "VTGate reads the same again and again and sends nothing, as it does when " + TOO_LARGE,
+        shard=shard,
     )
-    error.shard = shard
-    return error
 
 
 def _reads(reader: BinlogReader, table: str | None) -> bool:

@@ -48,7 +48,8 @@ def record_options(
 
     def fetch(*question: Any) -> Sequence[Row | None]:
         what = f"the present values of rows of {keyspace}"
-        return retrying(what, functools.partial(lookup.fetch, *question), retry, stopping)
+        ask = functools.partial(lookup.fetch, *question)
+        return retrying(what, ask, retry, stopping, reached=True)
 
     return RecordOptions(
         values=config.values,

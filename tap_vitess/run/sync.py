@@ -58,14 +58,14 @@ from tap_vitess.protocol.items import (
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.inquiry import Inquiry, KeyspaceSurvey
-from tap_vitess.run.interleave import Question, interleave
+from tap_vitess.run.interleave import interleave
 from tap_vitess.run.layouts import Layouts
 from tap_vitess.run.sift import Sieve, SiftStoppedError, stuck_shards, uncopyable
 from tap_vitess.run.standstill import Standstill
 from tap_vitess.run.state import COPIED, Group, KeyspaceState, ShardProgress
 from tap_vitess.vtgate.grpc import Client
 from tap_vitess.vtgate.reader import Item, Look, read
-from tap_vitess.vtgate.retry import RetryOptions
+from tap_vitess.vtgate.retry import Question, RetryOptions
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import Any
 
 from tap_vitess.config import Config, Keys
-from tap_vitess.errors import ConfigError, ConnectionLostError, RetriableError, VitessError
+from tap_vitess.errors import ConfigError, RetriableError, VitessError
 from tap_vitess.protocol.ddl import INTERNAL_TABLE, migration_tables
 from tap_vitess.survey import vschema
 from tap_vitess.survey.cascades import ADVICE, told
@@ -172,16 +172,13 @@ def patiently_described(
     """
 
     def ask() -> list[Table]:
-        try:
-            with connect(config) as sql:
-                return describe(sql, keyspace, config.keys, config.tablet_type)
-        except ConnectionLostError as error:
-            raise RetriableError(str(error)) from error
+        with connect(config) as sql:
+            return describe(sql, keyspace, config.keys, config.tablet_type)
 
     try:
         return retrying(f"the tables of {keyspace}", ask, retry, stopping)
     except RetriableError as error:
-        raise type(error)(f"keyspace {keyspace}: {error}") from error
+        raise error.reworded(f"keyspace {keyspace}: {error}") from error
 
 
 def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) -> list[Table]:

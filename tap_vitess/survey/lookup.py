@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from decimal import Decimal
 
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import ConnectError, RequestError, RetriableError
+from tap_vitess.errors import RequestError
 from tap_vitess.protocol.images import RawKey, packed
 from tap_vitess.values.charsets import charset_of, decoder
 from tap_vitess.vtgate.address import Address
@@ -50,11 +50,8 @@ class Lookup:
         alike: dict[tuple[bool, ...], list[Asked]] = {}
         for values in asked:
             alike.setdefault(tuple(value is None for value in values), []).append(values)
-        try:
-            with connect(self._address, raw=True) as sql:
-                found = [self._ask(sql, table, key, wanted, some) for some in alike.values()]
-        except ConnectError as error:
-            raise RetriableError(str(error)) from error
+        with connect(self._address, raw=True) as sql:
+            found = [self._ask(sql, table, key, wanted, some) for some in alike.values()]
         rows = {name: row for part in found for name, row in part.items()}
         return [rows.get(name) for name in asked]
 
@@ -121,13 +118,12 @@ def _parameter(
     decode = decoder(charset or charset_of(field.charset)) if text else None
     if decode is not None:
         return decode(raw)
-    error = RequestError(
+    raise RequestError(
         f"{table}: a row cannot be asked for by its key column {field.name}, a "
         f"{field.column_type}; set binlog_row_image=FULL and binlog_row_value_options='' on the "
-        "tablets' MySQL, or choose another value of the setting on_partial_image"
+        "tablets' MySQL, or choose another value of the setting on_partial_image",
+        table=table,
     )
-    error.table = table
-    raise error
 
 
 def _bytes(value: object) -> bytes | None:

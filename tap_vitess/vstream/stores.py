@@ -11,16 +11,15 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Protocol, TypeVar
+from typing import IO, Protocol
 
 from tap_vitess.config import Config
-from tap_vitess.errors import ConfigError, ConnectError, FencedError, RetriableError, StateError
+from tap_vitess.errors import ConfigError, FencedError, StateError
 from tap_vitess.mirror import row as state_mirror
 from tap_vitess.mirror.row import Claim, Place
 from tap_vitess.vstream.connection import Vitess
-from tap_vitess.vtgate.retry import RetryOptions, retrying
+from tap_vitess.vtgate.retry import Answer, RetryOptions, retrying
 
-Answer = TypeVar("Answer")
 _LONGEST_NAME = 255
 
 
@@ -174,10 +173,4 @@ class VitessTableState:
         self._claim = None
 
     def _patiently(self, call: Callable[[], Answer]) -> Answer:
-        def again() -> Answer:
-            try:
-                return call()
-            except ConnectError as error:
-                raise RetriableError(str(error)) from error
-
-        return retrying(str(self.place), again, self._retry, lambda: False)
+        return retrying(str(self.place), call, self._retry, reached=True)

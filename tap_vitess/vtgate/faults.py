@@ -257,10 +257,12 @@ def classify(origin: Origin, code: str | int, text: str) -> VitessError:
         if case.origin == origin and case.code in (None, code):
             match = re.search(case.words, text)
             if match is not None:
-                error = case.kind(f"{case.advice} ({said} said {code}: {shorten(text)})")
-                error.table = match.groupdict().get("table")
-                error.shard = (shard[1] or shard[2]) if (shard := _SHARD.search(text)) else None
-                return error
+                shard = _SHARD.search(text)
+                return case.kind(
+                    f"{case.advice} ({said} said {code}: {shorten(text)})",
+                    table=match.groupdict().get("table"),
+                    shard=(shard[1] or shard[2]) if shard else None,
+                )
     raise AssertionError("the last case of each origin fits everything")
 
 

@@ -25,7 +25,7 @@ from tap_vitess.errors import (
 )
 from tap_vitess.protocol.items import Feed
 from tap_vitess.vtgate.grpc import Client
-from tap_vitess.vtgate.retry import RetryOptions, _attempts, logger
+from tap_vitess.vtgate.retry import RetryOptions, attempts, logger
 
 _FIRST_TELL_SECONDS = 10.0  # of a call that has brought nothing yet
 
@@ -78,9 +78,7 @@ def _judging(feed: Feed[Item], look: Look) -> Look:
         if shard not in places or places[shard] != place:
             places[shard] = place
             return look(error)
-        stuck = StuckError(str(error))
-        stuck.shard = shard
-        return stuck
+        return StuckError(str(error), shard=shard)
 
     return judge
 
@@ -89,7 +87,7 @@ def _retry(
     client: Client, feed: Feed[Item], retry: RetryOptions, look: Look, note: Note
 ) -> Iterator[Sequence[Item]]:
     """Open the call again until it makes progress; what ends it then is a first fault anew."""
-    for attempt in _attempts(feed.name, retry):
+    for attempt in attempts(feed.name, retry):
         yield ()
         with attempt:
             steps = feed.steps

@@ -1,21 +1,31 @@
-"""How long to go on without an answer, and how to ask again."""
+"""How long to go on without an answer, and how to ask again: the only place that says so.
+
+A port that is mute is waited for as long as its socket allows, a minute on MySQL's. Who has been
+told to stop waits for an answer no longer than `GRACE_SECONDS`: each question is asked in a thread
+of its own, which is left behind then.
+"""
 
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import backoff
 from backoff.types import ContextDetails
 
-from tap_vitess.errors import RetriableError
+from tap_vitess.errors import ConnectError, ConnectionLostError, RetriableError
 
 logger = logging.getLogger(__name__)
 
+GRACE_SECONDS = 4.0
+_LOOK_SECONDS = 0.2
 
-Result = TypeVar("Result")
+Answer = TypeVar("Answer")
+Stopping = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +50,101 @@ class RetryOptions:
     settle: float = 5.0
 
 
-def retrying(
-    what: str, call: Callable[[], Result], retry: RetryOptions, stopping: Callable[[], bool]
-) -> Result:
-    """Call until there is an answer; passing faults are retried within the budget.
+class Question(Generic[Answer]):
+    """A question that is asked in a thread of its own."""
+
+    def __init__(self, ask: Callable[[], Answer]) -> None:
+        """Ask."""
+        self._ask = ask
+        self._answers: list[Answer] = []
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="question", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._answers.append(self._ask())
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is taken
+            self._error = error
+
+    @property
+    def answered(self) -> bool:
+        """Whether there is an answer, or an error."""
+        return not self._thread.is_alive()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the answer, for so long at most; tell whether there is one, or an error."""
+        self._thread.join(seconds)
+        return self.answered
+
+    def answer(self) -> Answer:
+        """Return the answer, or raise the error; once there is one."""
+        if self._error is not None:
+            raise self._error
+        return self._answers[0]
+
+
+def answered(ask: Callable[[], Answer], stopping: Stopping) -> Answer:
+    """Ask once, and wait for the answer; once told to stop, for `GRACE_SECONDS` at most.
 
     Raises:
-        VitessError: what cannot be retried, or the last fault when the budget is used up or
-            `stopping` tells to end.
+        RetriableError: `stopping` tells to end, and no answer has come.
+        Exception: what `ask` raises.
     """
-    for attempt in _attempts(what, retry, stopping):
+    question = Question(ask)
+    until = float("inf")
+    while not question.wait(_LOOK_SECONDS):
+        now = time.monotonic()
+        if stopping():
+            until = min(until, now + GRACE_SECONDS)
+        if now >= until:
+            raise RetriableError("VTGate's MySQL port gave no answer, and the run is told to end")
+    return question.answer()
+
+
+def retrying(
+    what: str,
+    ask: Callable[[], Answer],
+    retry: RetryOptions,
+    stopping: Stopping = lambda: False,
+    *,
+    reached: bool = False,
+) -> Answer:
+    """Ask until there is an answer; passing faults are retried within the budget.
+
+    So is a connection that breaks off: VTGate cuts some while shards are exchanged (v22).
+
+    Args:
+        what: is asked for, for the log.
+        ask: asks once.
+        retry: how long.
+        stopping: True ends the attempts, and soon the one that waits for its answer.
+        reached: whether this VTGate has answered before, so that its absence passes, too; else it
+            is told at once, because a setting may be wrong.
+
+    Raises:
+        VitessError: what cannot be retried, or the last fault.
+    """
+
+    def once() -> Answer:
+        try:
+            return answered(ask, stopping)
+        except ConnectError as error:
+            if not (reached or isinstance(error, ConnectionLostError)):
+                raise
+            raise RetriableError(str(error)) from error
+
+    for attempt in attempts(what, retry, stopping):
         with attempt:
-            return call()
+            return once()
     raise AssertionError("the last attempt returns or raises")
 
 
-def _attempts(
-    what: str, retry: RetryOptions, stopping: Callable[[], bool] = lambda: False
+def attempts(
+    what: str, retry: RetryOptions, stopping: Stopping = lambda: False
 ) -> Iterator[backoff.Attempt]:
+    """Yield attempts until one ends without a RetriableError, with waits between them."""
+
     def tell(details: ContextDetails) -> None:
         logger.warning(
             "%s: %s; trying again in %.1f s", what, details["exception"], details["wait"]

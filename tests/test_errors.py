@@ -1,0 +1,32 @@
+"""Errors keep what they know when their sentence is mended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tap_vitess import errors
+from tap_vitess.errors import RetriableError, VitessError
+
+
+def kinds(of: type[VitessError] = VitessError) -> Iterator[type[VitessError]]:
+    """List an error and all that are of its kind."""
+    yield of
+    for kind in of.__subclasses__():
+        if kind.__module__ == errors.__name__:
+            yield from kinds(kind)
+
+
+@pytest.mark.parametrize("kind", [*kinds()])
+def test_a_reworded_error_is_the_same_one(kind: type[VitessError]) -> None:
+    """Of the same kind, with its table and shard; the message alone is another."""
+    error = kind("said", table="orders", shard="-80").reworded("said; and what SQL knows of it")
+    assert type(error) is kind
+    assert str(error) == "said; and what SQL knows of it"
+    assert (error.table, error.shard) == ("orders", "-80")
+
+
+def test_an_error_may_be_of_no_table() -> None:
+    error = RetriableError("said")
+    assert (error.table, error.shard) == (None, None)
