@@ -176,6 +176,34 @@ def test_rows_that_were_read_live_are_vouched_for_at_the_stop() -> None:
         layouts.check(shown(*WRONG["unsigned"]))
 
 
+def test_a_doubt_of_an_unknown_layout_outlives_a_harmless_ddl() -> None:
+    """Only the stop position proves what an earlier run has given out."""
+    layouts = Layouts({"t": {"-80": UNVOUCHED}})
+    assert layouts.altered([at("-80", ADD)]) == {}
+    assert layouts.altered([at("-80")]).keys() == {"t"}
+
+
+def test_a_copy_forgets_which_column_was_the_last() -> None:
+    """Another one may be by now, and a column that is added behind the old one is not the last."""
+    known = layout_of(shown(*BEFORE).fields)
+    layouts = Layouts({"t": known})
+    layouts.check(shown(*BEFORE))
+    layouts.copy_begins("t")
+    layouts.copied(shown(*MORE))
+    layouts.reached(frozenset("t"))
+    layouts.altered([at("-80", "alter table t modify b int")])
+    assert layouts.stored(ONE)["t"]["-80"].split("/")[2] == ""  # type: ignore[index]
+
+
+def test_a_reshard_leaves_nothing_of_a_beginning() -> None:
+    """Rows behind it rest on no proof, so a DDL that touches a column of theirs is a misreading."""
+    layouts = Layouts({"t": layout_of(shown(*BEFORE).fields)})
+    layouts.altered([at("-80", "alter table t modify b int")])
+    layouts.resharded(["-80", "80-"])
+    layouts.check(shown(*BEFORE))
+    assert layouts.altered([at("-80", "alter table t modify b int unsigned")]).keys() == {"t"}
+
+
 Step = Callable[[Layouts], object]
 PLACES = st.tuples(st.sampled_from(["t", "u"]), st.sampled_from(["-80", "80-"]))
 LOOKS = st.sampled_from([BEFORE, WRONG["unsigned"], RIGHT["a column more at the end"]])

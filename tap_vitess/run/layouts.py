@@ -35,7 +35,8 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from tap_vitess._proto import query_pb2 as query
@@ -52,7 +53,6 @@ _FORM = re.compile(
 )
 _LABEL = re.compile(r"'(?:[^']|'')*'")
 
-_Shard = tuple[str, str]  # table, shard
 Stored = str | Mapping[str, str]  # of a table, or shard by shard
 
 
@@ -108,52 +108,173 @@ class _Since:
         self.changes |= {_checksum([change.name]): _kind(change.type) for change in changes}
 
 
+@dataclass(slots=True)
+class _Place:
+    """What is known of a table on one shard. Layouts are texts; "" is one that nobody knows.
+
+    proved: the layout that rows must begin with, where that is not the table's. shown: the one that
+    rows have been given out with since. asked: what was shown before the stop position was asked
+    for. copied: the columns in the snapshot of the copy. since: what DDLs have left of the proof.
+    last: the last column, a checksum. odd: other columns have shown than before, without a DDL.
+
+    What happens, and what it makes of these; None is written `-`, and blank is as it was:
+
+        event                              proved            shown   asked  copied  since
+        rows, and nothing is proved                          layout
+        rows as proved, and more of them                     layout                 rows
+        rows of a column touched since                       layout                 -
+        a stop position is asked for                                 shown
+        it is reached (asked or copied)    asked or copied   -       -      -       -
+        a DDL that leaves rows right                                 -      -       changes
+        any other DDL                      ""                -       -      -       -
+        a reshard, where shards differed   ""                                       -
+    """
+
+    proved: str | None = None
+    shown: str | None = None
+    asked: str | None = None
+    copied: Fields | None = None
+    since: _Since | None = None
+    last: str = ""
+    odd: bool = False
+
+    @classmethod
+    def parse(cls, stored: str) -> _Place:
+        """Read a shard's text of the state."""
+        text, rests, proof = stored.partition("/")
+        place = cls(proved=text or None)
+        if text.startswith(UNVOUCHED):
+            place = cls(shown=text[1:], asked=text[1:])
+        if rests:
+            place.proved, place.last, touched = proof.split("/")
+            place.since = _Since.parse(touched, given=bool(text))
+        return place
+
+    @property
+    def differs(self) -> bool:
+        """Whether more is known of it than of its table."""
+        noted = (self.proved, self.shown, self.copied, self.since)
+        return any(value is not None for value in noted)
+
+    def reached(self) -> None:
+        """Take in that the stop position is reached, which proves what was shown before."""
+        proved = self.asked
+        if proved is None and self.copied is not None:
+            proved = layout_of(self.copied.fields)
+        if proved is not None:
+            self.proved = proved
+            self.shown = self.asked = self.copied = self.since = None
+
+    def contradicts(self, fields: Fields) -> bool:
+        """Tell whether a FIELD event shows other columns than another has shown before."""
+        return not (
+            (self.copied is None or _agree(self.copied.fields, fields.fields))
+            and _begins(fields, self.asked)
+        )
+
+    def last_after(self, changes: Iterable[ColumnChange]) -> str | None:
+        """Return the last column after a DDL, None when one may be added elsewhere."""
+        last = self.last
+        for change in changes:
+            if change.added and change.after is not None and _checksum([change.after]) != last:
+                return None
+            last = _checksum([change.name]) if change.added else last
+        return last
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of a table.
+
+    text: its layout on the shards that tell no other, "" where nobody knows it. proved: whether it
+    is; else an earlier run has shown it. told: for which shards the state was told what.
+    """
+
+    text: str | None = None
+    proved: bool = True
+    places: defaultdict[str, _Place] = field(default_factory=lambda: defaultdict(_Place))
+    told: tuple[Iterable[str], Stored | None] | None = None
+
+    @classmethod
+    def parse(cls, stored: Stored) -> _Known:
+        """Read what the state has: a text holds for every shard."""
+        if isinstance(stored, str):
+            return cls(stored.removeprefix(UNVOUCHED), not stored.startswith(UNVOUCHED))
+        known = cls()
+        known.places.update({shard: _Place.parse(text) for shard, text in stored.items()})
+        return known
+
+    def proof(self, place: _Place) -> str | None:
+        """Return the layout that is proved, as what rows must begin with."""
+        if place.since is None and place.shown is not None:
+            return None
+        proved = self.text if self.proved else None
+        return (proved if place.proved is None else place.proved) or None
+
+    def is_in_doubt(self, place: _Place) -> bool:
+        """Tell whether rows have been given out that nothing proves."""
+        return place.shown is not None or not self.proved
+
+    def stored(self, shards: Iterable[str]) -> Stored | None:
+        """Return one text for the table, or where its shards differ one for each.
+
+        What was told is kept until it is forgotten, or the object that holds the shards is another:
+        each STATE asks for all tables, and what holds shards is not changed in place.
+        """
+        if self.told is None or self.told[0] is not shards:
+            texts = {shard: self._text(self.places.get(shard, _Place())) for shard in shards}
+            alike = len(set(texts.values())) == 1 and "/" not in "".join(texts.values())
+            by_shard = {shard: text for shard, text in texts.items() if text}
+            self.told = shards, next(iter(texts.values())) if alike else by_shard
+        return self.told[1]
+
+    def _text(self, place: _Place) -> str:
+        layouts = (place.shown, place.proved, self.text)
+        layout = next((layout for layout in layouts if layout is not None), "")
+        text = UNVOUCHED * self.is_in_doubt(place) + layout
+        proof = self.proof(place)
+        if place.since is None or proof is None:
+            return text
+        given = text if text.startswith(UNVOUCHED) else ""
+        return f"{given}/{proof}/{place.last}/{place.since}"
+
+    def leaves_right(self, place: _Place, changes: Collection[ColumnChange]) -> bool:
+        """Tell whether all rows that were given out are right, if they were before a DDL."""
+        since, proved = place.since or _Since(), self.proof(place) is not None
+        if place.last_after(changes) is None and (since.rows or not proved):
+            return False  # they lack it, and would be read with one column too many
+        return all(change.added or (proved and since.allows(change)) for change in changes)
+
+    def keeps(self, place: _Place, changes: Collection[ColumnChange]) -> None:
+        """Take in a DDL that leaves the rows right; what it has changed is not proved as yet."""
+        place.last = place.last_after(changes) or ""
+        if self.proof(place) is not None:
+            place.since = place.since or _Since()
+            place.since.note(changes)
+        place.asked = place.copied = None
+        if not self.proved:
+            self.text = ""
+
+
 class Layouts:
     """The layouts of a keyspace's tables at their positions, shard by shard."""
 
     def __init__(self, known: Mapping[str, Stored]) -> None:
-        """Begin with what the state knows: a text holds for every shard of its table."""
-        whole = {table: text for table, text in known.items() if isinstance(text, str)}
-        self._vouched = {t: text for t, text in whole.items() if not text.startswith(UNVOUCHED)}
-        # Shown by an earlier run; empty where it is not known how.
-        self._suspect = {t: text[1:] for t, text in whole.items() if text.startswith(UNVOUCHED)}
-        self._shards: dict[_Shard, str] = {}  # vouched, and other than the table's
-        self._altered: set[_Shard] = set()  # a DDL has come, and no rows since
-        self._shown: dict[_Shard, str] = {}  # rows have come, and nobody has vouched
-        self._before: dict[_Shard, str] = {}  # the same, before the stop position was asked for
-        self._copied: dict[_Shard, Fields] = {}
-        self._odd: set[_Shard] = set()  # has shown other columns than before, without a DDL
-        self._since: dict[_Shard, _Since] = {}  # where a proof is a beginning
-        self._last: dict[_Shard, str] = {}  # the table's last column, a checksum
-        self._places: dict[str, set[_Shard]] = {}  # of each table, where any of these knows it
-        self._told: dict[str, tuple[Iterable[str], Stored | None]] = {}  # and for which shards
-        for table, texts in known.items():
-            if not isinstance(texts, str):
-                self._begin_by_shard(table, texts)
+        """Begin with what the state knows."""
+        self._tables = defaultdict[str, _Known](_Known)
+        self._tables.update({table: _Known.parse(stored) for table, stored in known.items()})
 
-    def _begin_by_shard(self, table: str, texts: Mapping[str, str]) -> None:
-        for shard, stored in texts.items():
-            text, rests, proof = stored.partition("/")
-            if rests:
-                known, last, touched = proof.split("/")
-                self._shards[self._place((table, shard))] = known
-                self._last[table, shard] = last
-                self._since[table, shard] = _Since.parse(touched, given=bool(text))
-            if rests and not text:
-                continue
-            noted = self._before if text.startswith(UNVOUCHED) else self._shards
-            noted[self._place((table, shard))] = text.removeprefix(UNVOUCHED)
-
-    def _place(self, where: _Shard) -> _Shard:
-        """Keep in mind that something is noted of a place."""
-        self._places.setdefault(where[0], set()).add(where)
-        return where
+    def _all(self) -> Iterator[_Known]:
+        """Yield what is known of all tables, which changes now."""
+        for known in self._tables.values():
+            known.told = None
+            yield known
 
     def asked(self) -> None:
         """Note that a stop position was asked for: it can prove what was shown until now."""
-        self._told.clear()
-        self._before |= self._shown
-        self._shown.clear()
+        for known in self._all():
+            for place in known.places.values():
+                place.asked = place.shown
 
     def check(self, fields: Fields, sent: Fields | None = None) -> None:
         """Compare a FIELD event of the shared stream, before its first rows are given out.
@@ -165,26 +286,20 @@ class Layouts:
         Raises:
             HistoryLostError: the events are read with a definition they were not written with.
         """
-        where = fields.table, fields.shard
-        known = self._known(where)
-        since = self._since.get(where)
+        known = self._tables[fields.table]
+        place = known.places[fields.shard]
+        proof = known.proof(place)
         columns = [_checksum([column.name.casefold()]) for column in fields.fields]
-        self._last[where] = columns[-1]
-        if not self._is_as_before(fields):
-            self._odd.add(self._place(where))
-        if known is None:
-            self._show(fields)
-            self._altered.discard(where)
-        elif any(layout_of(told.fields, known) == known for told in (fields, sent or fields)):
-            proved = int(known.partition(":")[0])
-            if since or len(columns) > proved:
-                since = self._since.setdefault(where, _Since())
-                since.rows = dict.fromkeys(columns[proved:], UNVOUCHED) | since.changes
-                self._show(fields)
-        elif since and since.changes:
-            del self._since[where]
-            self._show(fields)
-        else:
+        place.last, known.told = columns[-1], None
+        suspect = None if known.proved else known.text
+        place.odd |= place.contradicts(fields) or not _begins(fields, suspect)
+        if proof is not None and any(_begins(told, proof) for told in (fields, sent or fields)):
+            proved = int(proof.partition(":")[0])
+            if place.since is None and len(columns) <= proved:
+                return
+            place.since = place.since or _Since()
+            place.since.rows = dict.fromkeys(columns[proved:], UNVOUCHED) | place.since.changes
+        elif proof is not None and not (place.since and place.since.changes):
             error = HistoryLostError(
                 f"{fields.table} on shard {fields.shard} was altered after the bookmark, and "
                 "Vitess reads its older changes with today's columns; let on_lost_position be "
@@ -192,174 +307,75 @@ class Layouts:
             )
             error.table = fields.table
             raise error
-
-    def _show(self, fields: Fields) -> None:
-        """Note that rows are given out, some columns of which are not proved."""
-        self._told.pop(fields.table, None)
-        self._shown[self._place((fields.table, fields.shard))] = layout_of(fields.fields)
-
-    def _is_as_before(self, fields: Fields) -> bool:
-        """Tell whether a FIELD event does not contradict what another has shown before."""
-        where = fields.table, fields.shard
-        texts = (self._before.get(where), self._suspect.get(fields.table))
-        copied = self._copied.get(where)
-        return (copied is None or _agree(copied.fields, fields.fields)) and all(
-            layout_of(fields.fields, text) == text for text in texts if text
-        )
+        else:
+            place.since = None
+        place.shown = layout_of(fields.fields)
 
     def altered(self, alterations: Iterable[Alteration]) -> dict[str, str]:
         """Take in DDLs that change columns; say which tables' rows may have been misread."""
         misread: dict[str, str] = {}
         for alteration in alterations:
-            table, where = alteration.table, (alteration.table, alteration.shard)
-            self._told.pop(table, None)
-            if self._leaves_right(where, alteration.changes):
-                self._go_on(where, alteration.changes or ())
+            known, changes = self._tables[alteration.table], alteration.changes
+            place = known.places[alteration.shard]
+            known.told = None
+            if changes is not None and known.leaves_right(place, changes):
+                if changes:
+                    known.keeps(place, changes)
                 continue
-            if self._is_in_doubt(where):
-                misread[table] = (
-                    f"an ALTER on shard {where[1]} came behind changes that Vitess has perhaps "
-                    "read with the columns of later"
+            if known.is_in_doubt(place):
+                misread[alteration.table] = (
+                    f"an ALTER on shard {alteration.shard} came behind changes that Vitess has "
+                    "perhaps read with the columns of later"
                 )
-            self._suspect.pop(table, None)
-            for noted in (self._shown, self._before, self._copied, self._shards, self._since):
-                noted.pop(where, None)
-            self._odd.discard(where)
-            self._altered.add(self._place(where))
+            if not known.proved:
+                known.text, known.proved = None, True
+            known.places[alteration.shard] = _Place(proved="", last=place.last)
         return misread
-
-    def _is_in_doubt(self, where: _Shard) -> bool:
-        """Tell whether rows have been given out that nothing proves."""
-        return where in self._shown or where in self._before or where[0] in self._suspect
-
-    def _leaves_right(self, where: _Shard, changes: Iterable[ColumnChange] | None) -> bool:
-        """Tell whether all rows that were given out are right, if they were before a DDL."""
-        if changes is None:
-            return False
-        since = self._since.get(where, _Since())
-        known = self._known(where) is not None
-        if self._last_behind(where, changes) is None and (since.rows or not known):
-            return False  # they lack it, and would be read with one column too many
-        return all(change.added or (known and since.allows(change)) for change in changes)
-
-    def _last_behind(self, where: _Shard, changes: Iterable[ColumnChange]) -> str | None:
-        """Return a table's last column behind a DDL, None when one may be added elsewhere."""
-        last = self._last.get(where, "")
-        for change in changes:
-            if change.added and change.after is not None and _checksum([change.after]) != last:
-                return None
-            last = _checksum([change.name]) if change.added else last
-        return last
-
-    def _go_on(self, where: _Shard, changes: Collection[ColumnChange]) -> None:
-        """Take in a DDL that leaves the rows right; what it has changed is not proved as yet."""
-        if not changes:
-            return
-        self._last[where] = self._last_behind(where, changes) or ""
-        if self._known(where) is not None:
-            self._since.setdefault(self._place(where), _Since()).note(changes)
-        if text := self._before.pop(where, None):
-            self._shown.setdefault(where, text)
-        self._copied.pop(where, None)
-        if where[0] in self._suspect:
-            self._suspect[where[0]] = ""
 
     def copied(self, fields: Fields) -> None:
         """Note how a table looked in the snapshot of its copy, which is later than its position."""
-        where = fields.table, fields.shard
-        if where not in self._copied:
-            self._copied[self._place(where)] = fields
+        place = self._tables[fields.table].places[fields.shard]
+        place.copied = place.copied or fields
 
     def copy_begins(self, table: str) -> None:
         """Forget a table: its rows come anew."""
-        self._told.pop(table, None)
-        self._vouched.pop(table, None)
-        self._suspect.pop(table, None)
-        for where in self._places.pop(table, ()):
-            for noted in (self._shards, self._shown, self._before, self._copied, self._since):
-                noted.pop(where, None)
-            self._altered.discard(where)
-            self._odd.discard(where)
+        self._tables.pop(table, None)
 
     def reached(self, tables: frozenset[str]) -> dict[str, str]:
         """Take in that the stop position is reached; say which tables were misread."""
-        self._told.clear()
         misread: dict[str, str] = {}
-        for where in [where for where in self._odd if where[0] in tables]:
-            misread[where[0]] = (
-                f"it was altered after the stop position, and Vitess has read older changes on "
-                f"shard {where[1]} with the columns of later"
-            )
-            self._odd.discard(where)
-        proofs = {where: layout_of(fields.fields) for where, fields in self._copied.items()}
-        for where, proved in (proofs | self._before).items():
-            if where[0] in tables:
-                self._shards[where] = proved
-                for noted in (self._before, self._copied, self._shown, self._since):
-                    noted.pop(where, None)
-                self._altered.discard(where)
-        for table in tables & self._suspect.keys():
-            if text := self._suspect.pop(table):
-                self._vouched[table] = text
+        for table in tables & self._tables.keys():
+            known = self._tables[table]
+            known.told = None
+            for shard, place in known.places.items():
+                if place.odd:
+                    misread[table] = (
+                        f"it was altered after the stop position, and Vitess has read older "
+                        f"changes on shard {shard} with the columns of later"
+                    )
+                    place.odd = False
+                place.reached()
+            known.text, known.proved = known.text or None, True
         return misread
 
     def resharded(self, shards: Iterable[str]) -> None:
         """Take in that other shards have followed: what was known of some does not hold for all."""
-        noted = (self._shards, self._shown, self._before, self._copied, self._since)
-        places = {place for found in noted for place in found} | self._altered
-        tables = {table for table, _ in places} | self._suspect.keys()
-        self._told.clear()
-        for table in tables & (self._vouched.keys() | self._suspect.keys()):
-            self._altered |= {self._place((table, shard)) for shard in shards}
+        for known in self._all():
+            differ = not known.proved or any(place.differs for place in known.places.values())
+            if known.text is not None and differ:
+                for place in [known.places[shard] for shard in shards]:
+                    place.proved, place.since = "", None
 
     def stored(self, tables: Mapping[str, Iterable[str]]) -> dict[str, Stored]:
-        """Return what the state should know of each table; `tables` maps each to its shards.
+        """Return what the state should know of each table; `tables` maps each to its shards."""
+        known = ((table, self._tables.get(table), shards) for table, shards in tables.items())
+        found = {table: one.stored(shards) for table, one, shards in known if one is not None}
+        return {table: text for table, text in found.items() if text}
 
-        Each STATE asks for all tables, so what was told is kept until something of the table, or
-        the object that holds its shards, is another: what holds shards is not changed in place.
-        """
-        found: dict[str, Stored] = {}
-        for table, shards in tables.items():
-            told = self._told.get(table)
-            if told is None or told[0] is not shards:
-                told = self._told[table] = shards, self._stored(table, shards)
-            if told[1]:
-                found[table] = told[1]
-        return found
 
-    def _stored(self, table: str, shards: Iterable[str]) -> Stored | None:
-        """Return one text for the table, or where its shards differ one for each."""
-        texts = {shard: self._stored_of((table, shard)) for shard in shards}
-        if len(set(texts.values())) == 1 and "/" not in "".join(texts.values()):
-            return next(iter(texts.values())) or None
-        return {shard: text for shard, text in texts.items() if text}
-
-    def _stored_of(self, where: _Shard) -> str:
-        text = UNVOUCHED * self._is_in_doubt(where) + (self._text(where) or "")
-        since, known = self._since.get(where), self._known(where)
-        if since is None or known is None:
-            return text
-        given = text if text.startswith(UNVOUCHED) else ""
-        return f"{given}/{known}/{self._last.get(where, '')}/{since}"
-
-    def _text(self, where: _Shard) -> str | None:
-        """Return how a shard's table is believed to look; None where nothing is known."""
-        for noted in (self._shown, self._before):
-            if where in noted:
-                return noted[where]
-        if where in self._altered:
-            return None
-        if where in self._shards:
-            return self._shards[where]
-        return self._vouched.get(where[0]) or self._suspect.get(where[0])
-
-    def _known(self, where: _Shard) -> str | None:
-        """Return the layout that is proved, as what rows must begin with."""
-        if where in self._altered:
-            return None
-        if where not in self._since and (where in self._shown or where in self._before):
-            return None
-        return self._shards.get(where) or self._vouched.get(where[0])
+def _begins(fields: Fields, layout: str | None) -> bool:
+    """Tell whether columns begin as a layout has it, which all do where nobody knows it."""
+    return not layout or layout_of(fields.fields, layout) == layout
 
 
 def _kind(written: WrittenType, like: str | None = None) -> str:
