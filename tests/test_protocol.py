@@ -27,6 +27,7 @@ from tap_vitess.errors import (
     CopyCutError,
     ProtocolError,
     ReshardedError,
+    RetriableError,
     SnapshotTooOldError,
 )
 from tap_vitess.protocol.changes import ChangeStream
@@ -94,6 +95,38 @@ def test_ddl_and_other_are_boundaries(end: binlogdata.VEvent) -> None:
     stream = change_stream(at(5, 5))
     assert kinds(stream.feed([vgtid(A, {A: 3, B: 1}), end])) == ["Boundary"]
     assert stream.position == at(3, 1)
+
+
+@pytest.mark.parametrize("inner", [ddl(A, "create table u (id int) start transaction"), other(A)])
+def test_ddl_and_other_within_a_transaction_are_none(inner: binlogdata.VEvent) -> None:
+    """Their VGTID contains the whole transaction, rows that are still to come among them."""
+    stream = change_stream(at(3, 3))
+    begun, told, row, _, end = transaction(A, 3, {A: 1, B: 1})
+    assert kinds(stream.feed([begun, told, row, vgtid(A, {A: 3, B: 1}), inner])) == ["Rows"]
+    assert stream.position == at(1, 1)
+    assert kinds(stream.feed(transaction(B, 3, {A: 3, B: 1}))) == ["Rows"]
+    assert (stream.position, stream.finished) == (at(1, 1), False)
+    assert kinds(stream.feed([row, vgtid(A, {A: 3, B: 3}), end])) == ["Rows", "Boundary"]
+    assert (stream.position, stream.finished) == (at(3, 3), True)
+
+
+@pytest.mark.parametrize("inner", [ddl(A, "create table u (id int) start transaction"), other(A)])
+def test_vtgate_resumes_within_a_transaction(inner: binlogdata.VEvent) -> None:
+    """It takes such a VGTID for its position: the call is opened again from before them."""
+    stream = change_stream(at(9, 3))
+    begun, told, row, _, _ = transaction(A, 3, {A: 1, B: 1})
+    stream.feed([begun, told, row, vgtid(A, {A: 3, B: 1}), inner])
+    with pytest.raises(RetriableError, match="within a transaction of shard -80"):
+        stream.feed(transaction(A, 4, {A: 3, B: 1}))
+    assert Vgtid.from_proto("shop", stream.request().vgtid.shard_gtids) == at(1, 1)
+    assert kinds(stream.feed(transaction(A, 4, {A: 1, B: 1}))) == ["Rows", "Boundary"]
+
+
+def test_a_copy_streams_a_transaction_with_an_other_within() -> None:
+    """What is streamed in mid-copy is passed over to its COMMIT."""
+    copy = table_copy()
+    begun, told, row, known, end = transaction(A, 3, {A: 1, B: 1})
+    assert copy.feed([begun, told, row, known, other(A), row, known, end]) == []
 
 
 def test_commit_without_vgtid_moves_nothing() -> None:

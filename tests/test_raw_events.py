@@ -12,7 +12,14 @@ import pytest
 from authority import Authority
 from consumers import QUICK, SHARDS, fill, insert, table, vitess
 
-from tap_vitess._proto.binlogdata_pb2 import Journal, KeyspaceShard, ShardGtid, VEvent, VEventType
+from tap_vitess._proto.binlogdata_pb2 import (
+    Journal,
+    KeyspaceShard,
+    ShardGtid,
+    VEvent,
+    VEventType,
+    VGtid,
+)
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
@@ -256,3 +263,18 @@ def test_kinds_that_only_some_servers_send() -> None:
         UnknownEvent("shop", "-80", None, "VERSION"),
         UnknownEvent("shop", "-80", None, "99"),
     )
+
+
+def test_an_other_within_a_transaction() -> None:
+    """Its VGTID contains rows that are still to come: no call starts there."""
+    uuid = "3e1e2083-9b67-52e3-be67-a5259638df3f"
+    vgtid = [ShardGtid(keyspace="shop", shard="-80", gtid=f"MySQL56/{uuid}:1-5")]
+    start = Vgtid.from_proto("shop", [ShardGtid(keyspace="shop", shard="-80", gtid=f"{uuid}:1-4")])
+    feed = EventFeed("shop", ["alpha"], start, RequestOptions(), copy=False)
+    told = VEvent(type=VEventType.VGTID, shard="-80", vgtid=VGtid(shard_gtids=vgtid))
+    kinds = VEventType.BEGIN, VEventType.OTHER, VEventType.COMMIT
+    begin, other, commit = (VEvent(type=kind, shard="-80") for kind in kinds)
+    feed.feed([begin, told, other])
+    assert feed.place(None) == start
+    feed.feed([told, commit])
+    assert feed.place("-80") == Vgtid.from_proto("shop", vgtid).shards["-80"]

@@ -8,6 +8,11 @@ What surprised us. The timestamp of a ROW is the second its statement ran; only 
 the second of the commit, so rows that arrive in one response with their COMMIT get its time, and
 others keep their own.
 
+A DDL or OTHER may stand within a transaction (CREATE TABLE ... SELECT on MySQL 8.0.21 and later; a
+statement in a comment `/*! ... */` that a session of binlog_format MIXED has logged), and comes
+with a VGTID that contains the whole of it. It is no boundary. VTGate takes it for one: where it
+resumes from there by itself the rest of the transaction never comes, and the next BEGIN shows that.
+
 Rows that no reader could place end the call: of a table or a shard that was not asked for, outside
 of a transaction, before their FIELD event, behind the end of their copy. Nothing tells of an event
 that is missing as a whole.
@@ -20,9 +25,7 @@ from collections.abc import Iterable, Sequence
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
-from tap_vitess.errors import (
-    ProtocolError,
-)
+from tap_vitess.errors import ProtocolError, RetriableError
 from tap_vitess.protocol.alterations import column_changes
 from tap_vitess.protocol.columns import (
     ChangedRows,
@@ -60,6 +63,7 @@ class ChangeStream(Decoded):
         self._go_to(position.to_proto())
         self._pending: binlogdata.VGtid | None = None
         self._open: set[str] = set()
+        self._torn: set[str] = set()  # shards whose open transaction VTGate gave a position within
         self._delayed = False  # a shard's boundary had to wait for another shard's
         self.stop_at(stop)
         self._unplaced: dict[str, int] = {}
@@ -158,6 +162,7 @@ class ChangeStream(Decoded):
         """Ask for what follows the last boundary; forgets what came after it."""
         self._pending = None
         self._open.clear()
+        self._torn.clear()
         self._unplaced.clear()
         self._count_unplaced.clear()
         self._fields.clear()
@@ -183,6 +188,9 @@ class ChangeStream(Decoded):
                 continue
             self._tick(event, sign=event.type != binlogdata.HEARTBEAT)
             match event.type:
+                case binlogdata.DDL | binlogdata.OTHER if event.shard in self._open:
+                    self._torn.add(event.shard)
+                    self._note_ddl(event)
                 case binlogdata.COMMIT | binlogdata.DDL | binlogdata.OTHER:
                     self._check_second(event)
                     uncommitted = _committed(uncommitted, event)
@@ -203,6 +211,10 @@ class ChangeStream(Decoded):
             case binlogdata.VGTID:
                 self._pending = event.vgtid
             case binlogdata.BEGIN:
+                if event.shard in self._torn:
+                    raise RetriableError(
+                        f"{self.name}: VTGate resumed within a transaction of shard {event.shard}"
+                    )
                 self._open.add(event.shard)
             case binlogdata.INSERT | binlogdata.UPDATE | binlogdata.DELETE | binlogdata.REPLACE:
                 self._statements.add(event.dml)
@@ -240,6 +252,7 @@ class ChangeStream(Decoded):
         """
         shard = event.shard
         self._open.discard(shard)
+        self._torn.discard(shard)
         if self._pending is None:
             self._unplaced[shard] = self._clock
             self._count_unplaced[shard] += 1
@@ -247,14 +260,7 @@ class ChangeStream(Decoded):
             return [self._told(shard, self._count_unplaced[shard])] if told else []
         self._unplaced.pop(shard, None)
         self._count_unplaced.pop(shard, None)
-        if event.type == binlogdata.DDL:
-            triggered = self._triggered.setdefault(shard, set())
-            triggered |= triggered_tables(event.statement, self.tables)
-            replaced = replaced_tables(event.statement, self.tables, triggered)
-            self._replaced |= {table: f"{by} on shard {shard}" for table, by in replaced.items()}
-            altered = altered_tables(event.statement, self.tables)
-            changes = column_changes(event.statement) if altered else None
-            self._altered += [Alteration(table, shard, changes) for table in altered]
+        self._note_ddl(event)
         if self._open:
             self._open &= {entry.shard for entry in self._pending.shard_gtids}
         if self._open:
@@ -271,6 +277,19 @@ class ChangeStream(Decoded):
             self._delayed = False
             self._measure()
         return [self._told(shard)]
+
+    def _note_ddl(self, event: binlogdata.VEvent) -> None:
+        """Keep what a DDL does to tables."""
+        if event.type != binlogdata.DDL:
+            return
+        shard = event.shard
+        triggered = self._triggered.setdefault(shard, set())
+        triggered |= triggered_tables(event.statement, self.tables)
+        replaced = replaced_tables(event.statement, self.tables, triggered)
+        self._replaced |= {table: f"{by} on shard {shard}" for table, by in replaced.items()}
+        altered = altered_tables(event.statement, self.tables)
+        changes = column_changes(event.statement) if altered else None
+        self._altered += [Alteration(table, shard, changes) for table in altered]
 
     def _told(self, shard: str, unplaced: int = 0) -> Boundary:
         """Tell of the position, and of what has come since the last boundary beside rows."""

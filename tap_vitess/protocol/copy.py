@@ -22,7 +22,6 @@ from tap_vitess.protocol.columns import ChangedRows, CopiedChanges, CopiedRows, 
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.images import PRI_KEY_FLAG
 from tap_vitess.protocol.items import (
-    BOUNDARIES,
     CopyItem,
     CopyProgress,
     Decoded,
@@ -134,7 +133,7 @@ class TableCopy(Decoded):
         shard = event.shard
         if event.type == binlogdata.BEGIN:
             self._open[shard] = not event.timestamp
-        elif event.type in BOUNDARIES:
+        elif event.type == binlogdata.COMMIT:
             self._open.pop(shard, None)
         if shard not in self._unfinished:
             self._check_shard(event)

@@ -15,8 +15,6 @@ from tap_vitess.protocol.columns import StreamEvent
 from tap_vitess.protocol.images import PRI_KEY_FLAG
 from tap_vitess.protocol.keys import KeyPart, why_not_resumable
 
-BOUNDARIES = frozenset({binlogdata.COMMIT, binlogdata.DDL, binlogdata.OTHER})
-
 
 @dataclass(frozen=True, slots=True)
 class Alteration:

@@ -147,7 +147,6 @@ _BARE: dict[int, type[Event]] = {
     binlogdata.COPY_COMPLETED: CopyCompletedEvent,
     binlogdata.HEARTBEAT: HeartbeatEvent,
 }
-_BOUNDARIES = {binlogdata.COMMIT, binlogdata.DDL, binlogdata.OTHER}
 
 
 class EventFeed:
@@ -183,6 +182,7 @@ class EventFeed:
         self._copying = copy
         self._told = told
         self._pending: Vgtid | None = None
+        self._open: set[str] = set()  # shards within a transaction
         self._opened = self._given = False
         self._decoders: dict[tuple[str, str, bool], ObjectDecoder] = {}
         self._left: list[Event] = []  # to be given out before what comes next
@@ -210,6 +210,7 @@ class EventFeed:
         if self._opened:
             self._left.append(ReopenedEvent(self._keyspace, "", None, self._position))
         self._opened = True
+        self._open.clear()
         self._pending = None
         self._decoders.clear()
         if self._position is None:
@@ -277,7 +278,12 @@ class EventFeed:
                 names = tuple(participant.shard for participant in journal.participants)
                 targets = Vgtid.from_proto(self._keyspace, journal.shard_gtids)
                 return JournalEvent(*base, names, targets)
-        if event.type in _BOUNDARIES:
+        if event.type == binlogdata.BEGIN:
+            self._open.add(event.shard)
+        elif event.type == binlogdata.COMMIT:
+            self._open.discard(event.shard)
+            self._reach()
+        elif event.type == binlogdata.OTHER:
             self._reach()
         if event.type == binlogdata.COPY_COMPLETED and not event.shard:
             self._copying = False
@@ -303,7 +309,11 @@ class EventFeed:
         return FieldEvent(*base, table, columns)
 
     def _reach(self) -> None:
-        """Take a boundary for the place to go on from."""
+        """Take a boundary for the place to resume from, unless it stands within a transaction."""
+        if self._pending is not None:
+            self._open &= self._pending.shards.keys()
+        if self._open:
+            return
         if self._pending is not None:
             self._position = self._pending
         self._pending = None

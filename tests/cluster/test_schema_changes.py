@@ -199,8 +199,7 @@ def test_altered_in_mid_run(
         outcome = run.result()
         assert outcome.tap == 0, outcome.log
     pipe.complete()
-    default = phase == "stream" and DEFAULT in alter
-    assert not (differs := _differs(pipe, table, default=default)), differs
+    assert not (differs := _differs(pipe, table, default=DEFAULT in alter)), differs
 
 
 def test_altered_shard_by_shard(

@@ -188,3 +188,56 @@ def test_mixed_format(
     assert copied == {"orders"}
     for name in ("orders", "lines"):
         pipe.check(tables[name], ["id"])
+
+
+def test_a_statement_in_a_comment(
+    source: Source,
+    pipeline: Callable[..., Pipeline],
+    tables: dict[str, str],
+    straight: Callable[..., None],
+) -> None:
+    """Vitess sends an OTHER for it within the transaction; rows before and after are all there."""
+    names = ("orders", "lines")
+    pipe = pipeline(tables=[f"*.{tables[name]}" for name in names])
+    pipe.use_catalog(pipe.discover())
+    pipe.complete()
+    straight(
+        "set session binlog_format = 'MIXED'",
+        "begin",
+        "insert into {orders} values (1001, left(uuid(), 8))",
+        "/*!50000 insert into {other} values (1001, 'new') */",
+        "insert into {lines} values (1002, left(uuid(), 8))",
+        "commit",
+    )
+    source.execute(f"update {quote(tables['orders'])} set v = 'row' where id < 5")
+    outcome = pipe.run()
+    assert outcome.tap == 0, outcome.log
+    assert "fault" not in outcome.log
+    for name in names:
+        pipe.check(tables[name], ["id"])
+
+
+def test_create_table_select(
+    source: Source,
+    pipeline: Callable[..., Pipeline],
+    tables: dict[str, str],
+    straight: Callable[..., None],
+) -> None:
+    """From MySQL 8.0.21 on its DDL stands within the transaction of its rows."""
+    made = f"{tables['other']}_made"
+    pipe = pipeline(tables=[f"*.{tables['orders']}"])
+    pipe.use_catalog(pipe.discover())
+    pipe.complete()
+    try:
+        straight(
+            "set session transaction_isolation = 'REPEATABLE-READ'",
+            f"create table {quote(made)} (primary key (id)) as select * from {{orders}}",
+        )
+        source.execute(f"update {quote(tables['orders'])} set v = 'row' where id < 5")
+        outcome = pipe.run()
+        assert outcome.tap == 0, outcome.log
+        pipe.check(tables["orders"], ["id"])
+        made_pipe = pipeline(tables=[f"*.{made}"])
+        assert made_pipe.run().tap == 0
+    finally:
+        straight(f"drop table {quote(made)}")
