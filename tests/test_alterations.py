@@ -1,8 +1,8 @@
 """ALTERs in any order, rows between them, read at any later time: right, or copied again.
 
 A model of a table: what each statement makes of it, and what Vitess shows of rows when it reads
-them with a later definition. It is held against `Layouts` alone, and against the whole tap in the
-sandbox (tests/test_disturbances.py) and on a real cluster (tests/cluster/test_many_alters.py).
+them with a later definition. It is held against `Layouts` alone here, and against the whole tap on
+a real cluster (tests/cluster/test_many_alters.py).
 TAP_VITESS_EXAMPLES=20000 takes so many examples, of a seed that is printed.
 """
 

@@ -6,7 +6,7 @@ that: rather one table too many is copied again than one too few.
 
 Temporary tables come too, of sessions that log statements: CREATE and DROP say so, also where the
 server writes the DROP as a session ends. TRUNCATE does not: its text is the same as for the table
-that has the name (seen on v22 and v24).
+that has the name (seen on v22).
 
 gh-ost and pt-online-schema-change fill a table of their own, and exchange it for the table in one
 RENAME: the rows are the same, as with Vitess' online schema changes. gh-ost gives names that
