@@ -7,6 +7,7 @@ module, and what logging fills in (`%s`).
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -92,14 +93,24 @@ def _parts(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _constants(module: ast.Module) -> dict[str, str]:
-    """Return the module's own strings by name."""
+    """Return the module's strings by name, with the words that it imports from the package."""
     found: dict[str, str] = {}
     for statement in module.body:
         match statement:
+            case ast.ImportFrom(module=str(name), names=names) if name.startswith("tap_vitess."):
+                found |= {
+                    a.name: s for a in names if " " not in (s := _elsewhere(name).get(a.name, " "))
+                }
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 if (text := _text(value, found)) is not None:
                     found[name] = text
     return found
+
+
+@functools.cache
+def _elsewhere(module: str) -> dict[str, str]:
+    path = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return _constants(ast.parse(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _text(node: ast.expr, known: Mapping[str, str]) -> str | None:

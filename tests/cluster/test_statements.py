@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cluster.conftest import SHARDED
-from cluster.launcher import Cluster
+from cluster.launcher import Cluster, Version
 from cluster.runs import Pipeline
 from cluster.source import Source, quote
 
@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 COLUMNS = "id bigint primary key, v varchar(20)"
 NAMES = ("orders", "lines", "audit", "other")
 DATABASE = f"vt_{SHARDED}"
+CREATES_AND_FILLS_AT_ONCE = (8, 0, 21)
+TELLS_WHAT_VIEWS_READ = (8, 0, 16)  # 8.0.15 does not, 9.7.4 does
 WHY = "is copied again in this run: a statement whose rows MySQL does not log"
 
 
@@ -104,7 +106,7 @@ def test_statements(
             "insert into {other} values (1001, 'new')",
             {"orders"},
         ),
-        # What a view reads its user may not see, so it may be any table.
+        # What a view reads MySQL may not tell its user, so it may be any table.
         (
             "create view v_{name} as select id, v from {orders}",
             "update v_{name} set v = 'new' where id < 20",
@@ -125,8 +127,11 @@ def test_what_else_statements_change(
     made: str,
     statement: str,
     again: set[str],
+    mysql_version: Version,
 ) -> None:
     """Tables that a statement changes without naming them are copied again, too."""
+    if made.startswith("create view") and mysql_version >= TELLS_WHAT_VIEWS_READ:
+        again = {"orders"}
     wanted = {name: table for name, table in tables.items() if name != "other"}
     made, statement = (s.replace("{name}", tables["other"]) for s in (made, statement))
     straight(made)
@@ -218,26 +223,24 @@ def test_a_statement_in_a_comment(
 
 
 def test_create_table_select(
-    source: Source,
     pipeline: Callable[..., Pipeline],
     tables: dict[str, str],
     straight: Callable[..., None],
+    mysql_version: Version,
 ) -> None:
-    """From MySQL 8.0.21 on its DDL stands within the transaction of its rows."""
-    made = f"{tables['other']}_made"
-    pipe = pipeline(tables=[f"*.{tables['orders']}"])
+    """Its DDL stands within the transaction of its rows."""
+    if mysql_version < CREATES_AND_FILLS_AT_ONCE:
+        pytest.skip("MySQL refuses it where there are GTIDs")
+    names = ("orders", "other")
+    pipe = pipeline(tables=[f"*.{tables[name]}" for name in names])
     pipe.use_catalog(pipe.discover())
     pipe.complete()
-    try:
-        straight(
-            "set session transaction_isolation = 'REPEATABLE-READ'",
-            f"create table {quote(made)} (primary key (id)) as select * from {{orders}}",
-        )
-        source.execute(f"update {quote(tables['orders'])} set v = 'row' where id < 5")
-        outcome = pipe.run()
-        assert outcome.tap == 0, outcome.log
-        pipe.check(tables["orders"], ["id"])
-        made_pipe = pipeline(tables=[f"*.{made}"])
-        assert made_pipe.run().tap == 0
-    finally:
-        straight(f"drop table {quote(made)}")
+    straight(
+        "drop table {other}",
+        "create table {other} (primary key (id)) as select * from {orders} where id < 1000",
+        "insert into {orders} values (1001, 'new')",
+    )
+    outcome = pipe.run()
+    assert outcome.tap == 0, outcome.log
+    for name in names:
+        pipe.check(tables[name], ["id"])
