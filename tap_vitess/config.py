@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from jsonschema import Draft202012Validator
 
 from tap_vitess.errors import ConfigError, VitessError
-from tap_vitess.values.entries import ValueOptions
+from tap_vitess.values.types import ValueOptions
 from tap_vitess.vtgate.address import Address, check_metadata, tls_of
 
 Keys = Literal["with_vindex", "primary"]

@@ -28,7 +28,7 @@ Message = dict[str, Any]
 IMPATIENT = """
 import sys
 from tap_vitess.airbyte.commands import run
-from tap_vitess.vstream.reader import RetryOptions
+from tap_vitess.vtgate.retry import RetryOptions
 sys.exit(run(retry=RetryOptions(budget=0, longest_wait=0.01)))
 """
 

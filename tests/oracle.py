@@ -27,7 +27,7 @@ from hypothesis.strategies import SearchStrategy
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.protocol.items import Fields
 from tap_vitess.values.decode import RowDecoder
-from tap_vitess.values.entries import ValueOptions
+from tap_vitess.values.types import ValueOptions
 
 DATA = Path(__file__).parent / "data"
 EVIDENCE = DATA / "values.json.xz"

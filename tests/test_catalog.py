@@ -19,7 +19,7 @@ from tap_vitess.singer.plain import is_plain
 from tap_vitess.singer.streams import VitessStream
 from tap_vitess.singer.tap import TapVitess
 from tap_vitess.survey.facts import Column, Table
-from tap_vitess.values.entries import DEFAULTS
+from tap_vitess.values.types import DEFAULTS
 
 Json = dict[str, Any]
 

@@ -15,8 +15,7 @@ from tap_vitess.protocol.items import Fields
 from tap_vitess.run.layouts import Layouts
 from tap_vitess.survey.charsets import ColumnCharsets, Version
 from tap_vitess.values.charsets import charset_of, collation_of
-from tap_vitess.values.decode import RowDecoder
-from tap_vitess.values.objects import ObjectDecoder
+from tap_vitess.values.decode import ObjectDecoder, RowDecoder
 
 # As the tablets' MySQL has them; the bytes are those that VStream brings.
 TEXTS = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tap_vitess.config import SETTINGS, Config
 from tap_vitess.errors import ConfigError
-from tap_vitess.values.entries import ValueOptions
+from tap_vitess.values.types import ValueOptions
 from tap_vitess.vtgate.address import Tls
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from tap_vitess.errors import ValueDecodeError
 from tap_vitess.protocol.images import packed
+from tap_vitess.values.documents import DOCUMENTS
 from tap_vitess.values.encode import RowEncoder
-from tap_vitess.values.entries import Raw, ValueOptions, ValueType, value_type
+from tap_vitess.values.entries import value_type
+from tap_vitess.values.types import ValueOptions, ValueType
 
 KINDS = [
     *("tinyint", "int", "bigint unsigned", "int(5) unsigned zerofill", "year", "bit(9)"),
@@ -151,8 +154,8 @@ def test_usual_values_need_no_converter(kind: str, charset: str | None, values: 
     def refuse(_: bytes) -> Any:
         raise AssertionError
 
-    refusing = ValueType(found.schema, refuse, found.raw)
-    assert found.raw is not Raw.CONVERT
+    refusing = replace(found, convert=refuse)
+    assert found.whole is not None
     rows = [[None], *([value] for value in values)]
     assert by_column({"c": refusing}, rows) == from_dicts({"c": found}, rows)
 
@@ -169,7 +172,7 @@ def test_usual_values_need_no_converter(kind: str, charset: str | None, values: 
 def test_documents_that_are_none_do_not_make_whole_ones(values: list[bytes]) -> None:
     """Each must be one by itself."""
     types = {"c": value_type("json", None, copying=True)}
-    assert types["c"].raw is Raw.DOCUMENT
+    assert types["c"].whole is DOCUMENTS
     assert by_column(types, [[value] for value in values]) is None
 
 

@@ -55,7 +55,8 @@ from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
 from tap_vitess.singer.tap import TapVitess
-from tap_vitess.values.decode import RowDecoder, value_types
+from tap_vitess.values.decode import RowDecoder
+from tap_vitess.values.entries import value_types
 from tap_vitess.vtgate.grpc import METHOD, Client, connect, explain
 from tap_vitess.vtgate.reader import read
 from tap_vitess.vtgate.retry import RetryOptions, retrying

@@ -21,8 +21,8 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ValueDecodeError
 from tap_vitess.protocol.images import packed
 from tap_vitess.protocol.items import Fields
-from tap_vitess.values.entries import ValueOptions
-from tap_vitess.values.objects import ObjectDecoder
+from tap_vitess.values.decode import ObjectDecoder
+from tap_vitess.values.types import ValueOptions
 
 
 @pytest.fixture(scope="module")

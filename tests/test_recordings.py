@@ -33,7 +33,7 @@ from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.values.decode import RowDecoder
-from tap_vitess.values.entries import ValueOptions
+from tap_vitess.values.types import ValueOptions
 from tap_vitess.vtgate.grpc import METHOD, connect
 from tap_vitess.vtgate.reader import read
 from tap_vitess.vtgate.retry import RetryOptions

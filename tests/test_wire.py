@@ -29,7 +29,7 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.survey.facts import Column, Table
-from tap_vitess.values.objects import ObjectDecoder
+from tap_vitess.values.decode import ObjectDecoder
 from tap_vitess.vstream.decoding import TableReader
 from tap_vitess.vstream.events import EventFeed
 from tap_vitess.vtgate.responses import Responses

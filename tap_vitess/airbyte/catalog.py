@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 from tap_vitess.errors import CatalogError
 from tap_vitess.records.schema import JsonSchema, StreamSchema
 from tap_vitess.survey.facts import Table
-from tap_vitess.values.entries import DATATYPE_PROPERTIES, ValueOptions, value_type
+from tap_vitess.values.entries import value_type
+from tap_vitess.values.types import DATATYPE_PROPERTIES, ValueOptions
 
 UPDATED_AT = "_ab_cdc_updated_at"
 DELETED_AT = "_ab_cdc_deleted_at"

@@ -18,7 +18,7 @@ from tap_vitess.protocol.columns import Changes, CopiedChanges, EncodedChanges, 
 from tap_vitess.protocol.images import beside_own_key
 from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.values.encode import RowEncoder, same_columns
-from tap_vitess.values.entries import ValueType
+from tap_vitess.values.types import ValueType
 
 FEW_ROWS = 4
 _NUMBERS = 1000  # written at a time

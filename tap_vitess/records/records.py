@@ -17,7 +17,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -36,8 +36,9 @@ from tap_vitess.protocol.images import (
 from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.records.lines import Lines, moment
 from tap_vitess.records.schema import StreamSchema
-from tap_vitess.values.decode import RowDecoder, text_of, value_types
-from tap_vitess.values.entries import DEFAULTS, Raw, ValueOptions, ValueType
+from tap_vitess.values.decode import RowDecoder
+from tap_vitess.values.entries import value_types
+from tap_vitess.values.types import DEFAULTS, ValueOptions, ValueType
 
 logger = logging.getLogger(__name__)
 
@@ -200,10 +201,7 @@ class RecordMaker:
         self, fields: Fields, types: Mapping[str, ValueType], texts: Collection[str]
     ) -> Lines:
         written = {
-            name: replace(found, convert=text_of(found.convert), raw=Raw.CONVERT)
-            if name in texts
-            else found
-            for name, found in types.items()
+            name: found.as_text() if name in texts else found for name, found in types.items()
         }
         keyspace = self._stream.keyspace
         return Lines(fields, keyspace, written, self.schema.wanted, self._key, self._own)

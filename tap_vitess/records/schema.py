@@ -24,7 +24,7 @@ from typing import Any
 
 from tap_vitess.errors import CatalogError
 from tap_vitess.protocol.items import Fields
-from tap_vitess.values.entries import DATATYPE_PROPERTIES, ValueType
+from tap_vitess.values.types import DATATYPE_PROPERTIES, ValueType
 
 JsonSchema = dict[str, Any]
 

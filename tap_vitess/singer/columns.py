@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tap_vitess.survey.facts import Table
-from tap_vitess.values.entries import ValueOptions, value_type
+from tap_vitess.values.entries import value_type
+from tap_vitess.values.types import ValueOptions
 
 DELETED_AT = "_sdc_deleted_at"
 

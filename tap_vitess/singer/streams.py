@@ -43,7 +43,7 @@ from tap_vitess.records.schema import StreamSchema
 from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, OWN_COLUMNS, stream_name
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.plain import _selected
-from tap_vitess.values.entries import DATATYPE_PROPERTIES
+from tap_vitess.values.types import DATATYPE_PROPERTIES
 
 LOG_BASED = "LOG_BASED"
 FULL_TABLE = "FULL_TABLE"

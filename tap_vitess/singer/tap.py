@@ -55,7 +55,7 @@ from tap_vitess.stdout import end_when_stuck
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
-from tap_vitess.values.entries import plain
+from tap_vitess.values.documents import plain
 from tap_vitess.vtgate import grpc as vstream_client
 from tap_vitess.vtgate.retry import RetryOptions
 

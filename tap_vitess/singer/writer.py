@@ -18,7 +18,7 @@ from tap_vitess.protocol.items import Rows
 from tap_vitess.records.records import Record, RecordMaker, Tally
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.streams import VitessStream, write_activate_version, write_schema
-from tap_vitess.values.entries import plain
+from tap_vitess.values.documents import plain
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""MySQL's geometries -> GeoJSON, EWKT, EWKB. Pure.
+"""GEOMETRY and its kinds -> GeoJSON, EWKT, EWKB; as Python's object it is MySQL's bytes. Pure.
 
 A value is the SRID in four bytes (little endian) and then WKB, in a copy as in the binlog.
 Surprising: whatever the axis order of the SRS, MySQL stores x before y, which for a geographic
@@ -12,6 +12,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from typing import Any
+
+from tap_vitess.values.types import Declared, ValueType
 
 _POINT, _COLLECTION = 1, 7
 _NAMES = {
@@ -39,6 +41,17 @@ class Geometry:
 
     kind: int
     parts: list[Any]
+
+
+def geometry(column: Declared) -> ValueType:
+    """Enter GEOMETRY, POINT and the other kinds."""
+    match column.options.geometry_as:
+        case "geojson":
+            return ValueType({"type": "object"}, geojson, bytes)
+        case "wkt":
+            return ValueType({"type": "string"}, ewkt, bytes)
+        case "wkb":
+            return ValueType({"type": "string"}, ewkb, bytes)
 
 
 def geojson(raw: bytes) -> GeoJson:

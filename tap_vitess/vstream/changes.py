@@ -30,7 +30,7 @@ from tap_vitess.run.sync import Checkpoint, CopyFinished, KeyspaceSync, TableSpe
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
-from tap_vitess.values.objects import ObjectDecoder, Row
+from tap_vitess.values.decode import ObjectDecoder, Row
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vstream.decoding import Change, TableReader
 from tap_vitess.vtgate.grpc import Client, connect

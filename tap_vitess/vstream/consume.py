@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from tap_vitess.errors import ConfigError, MappingError
 from tap_vitess.signals import taken_over
-from tap_vitess.values.objects import Row
+from tap_vitess.values.decode import Row
 from tap_vitess.vstream.batches import Batch, Collector
 from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, TableCopied, changes
 from tap_vitess.vstream.connection import Vitess

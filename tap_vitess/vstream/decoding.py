@@ -17,9 +17,9 @@ from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.records.records import Image, RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.survey.facts import Table
+from tap_vitess.values.decode import ObjectDecoder, Row
 from tap_vitess.values.encode import same_columns
 from tap_vitess.values.entries import value_type
-from tap_vitess.values.objects import ObjectDecoder, Row
 
 RowT = TypeVar("RowT")
 Operation = Literal["copy", "insert", "update", "delete"]

@@ -24,7 +24,7 @@ from tap_vitess.protocol.items import Fields
 from tap_vitess.protocol.request import RequestOptions, first_request, stream_request
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.values.charsets import charset_of
-from tap_vitess.values.objects import ObjectDecoder, Row
+from tap_vitess.values.decode import ObjectDecoder, Row
 
 
 @dataclass(frozen=True, slots=True)

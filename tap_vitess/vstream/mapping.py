@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from tap_vitess.errors import ConfigError, MappingError
-from tap_vitess.values.objects import Row
+from tap_vitess.values.decode import Row
 
 RowT = TypeVar("RowT")
 Converter = Callable[[Row, Any], Any]

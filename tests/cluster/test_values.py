@@ -22,7 +22,7 @@ from cluster.rawstream import Events, RawSource
 from cluster.runs import Finished, Pipeline
 from cluster.source import Address, Source, quote
 from tap_vitess.protocol.items import Fields
-from tap_vitess.values.entries import DATATYPE_PROPERTIES, ValueOptions
+from tap_vitess.values.types import DATATYPE_PROPERTIES, ValueOptions
 
 pytestmark = pytest.mark.cluster
 

@@ -1,0 +1,202 @@
+"""Integers, BIT, DECIMAL, FLOAT, DOUBLE and VECTOR. Pure.
+
+DECIMAL loses its leading zero in the binlog (`.50`) or gains some (`000000005`), ZEROFILL loses its
+zeros there, FLOAT and DOUBLE come as `1E+20`.
+
+FLOAT surprises: MySQL's SELECT, and so the copy, rounds to six significant digits, while the
+binlog has the value whole. Rounding that to six digits in the same way (half to even, from the
+exact value) gives what SELECT answers, so the two phases agree; `float_as` says which is wanted.
+FLOAT(M,D) and DOUBLE(M,D) likewise: SELECT shows D places of a value that may be stored with more
+(-0.001 as -0.0010000000000000009).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+
+import orjson
+
+from tap_vitess.values.types import (
+    DATATYPE_PROPERTIES,
+    Declared,
+    JsonColumn,
+    UnfitError,
+    Values,
+    ValueType,
+    Whole,
+)
+
+# As JSON has them, without leading zeros; a decimal of nothing has no sign.
+_JSON_DECIMALS = re.compile(
+    rb"N(?:,N)*".replace(b"N", rb"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.0*[1-9][0-9]*)")
+)
+_OF_INTEGERS, _OF_DECIMALS = b"0123456789-,", b"0123456789-,."
+_DECIMAL = re.compile(rb"(-?)0*([0-9]*)(?:\.([0-9]+))?")
+
+
+def integer(column: Declared) -> ValueType:
+    """Enter TINYINT to INT, and the BIGINT that is written as such."""
+    return ValueType({"type": "integer"}, int, int, None if _is_padded(column) else INTEGERS)
+
+
+def tinyint(column: Declared) -> ValueType:
+    """Enter TINYINT, of which `tinyint(1)` may be a boolean."""
+    is_bool = column.arguments == "1" and not column.attributes.strip()
+    if column.options.tinyint1_as == "boolean" and is_bool:
+        return ValueType({"type": "boolean"}, lambda raw: int(raw) != 0, int)
+    return integer(column)
+
+
+def bigint(column: Declared) -> ValueType:
+    """Enter BIGINT; not every target has room for an unsigned one."""
+    if "unsigned" not in column.attributes or column.options.unsigned_bigint_as == "integer":
+        return integer(column)
+    if column.options.unsigned_bigint_as == "decimal":
+        # The binlog has an integer as a copy has it.
+        return replace(_decimal(column, "20,0", canonical=True), python=int)
+    return ValueType({"type": "string"}, lambda raw: str(int(raw)), int)
+
+
+def year(_: Declared) -> ValueType:
+    """Enter YEAR; 0000 is no JSON."""
+    return ValueType({"type": "integer"}, int, int)
+
+
+def bit(column: Declared) -> ValueType:
+    """Enter BIT."""
+    if column.options.bit1_as == "boolean" and column.arguments == "1":
+        return ValueType({"type": "boolean"}, any, bytes)
+    return ValueType({"type": "integer"}, lambda raw: int.from_bytes(raw, "big"), bytes)
+
+
+def decimal(column: Declared) -> ValueType:
+    """Enter DECIMAL."""
+    return _decimal(column, column.arguments, canonical=column.copying)
+
+
+def float_(column: Declared) -> ValueType:
+    """Enter FLOAT: six digits of it, or as many decimal places as it is declared with."""
+    return _floating(column, digits="%.6g", single=True)
+
+
+def double(column: Declared) -> ValueType:
+    """Enter DOUBLE: whole, or as many decimal places as it is declared with."""
+    return _floating(column, digits=None, single=False)
+
+
+def vector(_: Declared) -> ValueType:
+    """Enter VECTOR."""
+    return ValueType({"type": "array", "items": {"type": "number"}}, _floats, _floats)
+
+
+def _is_padded(column: Declared) -> bool:
+    """Tell whether the bytes may begin with zeros that are no part of the number."""
+    return column.copying and "zerofill" in column.attributes
+
+
+def _decimal(column: Declared, arguments: str, *, canonical: bool) -> ValueType:
+    if column.options.decimal_as == "number":
+        whole = NUMBERS if canonical and not _is_padded(column) else None
+        return ValueType(
+            {"type": "number"}, lambda raw: orjson.Fragment(_decimal_text(raw)), _exact, whole
+        )
+    precision, _, scale = arguments.partition(",")
+    schema = {
+        "type": "string",
+        "format": "x-singer.decimal",
+        DATATYPE_PROPERTIES: {"precision": int(precision or 10), "scale": int(scale or 0)},
+    }
+    return ValueType(schema, _decimal_text, _exact, DECIMALS)
+
+
+def _floating(column: Declared, *, digits: str | None, single: bool) -> ValueType:
+    _, _, scale = column.arguments.partition(",")
+    shown = f"%.{int(scale)}f" if scale else digits
+    if column.copying or column.options.float_as == "stored" or shown is None:
+        return ValueType({"type": "number"}, _finite, _finite, FLOATS)
+
+    def selected(raw: bytes) -> float:
+        value = _finite(raw)
+        return float(shown % (_single(value) if single else value))
+
+    return ValueType({"type": "number"}, selected, selected)
+
+
+def _single(value: float) -> float:
+    (single,) = struct.unpack("<f", struct.pack("<f", value))
+    return float(single)
+
+
+def _finite(raw: bytes) -> float:
+    value = float(raw)
+    if not math.isfinite(value):
+        raise UnfitError("not a finite number")
+    return value
+
+
+def _floats(raw: bytes) -> list[float]:
+    if len(raw) % 4:
+        raise UnfitError("not a vector")
+    return list(struct.unpack(f"<{len(raw) // 4}f", raw))
+
+
+def _decimal_text(raw: bytes) -> str:
+    match = _DECIMAL.fullmatch(raw)
+    if match is None or raw in {b"", b"-"}:
+        raise UnfitError("not a decimal")
+    sign, whole, fraction = match.groups()
+    text = (whole or b"0") + (b"." + fraction if fraction else b"")
+    return (sign + text if text.strip(b"0.") else text).decode()
+
+
+def _exact(raw: bytes) -> Decimal:
+    try:
+        return Decimal(raw.decode())
+    except InvalidOperation:
+        raise UnfitError("not a decimal") from None
+
+
+def _are_numbers(values: Values, letters: bytes) -> bool:
+    """Tell whether all are numbers as JSON has them, of these letters; -0 is none."""
+    joined = b",".join(values)
+    if joined.translate(None, letters):
+        return False
+    if b"-0" in joined:
+        alone = joined.count(b",") == len(values) - 1
+        return alone and _JSON_DECIMALS.fullmatch(joined) is not None
+    # Nothing but numbers, none of them with an exponent, can be made of these letters: so JSON's
+    # grammar is the pattern's, and its parser the faster one.
+    try:
+        return len(orjson.loads(b"[%b]" % joined)) == len(values)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _write_integers(values: Values) -> JsonColumn | None:
+    return (b"", values, b"") if _are_numbers(values, _OF_INTEGERS) else None
+
+
+def _write_numbers(values: Values) -> JsonColumn | None:
+    return (b"", values, b"") if _are_numbers(values, _OF_DECIMALS) else None
+
+
+def _write_decimals(values: Values) -> JsonColumn | None:
+    return (b'"', values, b'"') if _are_numbers(values, _OF_DECIMALS) else None
+
+
+def _write_floats(values: Values) -> JsonColumn | None:
+    try:
+        numbers = list(map(float, values))
+    except ValueError:
+        return None
+    if not all(map(math.isfinite, numbers)):
+        return None
+    return b"", orjson.dumps(numbers)[1:-1].split(b","), b""
+
+
+INTEGERS, NUMBERS = Whole(_write_integers), Whole(_write_numbers)
+DECIMALS, FLOATS = Whole(_write_decimals), Whole(_write_floats)

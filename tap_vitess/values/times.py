@@ -1,0 +1,139 @@
+"""DATE, DATETIME, TIMESTAMP and TIME. Pure.
+
+Vitess streams a TIMESTAMP in UTC; a DATETIME has no time zone, and both are written as UTC. A zero
+or partial date (0000-00-00, 2024-00-10) is none of the calendar: in JSON it becomes what
+`zero_dates` says, as Python's object it stays a str. A TIME may be negative, and longer than a day.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from tap_vitess.values.types import (
+    Convert,
+    Declared,
+    JsonColumn,
+    JsonSchema,
+    UnfitError,
+    Values,
+    ValueType,
+    Whole,
+)
+
+_DATE = re.compile(rb"\d{4}-\d\d-\d\d")
+_DATETIME = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d{1,6})?")
+_TIME = re.compile(rb"(-?)(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
+
+
+def date_(column: Declared) -> ValueType:
+    """Enter DATE."""
+    python = _of_calendar(date.fromisoformat, _date_text)
+    return ValueType(_schema(column, "date"), _json(column, str, _date_text), python)
+
+
+def moment(column: Declared) -> ValueType:
+    """Enter DATETIME and TIMESTAMP."""
+    python = _of_calendar(datetime.fromisoformat, _moment_text)
+    return ValueType(
+        _schema(column, "date-time"), _json(column, _iso, _moment_text), python, MOMENTS
+    )
+
+
+def time(_: Declared) -> ValueType:
+    """Enter TIME."""
+    return ValueType({"type": "string"}, lambda raw: raw.decode("ascii"), _span)
+
+
+def _schema(column: Declared, format_: str) -> JsonSchema:
+    """Promise the format only where every value will have it."""
+    is_kept = column.options.zero_dates == "string"
+    return {"type": "string"} if is_kept else {"type": "string", "format": format_}
+
+
+def _json(column: Declared, write: Callable[[str], str], check: Convert) -> Convert:
+    """Take dates of the calendar; what becomes of zero and partial ones is the setting's."""
+    if column.options.zero_dates == "string":
+        return lambda raw: write(check(raw))
+    if column.key:
+        refusal = "a zero or partial date in a key column, which cannot be null; set zero_dates to"
+    else:
+        refusal = "a zero or partial date; set zero_dates to null or to"
+
+    def convert(raw: bytes) -> str | None:
+        text = raw.decode()
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            check(raw)
+            if column.options.zero_dates == "null" and not column.key:
+                return None
+            raise UnfitError(f"{refusal} string") from None
+        return write(text)
+
+    return convert
+
+
+def _of_calendar(read: Callable[[str], Any], check: Convert) -> Convert:
+    """Read dates of the calendar; zero and partial ones stay text."""
+
+    def convert(raw: bytes) -> Any:
+        text = raw.decode()
+        try:
+            return read(text)
+        except ValueError:
+            return check(raw)
+
+    return convert
+
+
+def _date_text(raw: bytes) -> str:
+    if not _DATE.fullmatch(raw):
+        raise UnfitError("not a date")
+    return raw.decode()
+
+
+def _moment_text(raw: bytes) -> str:
+    if not _DATETIME.fullmatch(raw):
+        raise UnfitError("not a date and time")
+    return raw.decode()
+
+
+def _iso(text: str) -> str:
+    return f"{text[:10]}T{text[11:]}+00:00"
+
+
+def _span(raw: bytes) -> timedelta:
+    match = _TIME.fullmatch(raw)
+    if match is None:
+        raise UnfitError("not a time")
+    sign, hours, minutes, seconds, fraction = match.groups()
+    found = timedelta(
+        hours=int(hours),
+        minutes=int(minutes),
+        seconds=int(seconds),
+        microseconds=int((fraction or b"").ljust(6, b"0")),
+    )
+    return -found if sign else found
+
+
+def _write_moments(values: Values) -> JsonColumn | None:
+    """Take moments of the calendar, which Python reads as MySQL writes them."""
+    shape = values[0].translate(_DIGITS)
+    joined = b"\n".join(values)
+    if shape not in _SHAPES or joined.translate(_DIGITS) + b"\n" != (shape + b"\n") * len(values):
+        return None
+    try:
+        deque(map(datetime.fromisoformat, joined.decode().split("\n")), maxlen=0)
+    except ValueError:
+        return None
+    return b'"', joined.replace(b" ", b"T").split(b"\n"), b'+00:00"'
+
+
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_SECOND = b"0000-00-00 00:00:00"
+_SHAPES = frozenset([_SECOND, *(_SECOND + b"." + b"0" * digits for digits in range(1, 7))])
+MOMENTS = Whole(_write_moments, filling=None)
