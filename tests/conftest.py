@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from hypothesis import settings
-from session import UNTIL_THE_END
+from support.session import UNTIL_THE_END
 
 # gRPC's own log lines of broken calls are what many tests are about.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

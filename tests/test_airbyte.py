@@ -14,9 +14,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from connector import SECONDS, Connector, Destination, Done, messages
-from everything import everything
-from pipeline import expected, settings
+from support.airbyte import SECONDS, Connector, Destination, Done, messages
+from support.shops import everything
+from support.taps import expected, settings
 
 from tap_vitess import errors
 from tap_vitess.airbyte.failures import FAILURE_TYPES, failure_type

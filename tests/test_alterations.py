@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
-from alters import SAFE, UNSAFE, Column, Table, alter, begin, is_misread, shows
-from events import field
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
+from support.alters import SAFE, UNSAFE, Column, Table, alter, begin, is_misread, shows
+from support.events import field
 
 from tap_vitess.errors import HistoryLostError
 from tap_vitess.protocol.alterations import ColumnChange, column_changes

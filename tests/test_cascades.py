@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from pipeline import Target, discover, run, settings
+from support.taps import Target, discover, run, settings
 from test_operating import with_method
 
 from tap_vitess.config import Config

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connector import Connector
-from pipeline import settings
+from support.airbyte import Connector
+from support.taps import settings
 
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.errors import RECORDED
@@ -28,9 +28,7 @@ from tap_vitess.stdout import STUCK_SECONDS
 
 SECONDS = 30
 # The tap, but it gives up at the first fault instead of after two minutes.
-IMPATIENT = (
-    "from pipeline import ImpatientTap; from tap_vitess.singer.tap import main; main(ImpatientTap)"
-)
+IMPATIENT = "from support.taps import ImpatientTap; from tap_vitess.singer.tap import main; main(ImpatientTap)"
 SECRET = "correct-horse"
 
 

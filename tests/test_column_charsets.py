@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pytest
-from events import field as column
+from support.events import field as column
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import HistoryLostError, ValueDecodeError

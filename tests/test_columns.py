@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import captures
 import pytest
-from events import begin, commit, copy_completed, fields, read_images, row, rows, vgtid
-from events import field as column
 from hypothesis import given
 from hypothesis import strategies as st
+from support import recordings
+from support.events import begin, commit, copy_completed, fields, read_images, row, rows, vgtid
+from support.events import field as column
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
@@ -124,10 +124,10 @@ def _one_by_one(run: ChangedRows) -> list[Told]:
     return [(run.table_name, run.shard, at, internal, change) for change in run.changes]
 
 
-@pytest.mark.parametrize("name", captures.names())
+@pytest.mark.parametrize("name", recordings.names())
 def test_recorded_responses_have_the_same_rows(name: str) -> None:
     """What a real VTGate sent: nothing is lost and nothing is taken for another thing."""
-    responses = captures.load(name).responses
+    responses = recordings.load(name).responses
     read = [decode(recorded.SerializeToString()) for recorded in responses]
     for found, recorded in zip(read, responses, strict=True):
         rows_of = [event.row_event for event in recorded.events if event.type == binlogdata.ROW]

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from consumers import (
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from support.library import (
     NAMES,
     QUICK,
     SHARDS,
@@ -30,9 +32,7 @@ from consumers import (
     table,
     vitess,
 )
-from hypothesis import HealthCheck, event, given, settings
-from hypothesis import strategies as st
-from pipeline import expected
+from support.taps import expected
 
 from tap_vitess._proto.binlogdata_pb2 import VEvent, VEventType
 from tap_vitess._proto.vtgate_pb2 import TabletType

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import targets
-from checkout import AUTHOR, ROOT, clone, git, run, with_uv
+from support.clones import AUTHOR, ROOT, clone, git, run, with_uv
+from support.environments import install
 
 yaml = pytest.importorskip("yaml")
 
@@ -60,7 +60,7 @@ def test_what_contributing_names_is_there(verbs: set[str]) -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a clone with the hooks in it."""
     folder = clone(tmp_path_factory.mktemp("hooked"))
-    done = run([targets.install(HOOKS) / "pre-commit", "install"], folder, environment(folder))
+    done = run([install(HOOKS) / "pre-commit", "install"], folder, environment(folder))
     assert done.returncode == 0, done.stdout
     return folder
 
@@ -107,13 +107,13 @@ def test_hooks_refuse_what_is_wrong(project: Path) -> None:
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_are_valid(path: Path) -> None:
-    program = targets.install(LINTERS) / "check-jsonschema"
+    program = install(LINTERS) / "check-jsonschema"
     done = run([program, "--builtin-schema", "vendor.github-workflows", path], ROOT)
     assert done.returncode == 0, done.stdout
 
 
 def test_workflows_pass_an_audit() -> None:
-    program = targets.install(LINTERS) / "zizmor"
+    program = install(LINTERS) / "zizmor"
     done = run([program, "--offline", "--quiet", "--config", ".github/zizmor.yml", ".github"], ROOT)
     assert done.returncode == 0, done.stdout
 
@@ -135,5 +135,5 @@ def test_workflows_try_every_python_that_is_claimed() -> None:
 
 
 def test_the_dockerfile_passes_a_linter() -> None:
-    done = run([targets.install(LINTERS) / "hadolint", "Dockerfile"], ROOT)
+    done = run([install(LINTERS) / "hadolint", "Dockerfile"], ROOT)
     assert done.returncode == 0, done.stdout

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
-from events import begin, commit, field, fields, lastpk, rows, vgtid
-from pipeline import ImpatientTap, QuickTap, Target, run
-from pipeline import settings as tap_settings
+from support.events import begin, commit, field, fields, lastpk, rows, vgtid
+from support.taps import ImpatientTap, QuickTap, Target, run
+from support.taps import settings as tap_settings
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from everything import everything
-from pipeline import ImpatientTap, QuickTap, Target, discover, run, settings
+from support.shops import everything
+from support.taps import ImpatientTap, QuickTap, Target, discover, run, settings
 
 from tap_vitess.config import Config
 from tap_vitess.errors import CatalogError, ConfigError, RetriableError

@@ -19,11 +19,11 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from disturbances import ALTERATIONS, TABLES, World
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from pipeline import settings as tap_settings
+from support.taps import settings as tap_settings
+from support.world import ALTERATIONS, TABLES, World
 
 from tap_vitess.errors import HistoryLostError
 from tap_vitess.sandbox.cluster import Cluster

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline import Target, discover, run, settings
+from support.taps import Target, discover, run, settings
 from test_lost_positions import without_shard
 
 from tap_vitess.config import Config, read_config

@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 import pytest
-from events import read_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.events import read_images
 
 from tap_vitess.errors import ValueDecodeError
 from tap_vitess.protocol.images import packed

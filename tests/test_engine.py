@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from events import row
-from pipeline import Asked
+from support.events import row
+from support.taps import Asked
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import targets
-from consumers import vitess
+from support.environments import install
+from support.library import vitess
 
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.sample import sample_cluster
@@ -84,7 +84,7 @@ def run(sandbox: Sandbox, tmp_path: Path) -> Iterator[Run]:
         command = [sys.executable, "-W", "error", str(EXAMPLES / name), where]
         paths = [EXAMPLES.parent]
         if needs:
-            paths += targets.install(needs).parent.glob("lib/python*/site-packages")
+            paths += install(needs).parent.glob("lib/python*/site-packages")
         environment = {**os.environ, "PYTHONPATH": ":".join(map(str, paths))}
         started.append(Example([*command, *map(str, arguments)], environment, tmp_path))
         return started[-1]
@@ -198,7 +198,7 @@ def duckdb_rows(path: Path) -> dict[int, tuple[str, str]]:
         "import duckdb, json, sys; print(json.dumps(duckdb.connect(sys.argv[1]).execute("
         "'select id, status, total::text from orders').fetchall()))"
     )
-    python = targets.install(COLUMNAR) / "python"
+    python = install(COLUMNAR) / "python"
     text = subprocess.run(
         [python, "-c", program, path], capture_output=True, text=True, check=True
     ).stdout
@@ -258,7 +258,7 @@ print(json.dumps(rows))
     version = max((int(p.name.partition("-")[2]) for p in folder.glob("_copied-*")), default=0)
     if not version:
         return {}
-    python = targets.install(COLUMNAR) / "python"
+    python = install(COLUMNAR) / "python"
     text = subprocess.run(
         [python, "-c", program, folder, str(version)], capture_output=True, text=True, check=True
     ).stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from pipeline import Target, discover, run, settings
+from support.taps import Target, discover, run, settings
 from test_doctor import brief, look, the
 from test_operating import with_method
 from test_sync import fill, insert

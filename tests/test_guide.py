@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import sentences
+from support import sentences
 
 from tap_vitess.vtgate.faults import CASES
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import grpc
 import pytest
-from events import KEYSPACE, begin, commit, ddl, field, fields, gtid, row, rows, vgtid
-from pipeline import ImpatientTap, QuickTap, Target, discover, expected, run
-from pipeline import settings as tap_settings
+from support.events import KEYSPACE, begin, commit, ddl, field, fields, gtid, row, rows, vgtid
+from support.taps import ImpatientTap, QuickTap, Target, discover, expected, run
+from support.taps import settings as tap_settings
 from test_engine import SomeRpcError
 from test_sync import check, fill, insert, only, write
 

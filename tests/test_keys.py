@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pipeline import Target, discover, expected, run, settings
+from support.taps import Target, discover, expected, run, settings
 
 from tap_vitess.airbyte.catalog import stream_of
 from tap_vitess.config import Config, Keys

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from events import field
 from hypothesis import given
 from hypothesis import strategies as st
+from support.events import field
 
 from tap_vitess.errors import HistoryLostError
 from tap_vitess.protocol.alterations import column_changes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from events import read_images
 from hypothesis import given
 from hypothesis import strategies as st
+from support.events import read_images
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError

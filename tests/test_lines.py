@@ -6,8 +6,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from everything import everything
-from pipeline import Message, Target, run, settings
+from support.shops import everything
+from support.taps import Message, Target, run, settings
 
 from tap_vitess.records import lines
 from tap_vitess.sandbox.cluster import Cluster

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pipeline import ImpatientTap, Target, discover, expected, run, settings
+from support.taps import ImpatientTap, Target, discover, expected, run, settings
 from test_sync import check, fill, insert, only, write
 
 from tap_vitess.errors import (

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import targets
 import yaml
 from jsonschema import Draft202012Validator
-from pipeline import Message, expected
+from support import targets
+from support.environments import install
+from support.taps import Message, expected
 
 from tap_vitess.config import SETTINGS
 from tap_vitess.sandbox.cluster import Cluster
@@ -114,7 +115,7 @@ class Project:
         quiet = {"NO_COLOR": "1", "MELTANO_CLI_DISABLE_VERSION_CHECK": "1"}
         with log.open("w") as stderr:
             return subprocess.Popen(
-                [targets.install(MELTANO) / program, *arguments],
+                [install(MELTANO) / program, *arguments],
                 cwd=self.folder,
                 env=kept | quiet | env,
                 stdin=subprocess.DEVNULL,
@@ -414,7 +415,7 @@ def test_sigterm_in_mid_copy(changed: Project) -> None:
 @pytest.fixture(scope="module")
 def validator() -> Draft202012Validator:
     """Return Meltano's own schema of meltano.yml, out of its package."""
-    packages = targets.install(MELTANO).parent.glob("lib/python*/site-packages")
+    packages = install(MELTANO).parent.glob("lib/python*/site-packages")
     [path] = [found / "meltano" / "schemas" / "meltano.schema.json" for found in packages]
     schema = json.loads(path.read_text())
     Draft202012Validator.check_schema(schema)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline import ImpatientTap, Target, discover, run, settings
+from support.taps import ImpatientTap, Target, discover, run, settings
 
 from tap_vitess.config import Config
 from tap_vitess.errors import (

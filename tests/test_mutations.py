@@ -28,11 +28,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
 
-import captures
 import orjson
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
+from support import recordings
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
@@ -96,8 +96,8 @@ def _shortened(events: Sequence[binlogdata.VEvent]) -> Iterator[bytes]:
 def sessions() -> list[Session]:
     """Read the recordings that have rows."""
     found = []
-    for name in captures.names():
-        recording = captures.load(name)
+    for name in recordings.names():
+        recording = recordings.load(name)
         asked = recording.request.vgtid.shard_gtids
         events = [event for response in recording.responses for event in response.events]
         rows = [event for event in events if event.type == binlogdata.ROW]

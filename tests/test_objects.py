@@ -1,6 +1,6 @@
 """Rows as Python's objects: what PyMySQL makes of MySQL's own answers, copied or streamed.
 
-The rows, the bytes of both phases and the answers are those of a real cluster (`oracle.py`), and
+The rows, the bytes of both phases and the answers are those of a real cluster (`kinds.py`), and
 the objects expected are made of the answers by PyMySQL's own converters.
 """
 
@@ -12,10 +12,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from events import read_images
-from oracle import KINDS, Evidence
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import decoders
+from support.events import read_images
+from support.kinds import KINDS, Evidence
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ValueDecodeError

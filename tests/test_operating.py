@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline import Target, discover, expected, run, settings
+from support.taps import Target, discover, expected, run, settings
 from test_sync import check, fill, insert, only, write
 
 from tap_vitess.config import Config

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from captures import load
-from pipeline import Target, run, settings
+from support.recordings import load
+from support.taps import Target, run, settings
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query

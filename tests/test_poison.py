@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from pipeline import Target, discover, expected, run, settings
+from support.taps import Target, discover, expected, run, settings
 
 from tap_vitess.errors import RequestError, UnreadableError, VitessError
 from tap_vitess.sandbox.cluster import Cluster

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline import QuickTap, Target, discover, run, settings
+from support.taps import QuickTap, Target, discover, run, settings
 
 from tap_vitess.config import Config
 from tap_vitess.errors import RequestError

@@ -6,7 +6,9 @@ import functools
 from collections.abc import Callable, Sequence
 
 import pytest
-from events import (
+from hypothesis import given
+from hypothesis import strategies as st
+from support.events import (
     begin,
     commit,
     copy_completed,
@@ -19,8 +21,6 @@ from events import (
     rows,
     vgtid,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.errors import (

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import captures
 import pytest
+from support import recordings
 
 from tap_vitess._proto import query_pb2 as query
 
@@ -27,12 +27,12 @@ def test_generated_code_is_current() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", captures.names())
+@pytest.mark.parametrize("name", recordings.names())
 def test_recorded_messages_round_trip(name: str) -> None:
     """Nothing a real VTGate sent is lost: the same bytes, unknown fields moved to the end."""
-    data = (captures.DIRECTORY / f"{name}.binpb").read_bytes()
+    data = (recordings.DIRECTORY / f"{name}.binpb").read_bytes()
     written = b""
-    for response in captures.load(name).responses:
+    for response in recordings.load(name).responses:
         message = response.SerializeToString()
         written += _varint(len(message)) + message
     assert sorted(written) == sorted(data)

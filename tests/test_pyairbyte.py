@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import targets
-from pipeline import expected, settings
+from support.environments import install
+from support.taps import expected, settings
 
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
@@ -47,7 +47,7 @@ Path(folder, "found.json").write_text(json.dumps(found, default=str))
 def test_pyairbyte_reads_all(tmp_path: Path) -> None:
     """It takes spec, check and catalog, and its tables hold what the source has."""
     try:
-        python = targets.install(PYAIRBYTE) / "python"
+        python = install(PYAIRBYTE) / "python"
     except subprocess.CalledProcessError as error:
         pytest.skip(f"PyAirbyte cannot be installed here, so it has not been tried: {error}")
     cluster = Cluster()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority
-from consumers import QUICK, SHARDS, fill, insert, table, vitess
+from support.certificates import Authority
+from support.library import QUICK, SHARDS, fill, insert, table, vitess
 
 from tap_vitess._proto.binlogdata_pb2 import (
     Journal,

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import targets
-from checkout import ROOT, clone, ours, run, with_uv
+from support import targets
+from support.clones import ROOT, clone, ours, run, with_uv
+from support.environments import install
 
 from tap_vitess.records.records import Tally
 from tap_vitess.singer.progress import Progress, details, ending, headline, summary
@@ -187,7 +188,7 @@ def seen(home: Path) -> Path:
     words = {
         "GRPC_PORT": grpc_port,
         "MYSQL_PORT": mysql_port,
-        "TARGET": targets.install(targets.JSONL).parent,
+        "TARGET": install(targets.JSONL).parent,
         "PYTHON": sys.executable,
     }
     for name, value in words.items():

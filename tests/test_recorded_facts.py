@@ -11,20 +11,20 @@ from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
-import captures
 import pytest
+from support import recordings
 
 from tap_vitess._proto.binlogdata_pb2 import ShardGtid, VEvent
 from tap_vitess._proto.binlogdata_pb2 import VEventType as Type
 
-EVERY = pytest.mark.parametrize("name", captures.names())
+EVERY = pytest.mark.parametrize("name", recordings.names())
 BOTH = pytest.mark.parametrize("version", ["", "v24/"])
 PRI_KEY = 2
 
 
 def events(name: str, shard: str | None = None) -> list[VEvent]:
     """All events of a recording, or those of one shard."""
-    found = (event for response in captures.load(name).responses for event in response.events)
+    found = (event for response in recordings.load(name).responses for event in response.events)
     return [event for event in found if shard in (None, event.shard)]
 
 
@@ -65,7 +65,7 @@ def test_the_vgtid_comes_before_the_commit(name: str) -> None:
 def test_no_response_mixes_shards_and_no_transaction_is_interleaved(name: str) -> None:
     """From BEGIN to COMMIT of changes, all responses are of one shard."""
     opened = ""
-    for response in captures.load(name).responses:
+    for response in recordings.load(name).responses:
         shards = {event.shard for event in response.events} - {""}
         assert len(shards) <= 1
         if not response.events[0].timestamp:
@@ -183,7 +183,7 @@ def test_each_shard_completes_by_itself_and_all_together(version: str) -> None:
     """The last one's COPY_COMPLETED and that of the whole come in one response."""
     ends = [
         [event.shard for event in response.events]
-        for response in captures.load(f"{version}copy_all_tables").responses
+        for response in recordings.load(f"{version}copy_all_tables").responses
         if response.events[0].type == Type.COPY_COMPLETED
     ]
     assert [len(end) for end in ends] == [1, 2]
@@ -208,7 +208,7 @@ def test_a_table_that_is_finished_leaves_the_vgtid(version: str) -> None:
 def test_a_table_is_skipped_in_silence() -> None:
     """From a VGTID between two tables nothing is copied, and no error is told."""
     cut, resumed = map(
-        captures.load, ("copy_interrupted_between_tables", "copy_resume_between_tables")
+        recordings.load, ("copy_interrupted_between_tables", "copy_resume_between_tables")
     )
     tables = {rule.match for rule in cut.request.filter.rules}
     copied = {e.row_event.table_name for e in events(cut.name) if e.type == Type.ROW}
@@ -223,7 +223,7 @@ def test_a_table_is_skipped_in_silence() -> None:
 
 def test_a_resumed_copy_goes_on_behind_the_lastpk() -> None:
     """On its shard; tables without an entry are copied from their first row."""
-    resumed = captures.load("copy_resume_in_table")
+    resumed = recordings.load("copy_resume_in_table")
     asked = {entry.shard: entry for entry in resumed.request.vgtid.shard_gtids}
     assert [pk.table_name for pk in asked["80-"].table_p_ks] == ["item"]
     assert not asked["-80"].table_p_ks
@@ -308,7 +308,7 @@ def test_a_reshard_is_followed_without_a_word() -> None:
 
 def test_stop_on_reshard_does_not_end_the_call() -> None:
     """JOURNAL comes last; the recorder had to cancel."""
-    recording = captures.load("reshard_stopped")
+    recording = recordings.load("reshard_stopped")
     assert recording.request.flags.stop_on_reshard
     assert recording.end == "cancelled by client"
     last = recording.responses[-1].events
@@ -320,7 +320,7 @@ def test_stop_on_reshard_does_not_end_the_call() -> None:
 
 def test_new_shards_may_not_be_found_at_first() -> None:
     """Behind the journal the stream ended, for VGTate did not know the new tablets yet."""
-    recording = captures.load("reshard_followed")
+    recording = recordings.load("reshard_followed")
     assert recording.end == "NOT_FOUND"
     assert "is either down or nonexistent" in recording.details
 
@@ -342,7 +342,7 @@ def test_a_failover_adds_a_server_to_the_position() -> None:
 
 def test_what_a_purged_position_looks_like() -> None:
     """On v22 UNKNOWN with MySQL's words; on the v24 snapshot CANCELLED, and the reason is lost."""
-    old, new = map(captures.load, ("error_purged_gtid", "v24/error_purged_gtid"))
+    old, new = map(recordings.load, ("error_purged_gtid", "v24/error_purged_gtid"))
     assert (old.end, new.end) == ("UNKNOWN", "CANCELLED")
     assert "errno 1236" in old.details
     assert "purged" in old.details
@@ -353,7 +353,7 @@ def test_what_a_purged_position_looks_like() -> None:
 @BOTH
 def test_codes_get_lost_in_the_binlog_loop(version: str) -> None:
     """INVALID_ARGUMENT, said inside of an UNKNOWN."""
-    recording = captures.load(f"{version}error_bad_filter")
+    recording = recordings.load(f"{version}error_bad_filter")
     assert recording.end == "UNKNOWN"
     assert "Code: INVALID_ARGUMENT" in recording.details
     assert "failed to build table replication plan" in recording.details
@@ -362,7 +362,7 @@ def test_codes_get_lost_in_the_binlog_loop(version: str) -> None:
 @BOTH
 def test_a_rule_without_a_select_fails_at_the_first_change(version: str) -> None:
     """Until then it streams like any other."""
-    recording = captures.load(f"{version}error_bad_filter")
+    recording = recordings.load(f"{version}error_bad_filter")
     assert [rule.filter for rule in recording.request.filter.rules] == [""]
     assert recording.responses
 
@@ -379,7 +379,7 @@ def test_a_rule_without_a_select_fails_at_the_first_change(version: str) -> None
     ],
 )
 def test_what_a_wrong_request_is_told(version: str, name: str, code: str, words: str) -> None:
-    recording = captures.load(version + name)
+    recording = recordings.load(version + name)
     assert recording.end == code
     assert words in recording.details
 
@@ -387,6 +387,6 @@ def test_what_a_wrong_request_is_told(version: str, name: str, code: str, words:
 @BOTH
 def test_errors_quote_the_request(version: str) -> None:
     """A position here, a lastpk's values elsewhere: not for a log as it is."""
-    recording = captures.load(f"{version}error_purged_gtid")
+    recording = recordings.load(f"{version}error_purged_gtid")
     gtids = [entry.gtid for entry in recording.request.vgtid.shard_gtids]
     assert any(gtid and gtid in recording.details for gtid in gtids)

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import captures
 import grpc
 import orjson
 import pytest
-from captures import Recording
+from support import recordings
+from support.recordings import Recording
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
@@ -38,7 +38,7 @@ from tap_vitess.vtgate.grpc import METHOD, connect
 from tap_vitess.vtgate.reader import read
 from tap_vitess.vtgate.retry import RetryOptions
 
-SELECT = json.loads((Path(captures.DIRECTORY) / "all_types.select.json").read_text())
+SELECT = json.loads((Path(recordings.DIRECTORY) / "all_types.select.json").read_text())
 NOWHERE = GtidSet.parse("ffffffff-ffff-ffff-ffff-ffffffffffff:1")
 
 
@@ -154,10 +154,10 @@ ENDS: dict[str, tuple[type[VitessError], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", captures.names())
+@pytest.mark.parametrize("name", recordings.names())
 def test_every_recording_is_read_to_its_end(name: str) -> None:
     """All events are understood, all rows decoded, and the end is explained."""
-    recording = captures.load(name)
+    recording = recordings.load(name)
     seen = 0
 
     def count(rows: Rows, decoder: RowDecoder) -> None:
@@ -228,9 +228,9 @@ def test_values_equal_what_select_answers(version: str) -> None:
                 if not change.HasField("after"):
                     found.pop(str(decode(change, decoder)[0]["id"]))
 
-    read_all(captures.load(f"{version}copy_all_tables"), keep)
+    read_all(recordings.load(f"{version}copy_all_tables"), keep)
     copied = set(found)
-    read_all(captures.load(f"{version}binlog_all_types"), keep)
+    read_all(recordings.load(f"{version}binlog_all_types"), keep)
     wanted = {row["id"]: selected(row) for row in SELECT["rows"]}
     assert copied <= found.keys()
     if not version:

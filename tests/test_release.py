@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checkout import ROOT, clone, git, run, with_uv
+from support.clones import ROOT, clone, git, run, with_uv
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 

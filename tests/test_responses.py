@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator, Sequence
 
 import pytest
-from events import VEvent
 from hypothesis import given
 from hypothesis import strategies as st
+from support.events import VEvent
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate

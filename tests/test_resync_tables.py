@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from pipeline import ImpatientTap, Target, discover, expected, run, settings
+from support.taps import ImpatientTap, Target, discover, expected, run, settings
 from test_operating import with_method
 from test_sync import check, fill, insert, write
 

@@ -26,7 +26,6 @@ from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any
 
-import captures
 import grpc
 import pymysql
 import pytest
@@ -36,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import recordings
 
 from tap_vitess._proto.binlogdata_pb2 import FieldEvent, Filter, Rule, ShardGtid, VEvent, VEventType
 from tap_vitess._proto.vtgate_pb2 import TabletType, VStreamRequest, VStreamResponse
@@ -143,7 +143,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.cluster.create_keyspace("shop", ["-80", "80-"])
-        for told in fields(captures.load("copy_all_tables").responses).values():
+        for told in fields(recordings.load("copy_all_tables").responses).values():
             self.cluster.create_table("shop", table_of(told))
 
     def row(self, table: str, shard: str, **values: bytes | None) -> Row:
@@ -278,7 +278,7 @@ def everything(cluster: Cluster, keyspace: str = "shop") -> list[ShardGtid]:
 
 
 def test_copy_of_all_tables(shop: Shop) -> None:
-    recording = captures.load("copy_all_tables")
+    recording = recordings.load("copy_all_tables")
     shop.fill_as_recorded()
     responses = stream(shop.cluster, recording.request, copied)
     assert shapes(responses) == shapes(recording.responses)
@@ -314,7 +314,7 @@ def test_copy_in_several_packets(shop: Shop) -> None:
 
 def test_fields_are_those_of_a_real_tablet(shop: Shop) -> None:
     """Each FIELD of a copy, but for flags that come from defaults, which are not modelled."""
-    recording = captures.load("copy_all_tables")
+    recording = recordings.load("copy_all_tables")
     expected, found = (
         fields(responses)
         for responses in (recording.responses, stream(shop.cluster, recording.request, copied))
@@ -332,7 +332,7 @@ def test_fields_are_those_of_a_real_tablet(shop: Shop) -> None:
 
 
 def test_lastpk_is_that_of_a_real_tablet(shop: Shop) -> None:
-    recording = captures.load("copy_all_tables")
+    recording = recordings.load("copy_all_tables")
     shop.fill_as_recorded()
 
     def lastpks(responses: Iterable[VStreamResponse]) -> dict[str, list[Any]]:
@@ -349,7 +349,7 @@ def test_lastpk_is_that_of_a_real_tablet(shop: Shop) -> None:
 
 
 def test_shards_not_begun_stand_in_the_vgtid_as_requested(shop: Shop) -> None:
-    recording = captures.load("copy_all_tables")
+    recording = recordings.load("copy_all_tables")
     responses = stream(shop.cluster, recording.request, has(2))
     (first,) = (event for event in responses[1].events if event.type == VEventType.VGTID)
     (told,) = (event for event in recording.responses[1].events if event.type == VEventType.VGTID)
@@ -358,7 +358,7 @@ def test_shards_not_begun_stand_in_the_vgtid_as_requested(shop: Shop) -> None:
 
 
 def test_copy_with_writes(shop: Shop) -> None:
-    recording = captures.load("copy_with_writes")
+    recording = recordings.load("copy_with_writes")
     rows = [*shop.fill("item", "-80", 3), *shop.fill("item", "80-", 3)]
     with (
         serve_grpc(shop.cluster) as sandbox,
@@ -373,7 +373,7 @@ def test_copy_with_writes(shop: Shop) -> None:
 
 
 def test_resumed_copy(shop: Shop) -> None:
-    recording = captures.load("copy_resume_in_table")
+    recording = recordings.load("copy_resume_in_table")
     for shard in ("-80", "80-"):
         shop.fill("item", shard, 3)
         shop.fill("line", shard, 3)
@@ -407,7 +407,7 @@ def test_resume_goes_on_behind_the_lastpk(shop: Shop) -> None:
 
 def test_position_between_tables_copies_nothing(shop: Shop) -> None:
     """The trap: a VGTID without TablePKs says that the copy is over, although line was not."""
-    recording = captures.load("copy_resume_between_tables")
+    recording = recordings.load("copy_resume_between_tables")
     assert recording.responses == []
     shop.fill_as_recorded()
     request = request_of(*everything(shop.cluster), tables=["item", "line"])
@@ -421,7 +421,7 @@ def test_position_between_tables_copies_nothing(shop: Shop) -> None:
 
 def test_interrupted_copies(shop: Shop) -> None:
     for name in ("copy_interrupted_in_table", "copy_interrupted_between_tables"):
-        recording = captures.load(name)
+        recording = recordings.load(name)
         found = Shop()
         for shard in ("-80", "80-"):
             found.fill("item", shard, 3)
@@ -486,7 +486,7 @@ def _inserted(responses: Iterable[VStreamResponse]) -> list[bytes | None]:
 
 
 def test_binlog_dml(shop: Shop) -> None:
-    recording = captures.load("binlog_dml")
+    recording = recordings.load("binlog_dml")
     cluster = shop.cluster
     rows = shop.fill("item", "80-", 5)
     (doc,) = shop.fill("doc", "80-")
@@ -505,7 +505,7 @@ def test_binlog_dml(shop: Shop) -> None:
 
 
 def test_binlog_deletes_and_key_updates(shop: Shop) -> None:
-    recording = captures.load("binlog_dml_2")
+    recording = recordings.load("binlog_dml_2")
     cluster = shop.cluster
     (item,), (line,) = shop.fill("item", "80-"), shop.fill("line", "80-")
     (person,) = shop.fill("person", "-80")
@@ -522,7 +522,7 @@ def test_binlog_deletes_and_key_updates(shop: Shop) -> None:
 
 
 def test_binlog_of_other_tables(shop: Shop) -> None:
-    recording = captures.load("binlog_unrelated_writes")
+    recording = recordings.load("binlog_unrelated_writes")
     with (
         serve_grpc(shop.cluster) as sandbox,
         open_call(sandbox, recording.request) as call,
@@ -536,7 +536,7 @@ def test_binlog_of_other_tables(shop: Shop) -> None:
 
 
 def test_big_transaction(shop: Shop) -> None:
-    recording = captures.load("binlog_big_transaction")
+    recording = recordings.load("binlog_big_transaction")
     rows = [shop.row("item", "-80", name=b"x" * 20) for _ in range(3000)]
     with (
         serve_grpc(shop.cluster) as sandbox,
@@ -572,7 +572,7 @@ def test_transaction_over_several_responses(shop: Shop) -> None:
 
 
 def test_ddl(shop: Shop) -> None:
-    recording = captures.load("binlog_ddl")
+    recording = recordings.load("binlog_ddl")
     cluster = shop.cluster
     key = Column("id", "bigint(20)", nullable=False)
     small, big, text = Column("a", "int(11)"), Column("a", "bigint(20) unsigned"), "varchar(10)"
@@ -691,7 +691,7 @@ def test_old_rows_are_read_with_todays_definition(
 
 
 def test_current_when_idle(shop: Shop) -> None:
-    recording = captures.load("current_idle_heartbeat")
+    recording = recordings.load("current_idle_heartbeat")
     with (
         serve_grpc(shop.cluster) as sandbox,
         open_call(sandbox, recording.request) as call,
@@ -746,7 +746,7 @@ def _all_fields(responses: Iterable[VStreamResponse]) -> list[FieldEvent]:
 
 
 def test_reshard_from_an_old_position(shop: Shop) -> None:
-    recording = captures.load("reshard_old_position")
+    recording = recordings.load("reshard_old_position")
     cluster = shop.cluster
     start = everything(cluster)
     for _ in range(2):
@@ -767,7 +767,7 @@ def test_reshard_from_an_old_position(shop: Shop) -> None:
 
 
 def test_reshard_of_an_open_stream(shop: Shop) -> None:
-    recording = captures.load("reshard_followed")
+    recording = recordings.load("reshard_followed")
     cluster = shop.cluster
     cluster.reshard("shop", ["-80"], ["-40", "40-80"])
     cluster.drop_old_shards("shop")
@@ -792,7 +792,7 @@ def test_reshard_of_an_open_stream(shop: Shop) -> None:
 
 
 def test_reshard_that_stops_the_stream(shop: Shop) -> None:
-    recording = captures.load("reshard_stopped")
+    recording = recordings.load("reshard_stopped")
     cluster = shop.cluster
     cluster.reshard("shop", ["-80"], ["-40", "40-80"])
     cluster.drop_old_shards("shop")
@@ -887,13 +887,13 @@ def _end(shop: Shop, request: VStreamRequest, seconds: float = SECONDS) -> tuple
     ],
 )
 def test_errors(shop: Shop, name: str) -> None:
-    recording = captures.load(name)
+    recording = recordings.load(name)
     assert _end(shop, recording.request) == (recording.end, _masked(recording.details))
 
 
 def test_error_of_a_rule_without_select(shop: Shop) -> None:
     """It shows itself at the first change only."""
-    recording = captures.load("error_bad_filter")
+    recording = recordings.load("error_bad_filter")
     shop.write_elsewhere("80-", 1)
     with (
         serve_grpc(shop.cluster) as sandbox,
@@ -907,7 +907,7 @@ def test_error_of_a_rule_without_select(shop: Shop) -> None:
 
 
 def test_error_of_purged_binlogs(shop: Shop) -> None:
-    recording = captures.load("error_purged_gtid")
+    recording = recordings.load("error_purged_gtid")
     shop.fill("item", "-80")
     start = everything(shop.cluster)
     shop.fill("item", "-80")
@@ -927,7 +927,7 @@ def test_position_at_the_purge_is_usable(shop: Shop) -> None:
 
 
 def test_error_of_dropped_shards(shop: Shop) -> None:
-    recording = captures.load("reshard_old_position_completed")
+    recording = recordings.load("reshard_old_position_completed")
     start = everything(shop.cluster)
     shop.cluster.reshard("shop", ["-80"], ["-40", "40-80"])
     shop.cluster.drop_old_shards("shop")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from events import field
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
+from support.events import field
 
 from tap_vitess.errors import CatalogError
 from tap_vitess.protocol.images import packed

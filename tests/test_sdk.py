@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from everything import everything
-from pipeline import settings
-from session import UNTIL_THE_END
 from singer_sdk import BatchSink, Stream, Tap, Target
 from singer_sdk.helpers._state import StateWriter
 from singer_sdk.helpers.capabilities import PluginCapabilities
@@ -22,6 +19,9 @@ from singer_sdk.plugin_base import PluginBase
 from singer_sdk.singerlib import Catalog, CatalogEntry, MetadataMapping
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 from singer_sdk.typing import BooleanType, PropertiesList, Property
+from support.session import UNTIL_THE_END
+from support.shops import everything
+from support.taps import settings
 
 from tap_vitess.sandbox.server import serve
 from tap_vitess.singer.tap import TapVitess

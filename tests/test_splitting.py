@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import targets
-from pipeline import expected
+from support import targets
+from support.environments import install
+from support.taps import expected
 
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
@@ -98,7 +99,7 @@ def _tables(state: Mapping[str, Any]) -> set[str]:
 
 def _environment(**more: object) -> dict[str, str]:
     """Let the programs be found as they are called in the examples."""
-    bins = (Path(sys.executable).parent, targets.install(targets.JSONL))
+    bins = (Path(sys.executable).parent, install(targets.JSONL))
     path = os.pathsep.join([*map(str, bins), os.environ["PATH"]])
     return {**os.environ, "PATH": path, **{name: str(value) for name, value in more.items()}}
 
@@ -150,7 +151,7 @@ class Engine:
     processes: Processes
 
     def begin(self, job: str) -> subprocess.Popen[str]:
-        dagster = targets.install(DAGSTER) / "dagster"
+        dagster = install(DAGSTER) / "dagster"
         definitions = EXAMPLES / "dagster" / "definitions.py"
         return self.processes.begin(
             [dagster, "job", "execute", "-f", definitions, "-j", job],
@@ -164,7 +165,7 @@ class Engine:
         """Run a job's pipe without Dagster around it."""
         code = "import json, sys; from definitions import run; run(*map(json.loads, sys.argv[1:]))"
         return self.processes.begin(
-            [targets.install(DAGSTER) / "python", "-c", code, json.dumps(job), json.dumps(JOBS)],
+            [install(DAGSTER) / "python", "-c", code, json.dumps(job), json.dumps(JOBS)],
             env={**self.environment, "PYTHONPATH": str(EXAMPLES / "dagster")},
             stderr=subprocess.PIPE,
         )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connector import Connector
-from pipeline import Target, discover, run, settings
+from support.airbyte import Connector
+from support.taps import Target, discover, run, settings
 from test_sync import check, fill, insert
 
 from tap_vitess.errors import RetriableError

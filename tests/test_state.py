@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 import pytest
-from events import KEYSPACE, gtid, lastpk
 from hypothesis import given
 from hypothesis import strategies as st
+from support.events import KEYSPACE, gtid, lastpk
 
 from tap_vitess.errors import StateError
 from tap_vitess.protocol.gtid import GtidSet

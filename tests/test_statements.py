@@ -9,11 +9,11 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from events import begin, commit, gtid, vgtid
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline import Target, expected, run
-from pipeline import settings as tap_settings
+from support.events import begin, commit, gtid, vgtid
+from support.taps import Target, expected, run
+from support.taps import settings as tap_settings
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.protocol.changes import ChangeStream

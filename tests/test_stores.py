@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from consumers import NAMES, QUICK, Replica, fill, insert, vitess
+from support.library import NAMES, QUICK, Replica, fill, insert, vitess
 
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox, serve

@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from pipeline import ImpatientTap, QuickTap, Target, discover, expected, run
-from pipeline import settings as tap_settings
+from support.taps import ImpatientTap, QuickTap, Target, discover, expected, run
+from support.taps import settings as tap_settings
 
 from tap_vitess.errors import RetriableError
 from tap_vitess.sandbox.cluster import Cluster

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import targets
-from pipeline import discover, settings
-from pipelines import DELETED_AT, OP, TARGETS, Pipeline, Rows, check, source
+from support import targets
+from support.taps import discover, settings
+from support.targets import DELETED_AT, OP, TARGETS, Pipeline, Rows, check, source
 
 from tap_vitess.sandbox.cluster import Cluster, keyspace_id
 from tap_vitess.sandbox.options import Options

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import targets
-from pipeline import settings
+from support import targets
+from support.environments import install
+from support.taps import settings
 
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Row, Table
@@ -157,7 +158,7 @@ def _run(sandbox: Sandbox, table: str, target: list[str], folder: Path, **option
 def _target(program: str, requirements: tuple[str, ...], folder: Path, **config: Any) -> list[str]:
     path = folder / "target.json"
     path.write_text(json.dumps(config))
-    return [str(targets.install(requirements) / program), "--config", str(path)]
+    return [str(install(requirements) / program), "--config", str(path)]
 
 
 def test_jsonl(cluster: Cluster, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority
-from pipeline import Target, run, settings
+from support.certificates import Authority
+from support.taps import Target, run, settings
 
 from tap_vitess._proto.binlogdata_pb2 import VEvent
 from tap_vitess.config import Config

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import pytest
-from events import VEvent, begin, commit, ddl, field, fields, gtid, rows, vgtid
 from hypothesis import given
 from hypothesis import strategies as st
+from support.events import VEvent, begin, commit, ddl, field, fields, gtid, rows, vgtid
 
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.protocol.changes import ChangeStream, by_table

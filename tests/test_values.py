@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import oracle
 import orjson
 import pytest
-from events import read_images
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from support import kinds
+from support.events import read_images
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.config import SETTINGS, Config
@@ -353,7 +353,7 @@ def test_broken_documents_are_refused(broken: bytes) -> None:
 def test_plain_keeps_numbers(text: str) -> None:
     """A float where that is exact, else a Decimal."""
     value = plain(value_type("json", None).convert(text.encode()))
-    assert oracle.exact(str(value)) == oracle.exact(text)
+    assert kinds.exact(str(value)) == kinds.exact(text)
     assert isinstance(value, float) == (text in {"1.0", "1e20", "-0.0"})
 
 
@@ -374,7 +374,7 @@ def readings() -> list[tuple[str, ValueType]]:
         for kind, charset in types.items()
         for copying in (True, False)
         for labelled in (True, False)
-        for options in (*oracle.OPTIONS, ValueOptions(zero_dates="error", decimal_as="number"))
+        for options in (*kinds.OPTIONS, ValueOptions(zero_dates="error", decimal_as="number"))
         for found in [
             value_type(kind, charset, options=options, copying=copying, labelled=labelled)
         ]
@@ -385,7 +385,7 @@ def check_raw(name: str, found: ValueType, raw: bytes) -> None:
     """Fail unless the fast reading is what `convert` gives."""
     value = orjson.loads(orjson.dumps(found.convert(raw)))
     if found.whole in {INTEGERS, NUMBERS}:
-        assert oracle.exact(raw) == oracle.exact(orjson.dumps(found.convert(raw))), name
+        assert kinds.exact(raw) == kinds.exact(orjson.dumps(found.convert(raw))), name
         assert value == orjson.loads(raw), name
     elif found.whole is TEXTS:
         assert value == raw.decode("utf-8"), name
@@ -399,9 +399,9 @@ def check_raw(name: str, found: ValueType, raw: bytes) -> None:
 @pytest.mark.parametrize("phase", ["copied", "streamed"])
 def test_fast_readings_equal_conversion(phase: str) -> None:
     """On all bytes that a real Vitess sent."""
-    evidence = oracle.Evidence.load()
+    evidence = kinds.Evidence.load()
     seen = dict.fromkeys((INTEGERS, NUMBERS, DECIMALS, FLOATS, MOMENTS, TEXTS, DOCUMENTS, None), 0)
-    for options in oracle.OPTIONS:
+    for options in kinds.OPTIONS:
         for i, field in enumerate(evidence.fields[phase].fields):
             charset = evidence.charsets.get(field.name, charset_of(field.charset))
             found = value_type(
@@ -459,9 +459,9 @@ def test_decimals_keep_their_text(number: Any) -> None:
 
 def test_recorded_values_equal_what_select_answers() -> None:
     """Every type, copied and streamed, under all settings; recorded by tests/cluster."""
-    evidence = oracle.Evidence.load()
+    evidence = kinds.Evidence.load()
     assert len(evidence.answers) > 60
-    oracle.check(evidence)
+    kinds.check(evidence)
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ def test_recorded_values_equal_what_select_answers() -> None:
 )
 def test_what_the_judge_takes_for_the_same_document(text: str | None, *, same: bool) -> None:
     """Keys have any order, a DOUBLE may have an exponent; numbers are else as spelled."""
-    mysql = oracle.DocumentText('{"a": [3739804979590641.5, -1e20, 7, "1e2"]}')
+    mysql = kinds.DocumentText('{"a": [3739804979590641.5, -1e20, 7, "1e2"]}')
     assert mysql.is_said_by(text) is same
 
 
@@ -508,14 +508,14 @@ def test_collations(collation: int, charset: str) -> None:
     assert charset_of(collation) == charset
 
 
-@pytest.mark.parametrize("charset", sorted(oracle.CHARSETS))
+@pytest.mark.parametrize("charset", sorted(kinds.CHARSETS))
 def test_every_character_of_a_charset(charset: str) -> None:
     """As MySQL converted them: all single bytes, all pairs, and a sample of what is longer."""
     strict, replacing = decoder(charset), decoder(charset, errors="replace")
     assert strict
     assert replacing
     seen = set()
-    for first, text in oracle.CHARSETS[charset]:
+    for first, text in kinds.CHARSETS[charset]:
         start = int(first, 16)
         for code, char in enumerate(text, start):
             raw = code.to_bytes(len(first) // 2, "big")
@@ -527,12 +527,12 @@ def test_every_character_of_a_charset(charset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "charset", [c for c, runs in oracle.CHARSETS.items() if all(len(f) == 2 for f, _ in runs)]
+    "charset", [c for c, runs in kinds.CHARSETS.items() if all(len(f) == 2 for f, _ in runs)]
 )
 def test_bytes_without_a_character(charset: str) -> None:
     """What MySQL shows as `?` is refused or replaced, unless Python's codec knows better."""
     known = {
-        int(first, 16) + i for first, text in oracle.CHARSETS[charset] for i in range(len(text))
+        int(first, 16) + i for first, text in kinds.CHARSETS[charset] for i in range(len(text))
     }
     strict, replacing = decoder(charset), decoder(charset, errors="replace")
     assert strict

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from pipeline import settings
+from support.taps import settings
 
 from tap_vitess.config import Config
 from tap_vitess.errors import RequestError

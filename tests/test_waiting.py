@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from pipeline import Asked, QuickTap, Target, run
-from pipeline import settings as tap_settings
+from support.taps import Asked, QuickTap, Target, run
+from support.taps import settings as tap_settings
 
 from tap_vitess.config import Config
 from tap_vitess.errors import RetriableError, StalledError

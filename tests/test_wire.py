@@ -12,8 +12,19 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from events import begin, commit, copy_completed, field, fields, gtid, lastpk, row, rows, vgtid
 from google.protobuf.message import DecodeError
+from support.events import (
+    begin,
+    commit,
+    copy_completed,
+    field,
+    fields,
+    gtid,
+    lastpk,
+    row,
+    rows,
+    vgtid,
+)
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query

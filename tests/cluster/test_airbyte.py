@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from connector import Connector, Destination, Done, messages
+from support.airbyte import Connector, Destination, Done, messages
 
 from cluster.compare import difference
 from cluster.source import Source, quote

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from oracle import CHARSETS
+from support.kinds import CHARSETS
 
 from cluster.runs import Finished, Pipeline
 from cluster.source import Source, quote

@@ -20,10 +20,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import oracle
 import pytest
-from consumers import Replica
-from oracle import KINDS
+from support import kinds
+from support.kinds import KINDS
+from support.library import Replica
 
 from cluster.compare import difference
 from cluster.launcher import Cluster, Version
@@ -341,7 +341,7 @@ def test_values_are_those_of_pymysql(
     """Every type, copied and streamed, equals what a SELECT gives; JSON is parsed."""
     table = create(source)
     name = f"{source.address.keyspace}.{table}"
-    rows = oracle.rows(30, seed)
+    rows = kinds.rows(30, seed)
     insert(source, table, rows, 0, vitess_version)
     copied, state = _read(vitess, name, None)
     insert(source, table, rows, 100_000, vitess_version)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pymysql
 import pytest
-from alters import SAFE, UNSAFE, Column, Table, alter, begin
+from support.alters import SAFE, UNSAFE, Column, Table, alter, begin
 
 from cluster.runs import Kill, Outcome, Pipeline
 from cluster.source import Source, quote

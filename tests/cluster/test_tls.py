@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority
+from support.certificates import Authority
 
 from cluster.conftest import SHARDED
 from cluster.launcher import HOST, Cluster

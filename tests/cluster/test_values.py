@@ -1,6 +1,6 @@
 """Every type's values through a real MySQL and a real Vitess: copied, streamed and selected.
 
-The kinds of columns and their values are in `oracle.py`. With TAP_VITESS_RECORD_VALUES set, what
+The kinds of columns and their values are in `kinds.py`. With TAP_VITESS_RECORD_VALUES set, what
 the cluster sent and answered is written to tests/data, for the tests that run without one.
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import oracle
 import pymysql
 import pytest
-from oracle import KINDS, Evidence, Kind
+from support import kinds
+from support.kinds import KINDS, Evidence, Kind
 
 from cluster.launcher import Version
 from cluster.rawstream import Events, RawSource
@@ -82,7 +82,7 @@ def _phase(events: Events, *, copying: bool) -> tuple[Fields, dict[int, Any]]:
 
 def _records(done: Finished) -> dict[int, dict[str, Any]]:
     assert done.code == 0, done.log
-    messages = [oracle.exact(line) for line in done.out.strip("\n").split("\n")]
+    messages = [kinds.exact(line) for line in done.out.strip("\n").split("\n")]
     return {m["record"]["id"]: m["record"] for m in messages if m["type"] == "RECORD"}
 
 
@@ -96,7 +96,7 @@ def test_all_values_in_both_phases(
 ) -> None:
     """Copied equals streamed equals SELECT, out of the tap and under all settings of values."""
     table, pipe, raw = create(source), pipeline(), RawSource(address)
-    rows = oracle.rows(DRAWN, seed)
+    rows = kinds.rows(DRAWN, seed)
     insert(source, table, rows, 0, vitess_version)
     first = pipe.alone()
     copied = _records(first)
@@ -111,9 +111,9 @@ def test_all_values_in_both_phases(
     for number, record in copied.items():
         again = answers.pop(number + STREAMED_FROM)
         assert again == answers[number], "MySQL stored the same row in two ways"
-        wanted = oracle.expected(answers[number], ValueOptions())
+        wanted = kinds.expected(answers[number], ValueOptions())
         for found in (record, streamed[number + STREAMED_FROM]):
-            assert not (differ := oracle.differences(found, wanted)), f"row {number}: {differ}"
+            assert not (differ := kinds.differences(found, wanted)), f"row {number}: {differ}"
 
     stored = [
         row for row in raw.copied(table) if _phase([row], copying=True)[1].keys() < answers.keys()
@@ -139,4 +139,4 @@ def test_all_values_in_both_phases(
     )
     if os.environ.get(RECORD):
         evidence.save()
-    oracle.check(evidence)
+    kinds.check(evidence)

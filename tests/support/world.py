@@ -28,7 +28,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import jsonschema
-from pipeline import Message, Target, discover, run, settings
+from support.taps import Message, Target, discover, run, settings
 
 from tap_vitess._proto.vtgate_pb2 import VStreamRequest
 from tap_vitess.errors import VitessError

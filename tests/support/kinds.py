@@ -29,7 +29,7 @@ from tap_vitess.protocol.items import Fields
 from tap_vitess.values.decode import RowDecoder
 from tap_vitess.values.types import ValueOptions
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 EVIDENCE = DATA / "values.json.xz"
 CHARSETS: dict[str, list[tuple[str, str]]] = json.loads(
     lzma.decompress((DATA / "charsets.json.xz").read_bytes())

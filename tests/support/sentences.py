@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 VARIES = "…"
-PACKAGE = Path(__file__).parent.parent / "tap_vitess"
+PACKAGE = Path(__file__).parents[2] / "tap_vitess"
 # The sandbox speaks for VTGate; docs/airbyte.md tells what is Airbyte's own.
 NOT_OURS = {"sandbox", "_proto", "airbyte"}
 SPEAKS_IN_ALL_STRINGS = {"verdict.py", "tls.py"}

