@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
-from support.session import UNTIL_THE_END
+from support.shops import UNTIL_THE_END, served, three_tables
+
+from tap_vitess.sandbox.server import Sandbox
 
 # gRPC's own log lines of broken calls are what many tests are about.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -18,3 +22,13 @@ settings.load_profile("untimed")
 def pytest_unconfigure() -> None:
     """Stop what runs in threads: Python waits for them at its end."""
     UNTIL_THE_END.close()
+
+
+@pytest.fixture
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """Serve three tables, or what the nearest `served(...)` says."""
+    wanted = request.node.get_closest_marker("sandbox") or served(three_tables).mark
+    [start] = wanted.args
+    with start() as sandbox:
+        yield sandbox
+        sandbox.faults.clear()  # what is mute speaks again, so that its threads end

@@ -8,14 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from support.airbyte import SECONDS, Connector, Destination, Done, messages
-from support.shops import everything
+from support.shops import everything, served
 from support.taps import expected, settings
 
 from tap_vitess import errors
@@ -52,10 +52,7 @@ def shop(rows: int = 50) -> Cluster:
     return made
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with serve(shop()) as served:
-        yield served
+pytestmark = served(shop)
 
 
 @pytest.fixture

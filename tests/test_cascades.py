@@ -8,8 +8,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from support.taps import Target, discover, run, settings
-from test_operating import with_method
+from support.taps import Target, discover, run, settings, with_method
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.examine import examine

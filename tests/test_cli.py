@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.airbyte import Connector
+from support.shops import served
 from support.taps import settings
 
 from tap_vitess.sandbox.cluster import Cluster
@@ -28,7 +29,11 @@ from tap_vitess.stdout import STUCK_SECONDS
 
 SECONDS = 30
 # The tap, but it gives up at the first fault instead of after two minutes.
-IMPATIENT = "from support.taps import ImpatientTap; from tap_vitess.singer.tap import main; main(ImpatientTap)"
+IMPATIENT = """
+from support.taps import ImpatientTap
+from tap_vitess.singer.tap import main
+main(ImpatientTap)
+"""
 SECRET = "correct-horse"
 
 
@@ -42,11 +47,7 @@ def cluster(rows: int = 200) -> Cluster:
     return made
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a sandbox that asks for a user and a password."""
-    with serve(cluster(), username="elt", password=SECRET) as served:
-        yield served
+pytestmark = served(cluster, username="elt", password=SECRET)
 
 
 def write(path: Path, value: object) -> str:

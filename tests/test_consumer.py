@@ -19,19 +19,8 @@ from typing import Any, Self
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from support.library import (
-    NAMES,
-    QUICK,
-    SHARDS,
-    TABLES,
-    KilledError,
-    Replica,
-    Store,
-    fill,
-    insert,
-    table,
-    vitess,
-)
+from support.library import NAMES, QUICK, KilledError, Replica, Store, vitess
+from support.shops import SHARDS, TABLES, insert, table, three_tables, write
 from support.taps import expected
 
 from tap_vitess._proto.binlogdata_pb2 import VEvent, VEventType
@@ -67,25 +56,6 @@ from tap_vitess.vstream import (
 )
 
 SECONDS = 20.0
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a filled sandbox."""
-    with serve(fill(Cluster())) as served:
-        yield served
-
-
-def write(cluster: Cluster) -> None:
-    """Insert, update, delete, and move a row to another key, in a transaction and outside."""
-    insert(cluster, "alpha", 100, 101)
-    cluster.delete("shop", "alpha", {"id": b"3"})
-    cluster.update("shop", "alpha", {"id": b"4"}, {"id": b"104", "name": None})
-    with cluster.transaction("shop"):
-        cluster.update("shop", "beta", {"id": b"5"}, {"name": b"changed"})
-        cluster.delete("shop", "beta", {"id": b"6"})
-        insert(cluster, "beta", 6, 200)
-    insert(cluster, "empty", 1)
 
 
 def bring(sandbox: Sandbox, replica: Replica, state: MemoryState, **more: Any) -> Consumed:
@@ -511,7 +481,7 @@ class Killer:
 )
 def test_killed_anywhere(kills: list[tuple[str, int, bool]], cut: int | None) -> None:
     """Whatever is killed, with lost saves, cut connections and writes between: it converges."""
-    with serve(fill(Cluster()), options=Options(copy_rows_per_packet=3)) as sandbox:
+    with serve(three_tables(), options=Options(copy_rows_per_packet=3)) as sandbox:
         replica, state = Replica(), Store()
         for number, (moment, left, lose) in enumerate(kills):
             replica.fail = state.fail = Killer(moment, left)

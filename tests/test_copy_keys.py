@@ -6,11 +6,11 @@ on real clusters (`tests/cluster/test_key_order.py`, which tries every kind of k
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 from support.events import begin, commit, field, fields, lastpk, rows, vgtid
+from support.shops import SHARDS, served, shop
 from support.taps import ImpatientTap, QuickTap, Target, run
 from support.taps import settings as tap_settings
 
@@ -26,11 +26,10 @@ from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.survey.keyspace import Survey
 
 LABELS = ("z", "m", "a")
-SHARDS = ("-80", "80-")
 IDS = range(4)
 
 
@@ -77,21 +76,16 @@ def definition(kind: str = f"enum({','.join(map(repr, LABELS))})") -> Table:
     return Table("e", (*columns, Column("v", "int")), ("kind", "id"), vindex=("id",))
 
 
-def fill(cluster: Cluster) -> None:
-    cluster.create_keyspace("shop", SHARDS)
-    cluster.create_table("shop", definition())
+def filled() -> Cluster:
+    """Make a table whose key begins with an ENUM."""
+    cluster = shop(definition())
     for label in LABELS:
         new = [{"kind": label.encode(), "id": b"%d" % i, "v": b"%d" % i} for i in IDS]
         cluster.insert("shop", "e", new)
+    return cluster
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a keyspace with a table whose key begins with an ENUM; a row is a packet."""
-    cluster = Cluster()
-    fill(cluster)
-    with serve(cluster, options=Options(copy_rows_per_packet=1)) as served:
-        yield served
+pytestmark = served(filled, options=Options(copy_rows_per_packet=1))
 
 
 def keys_in(target: Target) -> set[tuple[str, int]]:

@@ -8,13 +8,13 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.taps import Target, discover, run, settings
-from test_lost_positions import without_shard
+from support.findings import brief, look, the
+from support.shops import served, shop
+from support.taps import Target, discover, run, settings, without_shard
 
 from tap_vitess.config import Config, read_config
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
@@ -39,17 +39,6 @@ A = "6f1b1f0c-5a7e-4f0e-9a55-7a1f2d3c4b5a"
 B = "7f1b1f0c-5a7e-4f0e-9a55-7a1f2d3c4b5a"
 OK, INFO, WARNING, ERROR = Severity
 SECRET = "correct-horse"
-
-
-def brief(findings: Iterable[Finding]) -> set[tuple[str, str, str]]:
-    """List what is not OK: severity, check, place."""
-    return {(f.severity.name, f.check, str(f.place)) for f in findings if f.severity is not OK}
-
-
-def the(findings: Iterable[Finding], check: str) -> Finding:
-    """Return the one finding of a check that is not OK."""
-    (found,) = [f for f in findings if f.check == check and f.severity is not OK]
-    return found
 
 
 # Judgement
@@ -380,22 +369,15 @@ def test_a_wrong_variable_is_not_quoted() -> None:
 # Whole examinations
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a keyspace of two shards that is as it should be."""
-    cluster = Cluster()
-    cluster.create_keyspace("shop", ["-80", "80-"])
+def two_tables() -> Cluster:
+    """Make a keyspace of two shards that is as it should be."""
     columns = (Column("id", "int", nullable=False), Column("v", "varchar(20)"))
-    for name in ("item", "other"):
-        cluster.create_table("shop", Table(name, columns, primary_key=("id",)))
+    cluster = shop(*(Table(name, columns, primary_key=("id",)) for name in ("item", "other")))
     cluster.insert("shop", "item", [{"id": b"%d" % i, "v": b"x"} for i in range(20)])
-    with serve(cluster) as served:
-        yield served
+    return cluster
 
 
-def look(sandbox: Sandbox, state: Mapping[str, Any] | None = None, **more: Any) -> list[Finding]:
-    found = Config.from_settings(settings(sandbox, **{"connect_timeout_seconds": 2, **more}))
-    return examine(found, None, (state or {}).get("bookmarks"))
+pytestmark = served(two_tables)
 
 
 def test_a_healthy_cluster(sandbox: Sandbox) -> None:

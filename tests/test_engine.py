@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 from support.events import row
+from support.shops import SHARDS, served, shop
 from support.taps import Asked
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
@@ -31,19 +32,16 @@ from tap_vitess.values.decode import RowDecoder
 from tap_vitess.vtgate.grpc import Client, connect, explain
 from tap_vitess.vtgate.retry import RetryOptions
 
-SHARDS = ("-80", "80-")
 
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve three small tables."""
-    cluster = Cluster()
-    cluster.create_keyspace("shop", SHARDS)
+def three() -> Cluster:
+    """Make three small tables."""
+    cluster = shop(*(Table(name, (Column("id", "int"),), primary_key=("id",)) for name in "abc"))
     for name in "abc":
-        cluster.create_table("shop", Table(name, (Column("id", "int"),), primary_key=("id",)))
         cluster.insert("shop", name, [{"id": b"%d" % i} for i in range(20)])
-    with serve(cluster) as served:
-        yield served
+    return cluster
+
+
+pytestmark = served(three)
 
 
 @pytest.fixture

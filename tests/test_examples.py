@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from support.environments import install
 from support.library import vitess
+from support.shops import served
 
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.sample import sample_cluster
 from tap_vitess.sandbox.schema import Column, Table
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.vstream import VitessTableState
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -30,16 +31,17 @@ LONGEST = 60  # lines
 COLUMNAR = ("duckdb==1.1.3", "pyarrow==21.0.0")
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve the sample, an outbox, and a keyspace for states."""
+def with_outbox() -> Cluster:
+    """Make the sample, an outbox, and a keyspace for states."""
     cluster = sample_cluster(60)
     columns = Column("id", "bigint", nullable=False), Column("topic", "varchar(40)")
     outbox = Table("outbox", (*columns, Column("payload", "json")), primary_key=("id",))
     cluster.create_table("shop", outbox)
     cluster.create_keyspace("main", ["0"])
-    with serve(cluster) as served:
-        yield served
+    return cluster
+
+
+pytestmark = served(with_outbox)
 
 
 class Example:

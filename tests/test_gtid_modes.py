@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from support.taps import Target, discover, run, settings
-from test_doctor import brief, look, the
-from test_operating import with_method
-from test_sync import fill, insert
+from support.findings import brief, look, the
+from support.shops import insert
+from support.taps import Target, discover, run, settings, with_method
 
 from tap_vitess.errors import GtidError
-from tap_vitess.sandbox.cluster import Cluster, Shard
-from tap_vitess.sandbox.server import Sandbox, serve
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a filled sandbox."""
-    cluster = Cluster()
-    fill(cluster)
-    with serve(cluster) as served:
-        yield served
+from tap_vitess.sandbox.cluster import Shard
+from tap_vitess.sandbox.server import Sandbox
 
 
 def _without_gtids(shard: Shard) -> None:

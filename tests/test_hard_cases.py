@@ -19,10 +19,10 @@ from typing import Any
 import grpc
 import pytest
 from support.events import KEYSPACE, begin, commit, ddl, field, fields, gtid, row, rows, vgtid
-from support.taps import ImpatientTap, QuickTap, Target, discover, expected, run
+from support.shops import insert, write
+from support.taps import ImpatientTap, QuickTap, Target, check, discover, expected, only, run
 from support.taps import settings as tap_settings
 from test_engine import SomeRpcError
-from test_sync import check, fill, insert, only, write
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
@@ -63,15 +63,6 @@ from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 A = "_vt_vrp_6ace8bcef73211ea87e9f875a4d24e91_20200915120410_"
 B = "_vt_vrp_6ace8bcef73211ea87e9f875a4d24e92_20200915120410_"
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a filled sandbox."""
-    cluster = Cluster()
-    fill(cluster)
-    with serve(cluster) as served:
-        yield served
 
 
 # A key that is altered while its table is copied

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.shops import served, shop
 from support.taps import Target, discover, expected, run, settings
 
 from tap_vitess.airbyte.catalog import stream_of
@@ -93,17 +93,16 @@ def counted(cluster: Cluster, table: Table, customers: range, first: int = 1) ->
         cluster.insert("shop", table.name, [{**row, table.primary_key[0]: b"%d" % last[half]}])
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a sharded keyspace with the table, and one that is not sharded with it."""
-    cluster = Cluster()
-    cluster.create_keyspace("shop", ["-80", "80-"])
+def counting() -> Cluster:
+    """Make a sharded keyspace with the table, and one that is not sharded with it."""
+    cluster = shop(AI)
     cluster.create_keyspace("main", ["0"])
-    for keyspace in ("shop", "main"):
-        cluster.create_table(keyspace, AI)
+    cluster.create_table("main", AI)
     counted(cluster, AI, range(20))
-    with serve(cluster) as served:
-        yield served
+    return cluster
+
+
+pytestmark = served(counting)
 
 
 def keys_of(catalog: dict[str, Any]) -> dict[str, list[str]]:

@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.taps import ImpatientTap, Target, discover, expected, run, settings
-from test_sync import check, fill, insert, only, write
+from support.shops import insert, write
+from support.taps import (
+    ImpatientTap,
+    Target,
+    check,
+    discover,
+    expected,
+    only,
+    run,
+    settings,
+    without_shard,
+)
 
 from tap_vitess.errors import (
     CatalogError,
@@ -26,16 +36,7 @@ from tap_vitess.run.state import parse
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
-from tap_vitess.sandbox.server import Sandbox, serve
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a filled sandbox."""
-    cluster = Cluster()
-    fill(cluster)
-    with serve(cluster) as served:
-        yield served
+from tap_vitess.sandbox.server import Sandbox
 
 
 def purge(cluster: Cluster) -> None:
@@ -113,16 +114,6 @@ def test_a_resync_that_is_cut_goes_on(sandbox: Sandbox, lines: int) -> None:
         assert lines < 5  # cut before the STATE that says so
         run({**config, "on_lost_position": "resync"}, target)
     check(sandbox, target)
-
-
-def without_shard(state: dict[str, Any], shard: str) -> dict[str, Any]:
-    """Return a state that lacks a shard in each position."""
-    for group in state["bookmarks"]["vitess:shop"]["groups"]:
-        entries = json.loads(group["vgtid"])["shard_gtids"]
-        left = [entry for entry in entries if entry["shard"] != shard]
-        assert len(left) == len(entries) - 1
-        group["vgtid"] = json.dumps({"shard_gtids": left})
-    return state
 
 
 @pytest.mark.timeout(60)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.shops import served, shop
 from support.taps import ImpatientTap, Target, discover, run, settings
 
 from tap_vitess.config import Config
@@ -29,7 +30,7 @@ from tap_vitess.mirror.row import Place, claim, create, ddl
 from tap_vitess.mirror.run import BOOKMARK, run_of
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 
 PLACE = Place("main", "tap_vitess_mirror", "job")
 SHARDED = Place("shop", "mirror", "job")
@@ -37,17 +38,16 @@ MIRROR = {"mirror_keyspace": "main", "mirror_name": "job"}
 ROWS = 120
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a sharded keyspace with a table, and an empty one that is not sharded."""
-    cluster = Cluster()
-    cluster.create_keyspace("shop", ["-80", "80-"])
-    cluster.create_keyspace("main", ["0"])
+def two_keyspaces() -> Cluster:
+    """Make a sharded keyspace with a table, and an empty one that is not sharded."""
     columns = (Column("id", "int", nullable=False), Column("v", "varchar(40)"))
-    cluster.create_table("shop", Table("item", columns, primary_key=("id",)))
+    cluster = shop(Table("item", columns, primary_key=("id",)))
+    cluster.create_keyspace("main", ["0"])
     cluster.insert("shop", "item", [{"id": b"%d" % i, "v": b"a"} for i in range(ROWS)])
-    with serve(cluster) as served:
-        yield served
+    return cluster
+
+
+pytestmark = served(two_keyspaces)
 
 
 @pytest.fixture(autouse=True)

@@ -3,46 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
-from support.taps import Target, discover, expected, run, settings
-from test_sync import check, fill, insert, only, write
+from support.shops import insert, write
+from support.taps import Target, check, discover, expected, only, run, settings, with_method
 
 from tap_vitess.config import Config
 from tap_vitess.doctor import judge_cluster
 from tap_vitess.run.keyspaces import sync_options
-from tap_vitess.sandbox.cluster import Cluster
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.survey.verdict import NEARLY_PURGED
 from tap_vitess.vtgate.retry import RetryOptions
 
 PAGE = (Path(__file__).parent.parent / "docs" / "operating.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a filled sandbox."""
-    cluster = Cluster()
-    fill(cluster)
-    with serve(cluster) as served:
-        yield served
-
-
 def activated(target: Target, since: int) -> list[str]:
     return [m["stream"] for m in target.messages[since:] if m["type"] == "ACTIVATE_VERSION"]
-
-
-def with_method(catalog: dict[str, Any], stream: str, method: str) -> dict[str, Any]:
-    """Return the catalog with one stream's replication method."""
-    for entry in catalog["streams"]:
-        for metadata in entry["metadata"]:
-            if entry["tap_stream_id"] == stream and not metadata["breadcrumb"]:
-                metadata["metadata"]["replication-method"] = method
-                entry["replication_method"] = method
-    return catalog
 
 
 def test_one_table_is_copied_again(sandbox: Sandbox) -> None:

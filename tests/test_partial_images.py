@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from support.recordings import load
+from support.shops import served, shop
 from support.taps import Target, run, settings
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
@@ -15,7 +16,7 @@ from tap_vitess.errors import RequestError
 from tap_vitess.protocol.images import completed, is_partial, nulls, packed, unpacked
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 
 
 def changes(name: str) -> Iterator[tuple[binlogdata.RowChange, list[query.Field]]]:
@@ -76,18 +77,17 @@ def test_nulls_of_a_before_image() -> None:
 # Whole runs
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Return a sandbox whose MySQL leaves out TEXT and BLOB that do not change."""
-    cluster = Cluster()
-    cluster.create_keyspace("shop", ["-80", "80-"])
+def without_blobs() -> Cluster:
+    """Make a table in a MySQL that leaves out TEXT and BLOB that do not change."""
     columns = (Column("id", "int"), Column("n", "int"), Column("note", "text"))
-    cluster.create_table("shop", Table("t", columns, primary_key=("id",)))
-    for name in ("-80", "80-"):
-        cluster.shard("shop", name).variables["binlog_row_image"] = "NOBLOB"
-    with serve(cluster) as found:
-        insert(cluster, *range(20))
-        yield found
+    cluster = shop(Table("t", columns, primary_key=("id",)))
+    for shard in cluster.all_shards("shop"):
+        shard.variables["binlog_row_image"] = "NOBLOB"
+    insert(cluster, *range(20))
+    return cluster
+
+
+pytestmark = served(without_blobs)
 
 
 def insert(cluster: Cluster, *numbers: int) -> None:

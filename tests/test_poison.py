@@ -9,13 +9,14 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from support import shops
+from support.shops import served
 from support.taps import Target, discover, expected, run, settings
 
 from tap_vitess.errors import RequestError, UnreadableError, VitessError
@@ -94,13 +95,7 @@ class Shop:
         return [set(group["tables"]) for group in groups]
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a keyspace of two shards."""
-    cluster = Cluster()
-    cluster.create_keyspace("shop", SHARDS)
-    with serve(cluster) as served:
-        yield served
+pytestmark = served(shops.shop)
 
 
 @pytest.fixture

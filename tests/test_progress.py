@@ -13,11 +13,12 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.shops import served, shop
 from support.taps import QuickTap, Target, discover, run, settings
 
 from tap_vitess.config import Config
@@ -30,7 +31,7 @@ from tap_vitess.records.records import Tally
 from tap_vitess.run.sync import Activity
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.singer.progress import Progress, details, ending, headline, summary
 from tap_vitess.survey.keyspace import Survey
 
@@ -38,17 +39,14 @@ ROWS = 400
 UUID = "ac6c45eb-ca9c-11f0-8471-0242ac110002"
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a sharded keyspace with two tables."""
-    cluster = Cluster()
-    cluster.create_keyspace("shop", ["-80", "80-"])
+def two_tables() -> Cluster:
     columns = (Column("id", "int", nullable=False), Column("v", "varchar(40)"))
-    for name in ("item", "other"):
-        cluster.create_table("shop", Table(name, columns, primary_key=("id",)))
+    cluster = shop(*(Table(name, columns, primary_key=("id",)) for name in ("item", "other")))
     cluster.insert("shop", "item", [{"id": b"%d" % i, "v": b"a"} for i in range(ROWS)])
-    with serve(cluster) as served:
-        yield served
+    return cluster
+
+
+pytestmark = served(two_tables)
 
 
 # Words

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from support.certificates import Authority
-from support.library import QUICK, SHARDS, fill, insert, table, vitess
+from support.library import QUICK, vitess
+from support.shops import SHARDS, insert, table, three_tables
 
 from tap_vitess._proto.binlogdata_pb2 import (
     Journal,
@@ -21,7 +22,6 @@ from tap_vitess._proto.binlogdata_pb2 import (
     VGtid,
 )
 from tap_vitess.protocol.request import RequestOptions
-from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column as SandboxColumn
 from tap_vitess.sandbox.server import Sandbox, serve
@@ -52,13 +52,6 @@ from tap_vitess.vstream import (
 from tap_vitess.vstream.events import EventFeed
 
 NAMES = ["shop.alpha", "shop.beta"]
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a filled sandbox."""
-    with serve(fill(Cluster())) as served:
-        yield served
 
 
 def now(sandbox: Sandbox) -> Vgtid:
@@ -220,7 +213,7 @@ def test_what_cannot_be_asked_for(
 
 def test_errors_are_the_librarys() -> None:
     """A table that is not there, a wrong password: the same errors as on all levels."""
-    with serve(fill(Cluster()), username="u", password="p") as sandbox:
+    with serve(three_tables(), username="u", password="p") as sandbox:
         with pytest.raises(AuthError):
             next(events(vitess(sandbox, user="u", password="no"), NAMES))
         right = vitess(sandbox, user="u", password="p")
@@ -233,7 +226,7 @@ def test_tls_and_users(tmp_path: Path) -> None:
     """One argument each; without the authority's file nothing is sent."""
     ours = Authority(tmp_path / "ours")
     tls = ours.server("127.0.0.1")
-    with serve(fill(Cluster()), username="u", password="p", tls=tls) as sandbox:
+    with serve(three_tables(), username="u", password="p", tls=tls) as sandbox:
         more = {"user": "u", "password": "p", "connect_timeout_seconds": 3}
         right = vitess(sandbox, tls=Tls(ca_file=ours.ca_file), **more)
         assert until(events(right, NAMES, copy=True), RowEvent)

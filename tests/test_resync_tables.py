@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
-from support.taps import ImpatientTap, Target, discover, expected, run, settings
-from test_operating import with_method
-from test_sync import check, fill, insert, write
+from support.shops import insert, write
+from support.taps import ImpatientTap, Target, check, discover, expected, run, settings, with_method
 
 from tap_vitess.errors import ConfigError, PositionLostError
-from tap_vitess.sandbox.cluster import Cluster
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 
 ALPHA = {"resync_tables": ["shop.al*"]}
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    cluster = Cluster()
-    fill(cluster)
-    with serve(cluster) as served:
-        yield served
 
 
 def copied(target: Target, since: int) -> set[str]:

@@ -19,8 +19,7 @@ from singer_sdk.plugin_base import PluginBase
 from singer_sdk.singerlib import Catalog, CatalogEntry, MetadataMapping
 from singer_sdk.testing import SuiteConfig, get_tap_test_class
 from singer_sdk.typing import BooleanType, PropertiesList, Property
-from support.session import UNTIL_THE_END
-from support.shops import everything
+from support.shops import UNTIL_THE_END, everything
 from support.taps import settings
 
 from tap_vitess.sandbox.server import serve

@@ -24,12 +24,13 @@ from typing import Any
 import pytest
 from support import targets
 from support.environments import install
+from support.shops import served
 from support.taps import expected
 
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DAGSTER = ("dagster==1.13.29",)
@@ -37,8 +38,6 @@ JOBS = {"orders": ["shop.orders", "shop.order_*"], "rest": ["*"]}
 OF_JOB = {"orders": ("orders", "order_items"), "rest": ("customers", "views")}
 TABLES = ("orders", "order_items", "customers", "views")
 SECONDS = 200
-
-pytestmark = pytest.mark.timeout(600)
 
 
 def _cluster() -> Cluster:
@@ -180,13 +179,17 @@ class Engine:
         return (self.home / job / "state.json").read_bytes()
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a keyspace that wants a user, beside one for the mirror."""
+def with_main() -> Cluster:
+    """Make the keyspace that is split, beside one for the mirror."""
     cluster = _cluster()
     cluster.create_keyspace("main", ["0"])
-    with serve(cluster, username="etl", password="change-me") as served:
-        yield served
+    return cluster
+
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    served(with_main, username="etl", password="change-me"),
+]
 
 
 @pytest.fixture

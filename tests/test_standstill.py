@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.airbyte import Connector
-from support.taps import Target, discover, run, settings
-from test_sync import check, fill, insert
+from support.shops import insert, served, three_tables
+from support.taps import Target, check, discover, run, settings
 
 from tap_vitess.errors import RetriableError
 from tap_vitess.protocol.changes import ChangeStream
@@ -23,26 +22,18 @@ from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.standstill import SILENT_SECONDS, Standstill
-from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.vstream.changes import changes
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vtgate.retry import RetryOptions
 
 TAP = Path(sys.executable).with_name("tap-vitess")
 SECONDS = 30
+pytestmark = served(lambda: three_tables(40), options=Options(copy_rows_per_packet=2))
+
 NEVER = "max_run_seconds was reached, and"
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a filled sandbox that answers a copy in small pieces."""
-    cluster = Cluster()
-    fill(cluster, 40)
-    with serve(cluster, options=Options(copy_rows_per_packet=2)) as served:
-        yield served
 
 
 def unavailable() -> Fault:

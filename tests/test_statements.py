@@ -6,12 +6,12 @@ What arrives of them is recorded by `tests/cluster/test_statements.py`, on a rea
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.events import begin, commit, gtid, vgtid
+from support.shops import served, shop
 from support.taps import Target, expected, run
 from support.taps import settings as tap_settings
 
@@ -24,7 +24,7 @@ from tap_vitess.protocol.statements import changed_tables, mentioned
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, ForeignKey, Table
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 
 COLUMNS = (Column("id", "bigint", nullable=False), Column("v", "varchar(20)"))
 OF_ORDERS = (ForeignKey("orders", on_delete="CASCADE"),)
@@ -154,15 +154,14 @@ def test_a_call_that_starts_again_forgets_statements() -> None:
 # What a run makes of them
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    cluster = Cluster()
-    cluster.create_keyspace("shop", ["-80", "80-"])
+def old() -> Cluster:
+    cluster = shop(*TABLES)
     for table in TABLES:
-        cluster.create_table("shop", table)
         cluster.insert("shop", table.name, [{"id": b"%d" % n, "v": b"old"} for n in range(8)])
-    with serve(cluster) as served:
-        yield served
+    return cluster
+
+
+pytestmark = served(old)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.library import NAMES, QUICK, Replica, fill, insert, vitess
+from support.library import NAMES, QUICK, Replica, vitess
+from support.shops import insert, served, three_tables
 
 from tap_vitess.sandbox.cluster import Cluster
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.vstream import (
     Batch,
     ConfigError,
@@ -27,13 +27,14 @@ from tap_vitess.vstream import (
 )
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve tables, and a keyspace for states."""
-    cluster = fill(Cluster())
+def with_main() -> Cluster:
+    """Make the tables, and a keyspace for states."""
+    cluster = three_tables()
     cluster.create_keyspace("main", ["0"])
-    with serve(cluster) as served:
-        yield served
+    return cluster
+
+
+pytestmark = served(with_main)
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from support.taps import ImpatientTap, QuickTap, Target, discover, expected, run
+from support.shops import TABLES, insert, three_tables, write
+from support.taps import ImpatientTap, QuickTap, Target, check, discover, expected, only, run
 from support.taps import settings as tap_settings
 
 from tap_vitess.errors import RetriableError
@@ -16,57 +16,6 @@ from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
-
-TABLES = ("alpha", "beta", "empty")
-
-
-def table(name: str) -> Table:
-    return Table(
-        name,
-        (Column("id", "bigint", nullable=False), Column("name", "varchar(20)")),
-        primary_key=("id",),
-    )
-
-
-def fill(cluster: Cluster, rows: int = 12) -> None:
-    """Make a keyspace of two shards and three tables."""
-    cluster.create_keyspace("shop", ["-80", "80-"])
-    for name in TABLES:
-        cluster.create_table("shop", table(name))
-    for name in TABLES[:2]:
-        insert(cluster, name, *range(rows))
-
-
-def insert(cluster: Cluster, name: str, *ids: int) -> None:
-    cluster.insert("shop", name, [{"id": b"%d" % i, "name": b"n%d" % i} for i in ids])
-
-
-def write(cluster: Cluster) -> None:
-    """Insert, update, delete, and move a row to another key, in a transaction and outside."""
-    insert(cluster, "alpha", 100, 101)
-    cluster.delete("shop", "alpha", {"id": b"3"})
-    cluster.update("shop", "alpha", {"id": b"4"}, {"id": b"104", "name": None})
-    with cluster.transaction("shop"):
-        cluster.update("shop", "beta", {"id": b"5"}, {"name": b"changed"})
-        cluster.delete("shop", "beta", {"id": b"6"})
-        insert(cluster, "beta", 6, 200)
-    insert(cluster, "empty", 1)
-    for shard in ("-80", "80-"):
-        cluster.other_write("shop", shard)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a filled sandbox."""
-    cluster = Cluster()
-    fill(cluster)
-    with serve(cluster) as served:
-        yield served
-
-
-def check(sandbox: Sandbox, target: Target) -> None:
-    for name in TABLES:
-        assert target.contents(f"shop-{name}") == expected(sandbox.cluster, "shop", name), name
 
 
 def test_copy_then_follow_then_nothing(sandbox: Sandbox) -> None:
@@ -163,8 +112,7 @@ def test_killed_after_every_line(sandbox: Sandbox) -> None:
     ended = False
     while not ended:
         lines += 1
-        cluster = Cluster()
-        fill(cluster, rows=4)
+        cluster = three_tables(4)
         with serve(cluster) as fresh:
             config = tap_settings(fresh)
             target = Target()
@@ -196,8 +144,7 @@ def test_cut_after_every_event(tap: type[QuickTap]) -> None:
     whole = False
     while not whole:
         cuts += 1
-        cluster = Cluster()
-        fill(cluster, rows=4)
+        cluster = three_tables(4)
         with serve(cluster) as sandbox:
             config, target = tap_settings(sandbox), Target()
             run(config, target, tap_class=QuickTap) if cuts % 2 else None
@@ -258,8 +205,7 @@ def test_any_history_converges(
     history: list[tuple[list[int], int | None, int | None, str, int]],
 ) -> None:
     """Random writes, kills, cuts, and states lost by the target: equal at the end."""
-    cluster = Cluster()
-    fill(cluster, rows=5)
+    cluster = three_tables(5)
     with serve(cluster) as sandbox:
         target = Target()
         for writes, lines, events, remembered, parallel in history:
@@ -284,14 +230,6 @@ def remember(target: Target, which: str) -> dict[str, object]:
     if which == "older":
         del target.states[len(target.states) // 2 + 1 :]
     return target.state
-
-
-def only(catalog: dict[str, object], *names: str) -> dict[str, object]:
-    """Select some streams of a catalog."""
-    for stream in catalog["streams"]:  # type: ignore[attr-defined]
-        [root] = [m for m in stream["metadata"] if not m["breadcrumb"]]
-        root["metadata"]["selected"] = stream["tap_stream_id"] in names
-    return catalog
 
 
 def test_a_table_left_out_of_a_run_keeps_its_place(sandbox: Sandbox) -> None:

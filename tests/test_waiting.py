@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
+from support.shops import served, shop
 from support.taps import Asked, QuickTap, Target, run
 from support.taps import settings as tap_settings
 
@@ -23,7 +24,7 @@ from tap_vitess.run.inquiry import Inquiry
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
-from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.survey.discovery import patiently_described
 from tap_vitess.survey.facts import LockWait
 from tap_vitess.vtgate.retry import RetryOptions
@@ -32,18 +33,15 @@ LONGEST_SECONDS = 10
 TABLES = ("one", "two", "three")
 
 
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    """Serve a keyspace of some tables; what is mute speaks again at the end."""
-    cluster = Cluster()
-    cluster.create_keyspace("shop", ["-80", "80-"])
+def some_tables() -> Cluster:
+    columns = (Column("id", "bigint", nullable=False),)
+    cluster = shop(*(Table(name, columns, primary_key=("id",)) for name in TABLES))
     for name in TABLES:
-        columns = (Column("id", "bigint", nullable=False),)
-        cluster.create_table("shop", Table(name, columns, primary_key=("id",)))
         cluster.insert("shop", name, [{"id": b"%d" % i} for i in range(20)])
-    with serve(cluster) as served:
-        yield served
-        served.faults.clear()
+    return cluster
+
+
+pytestmark = served(some_tables)
 
 
 class PatientTap(QuickTap):

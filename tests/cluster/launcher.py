@@ -285,6 +285,21 @@ class Cluster:
         finally:
             self._restart_gate(before)
 
+    @contextlib.contextmanager
+    def throttled(self, keyspace: str, app: str) -> Iterator[None]:
+        """Let the tablets' throttler hold an app back."""
+
+        def config(*flags: str) -> None:
+            self.run("ctl", "UpdateThrottlerConfig", *flags, keyspace)
+
+        config("--enable")
+        config("--throttle-app", app, "--throttle-app-ratio", "1", "--throttle-app-duration", "5m")
+        try:
+            yield
+        finally:
+            config("--unthrottle-app", app)
+            config("--disable")
+
     def _restart_gate(self, flags: str) -> None:
         old = self.pid("vtgate")
         self.run("kill", "vtgate")

@@ -20,6 +20,7 @@ from cluster.compare import Key, by_key, difference
 from cluster.source import Source
 
 TAP = Path(sys.executable).with_name("tap-vitess")
+DOCTOR = Path(sys.executable).with_name("tap-vitess-doctor")
 TARGET = Path(__file__).with_name("target.py")
 LONGEST_RUN = 120.0
 FIRST_LINES = 60.0

@@ -28,7 +28,7 @@ from support.library import Replica
 from cluster.compare import difference
 from cluster.launcher import Cluster, Version
 from cluster.source import Address, Source, quote
-from cluster.test_values import create, insert
+from cluster.valued import create_kinds, insert_kinds
 from cluster.writers import Tables, Writer
 from tap_vitess.vstream import (
     Batch,
@@ -339,12 +339,12 @@ def test_values_are_those_of_pymysql(
     vitess: Vitess, source: Source, vitess_version: Version, seed: int
 ) -> None:
     """Every type, copied and streamed, equals what a SELECT gives; JSON is parsed."""
-    table = create(source)
+    table = create_kinds(source)
     name = f"{source.address.keyspace}.{table}"
     rows = kinds.rows(30, seed)
-    insert(source, table, rows, 0, vitess_version)
+    insert_kinds(source, table, rows, 0, vitess_version)
     copied, state = _read(vitess, name, None)
-    insert(source, table, rows, 100_000, vitess_version)
+    insert_kinds(source, table, rows, 100_000, vitess_version)
     streamed, _ = _read(vitess, name, state)
     selected = {row["id"]: row for row in source.query(f"select * from {quote(table)}")}
     assert copied.keys() == set(range(len(rows)))

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +14,11 @@ import pytest
 
 from cluster.conftest import SHARDED
 from cluster.launcher import Cluster
-from cluster.runs import Pipeline
+from cluster.runs import DOCTOR, Pipeline
 from cluster.source import Address, Source
 
 pytestmark = pytest.mark.cluster
 
-DOCTOR = Path(sys.executable).with_name("tap-vitess-doctor")
 Report = dict[str, Any]
 
 
@@ -127,27 +124,13 @@ def test_tablets_that_are_not_there(source: Source, examine: Callable[..., Repor
     assert any(f["check"] == "tables" for f in report["findings"])
 
 
-@contextmanager
-def throttled(cluster: Cluster, app: str) -> Iterator[None]:
-    def config(*flags: str) -> None:
-        cluster.run("ctl", "UpdateThrottlerConfig", *flags, SHARDED)
-
-    config("--enable")
-    config("--throttle-app", app, "--throttle-app-ratio", "1", "--throttle-app-duration", "5m")
-    try:
-        yield
-    finally:
-        config("--unthrottle-app", app)
-        config("--disable")
-
-
 def test_the_throttler(
     source: Source, own_cluster: Cluster, examine: Callable[..., Report]
 ) -> None:
     """An app that is held back is named, on every shard."""
     source.create("good", "id bigint primary key")
     assert worse(examine()) == []
-    with throttled(own_cluster, "vstreamer"):
+    with own_cluster.throttled(SHARDED, "vstreamer"):
         deadline = time.monotonic() + 20
         while len(found := worse(examine(), "throttler")) < 2 and time.monotonic() < deadline:
             time.sleep(0.3)

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from cluster.conftest import SHARDED
 from cluster.launcher import Cluster, Version
-from cluster.runs import TAP, Finished, Pipeline
+from cluster.runs import DOCTOR, TAP, Finished, Pipeline
 from cluster.source import Address, Source
-from cluster.test_doctor import DOCTOR, throttled
 from tap_vitess.survey.verdict import FOLLOWS_OLD_SHARDS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -32,7 +32,7 @@ def test_a_limit_does_not_hide_a_stream_that_stands_still(
     source.insert(table, ["id", "v"], [(1, "a"), (2, "b")])
     pipe = pipeline(max_run_seconds=14)
     pipe.complete()
-    with throttled(own_cluster, "vstreamer"):
+    with own_cluster.throttled(SHARDED, "vstreamer"):
         source.insert(table, ["id", "v"], [(3, "c")])
         held = pipe.run()
         assert (held.tap, held.target) == (1, 0), held.log

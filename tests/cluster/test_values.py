@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pymysql
 import pytest
 from support import kinds
-from support.kinds import KINDS, Evidence, Kind
+from support.kinds import KINDS, Evidence
 
 from cluster.launcher import Version
 from cluster.rawstream import Events, RawSource
 from cluster.runs import Finished, Pipeline
 from cluster.source import Address, Source, quote
+from cluster.valued import create_kinds, insert_kinds
 from tap_vitess.protocol.items import Fields
 from tap_vitess.values.types import DATATYPE_PROPERTIES, ValueOptions
 
@@ -29,43 +29,6 @@ pytestmark = pytest.mark.cluster
 RECORD = "TAP_VITESS_RECORD_VALUES"
 DRAWN = 60
 STREAMED_FROM = 100_000
-INSERTED_AT_ONCE = 10
-
-
-def create(source: Source) -> str:
-    columns = [f"{quote(name)} {kind.sql_type}" for name, kind in KINDS.items()]
-    return source.create("kinds", ", ".join(["id bigint primary key", *columns]))
-
-
-def _put(kind: Kind, vitess: Version) -> str:
-    """Return the SQL around a value, so that Vitess can stream it."""
-    mended = vitess >= (22, 0, 3) and not (23, 0, 0) <= vitess < (23, 0, 1)
-    if kind is not KINDS["json_decimal"] or mended:
-        return kind.put
-    # A tablet looks for eight bytes of a DECIMAL, and panics where the document ends before.
-    return f"json_insert({kind.put}, '$.filling', 'at the end')"
-
-
-def insert(
-    source: Source, table: str, rows: Sequence[dict[str, Any]], first: int, vitess: Version
-) -> None:
-    """Insert rows; without the strict mode, which refuses zero dates."""
-    names = ", ".join(["id", *map(quote, KINDS)])
-    marks = ", ".join(["%s", *(_put(kind, vitess) for kind in KINDS.values())])
-    connection = source.connect()
-    with connection, connection.cursor() as cursor:
-        cursor.execute("set sql_mode = 'ALLOW_INVALID_DATES'")
-        for start in range(0, len(rows), INSERTED_AT_ONCE):
-            part = rows[start : start + INSERTED_AT_ONCE]
-            values = [[first + start + i, *row.values()] for i, row in enumerate(part)]
-            try:
-                cursor.execute(
-                    f"insert into {quote(table)} ({names}) values "
-                    + ", ".join([f"({marks})"] * len(values)),
-                    [value for row in values for value in row],
-                )
-            except pymysql.MySQLError as error:
-                raise RuntimeError(str(error)[:500]) from None
 
 
 def _answers(source: Source, table: str) -> dict[int, dict[str, Any]]:
@@ -95,13 +58,13 @@ def test_all_values_in_both_phases(
     tmp_path: Path,
 ) -> None:
     """Copied equals streamed equals SELECT, out of the tap and under all settings of values."""
-    table, pipe, raw = create(source), pipeline(), RawSource(address)
+    table, pipe, raw = create_kinds(source), pipeline(), RawSource(address)
     rows = kinds.rows(DRAWN, seed)
-    insert(source, table, rows, 0, vitess_version)
+    insert_kinds(source, table, rows, 0, vitess_version)
     first = pipe.alone()
     copied = _records(first)
     start = raw.position()
-    insert(source, table, rows, STREAMED_FROM, vitess_version)
+    insert_kinds(source, table, rows, STREAMED_FROM, vitess_version)
     state = tmp_path / "between.json"
     state.write_text(json.dumps(json.loads(first.out.strip("\n").split("\n")[-1])["value"]))
     streamed = _records(pipe.alone("--state", str(state)))

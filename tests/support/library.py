@@ -1,4 +1,4 @@
-"""What tests of the library share: a sandbox of three tables, and a replica that a consumer keeps.
+"""What tests of the library share: where a sandbox is, and a replica that a consumer keeps.
 
 The replica stores rows at once and keeps their versions, as a database of the consumer's own does.
 It can be told to fail, as if the process were killed there.
@@ -11,40 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tap_vitess.sandbox.cluster import Cluster
-from tap_vitess.sandbox.schema import Column, Table
+from support.shops import TABLES
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.vstream import Batch, Change, MemoryState, RetryOptions, TableCopied, Vitess
 
-TABLES = ("alpha", "beta", "empty")
 NAMES = {f"shop.{name}": dict for name in TABLES}
-SHARDS = ("-80", "80-")
 QUICK = RetryOptions(budget=20, longest_wait=0.01)
 
 
 class KilledError(Exception):
     """Stands for the end of the process."""
-
-
-def fill(cluster: Cluster, rows: int = 12) -> Cluster:
-    """Make a keyspace of two shards and three tables, one of them empty."""
-    cluster.create_keyspace("shop", SHARDS)
-    for name in TABLES:
-        cluster.create_table("shop", table(name))
-    for name in TABLES[:2]:
-        insert(cluster, name, *range(rows))
-    return cluster
-
-
-def table(name: str, *more: Column) -> Table:
-    """Describe a table of an id and a name."""
-    columns = Column("id", "bigint", nullable=False), Column("name", "varchar(20)"), *more
-    return Table(name, columns, primary_key=("id",))
-
-
-def insert(cluster: Cluster, name: str, *ids: int) -> None:
-    """Insert rows."""
-    cluster.insert("shop", name, [{"id": b"%d" % i, "name": b"n%d" % i} for i in ids])
 
 
 def vitess(sandbox: Sandbox, **more: Any) -> Vitess:

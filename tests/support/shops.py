@@ -1,15 +1,86 @@
-"""A sandbox with a column of every kind."""
+"""Clusters that tests serve, and how a test says which one it wants.
+
+The fixture `sandbox` serves `three_tables()`. A file whose `pytestmark` is `served(...)`, or a test
+below `@served(...)`, gets another cluster, or one that is served with other options.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+
+import pytest
+
 from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
+from tap_vitess.sandbox.server import Sandbox, serve
+
+SHARDS = ("-80", "80-")
+TABLES = ("alpha", "beta", "empty")
+# What is served while pytest collects; conftest ends it, since Python waits for its threads.
+UNTIL_THE_END = ExitStack()
+
+
+def served(
+    make: Callable[[], Cluster],
+    *,
+    options: Options | None = None,
+    username: str | None = None,
+    password: str | None = None,
+) -> pytest.MarkDecorator:
+    """Let the fixture `sandbox` serve this cluster, made anew for each test."""
+
+    def start() -> AbstractContextManager[Sandbox]:
+        return serve(make(), options=options, username=username, password=password)
+
+    return pytest.mark.sandbox.with_args(start)
+
+
+def shop(*tables: Table) -> Cluster:
+    """Make the keyspace `shop` of two shards, with these tables."""
+    cluster = Cluster()
+    cluster.create_keyspace("shop", SHARDS)
+    for one in tables:
+        cluster.create_table("shop", one)
+    return cluster
+
+
+def three_tables(rows: int = 12) -> Cluster:
+    """Make a shop of two tables with so many rows, and an empty one."""
+    cluster = shop(*map(table, TABLES))
+    for name in TABLES[:2]:
+        insert(cluster, name, *range(rows))
+    return cluster
+
+
+def table(name: str, *more: Column) -> Table:
+    """Describe a table of an id and a name."""
+    columns = Column("id", "bigint", nullable=False), Column("name", "varchar(20)"), *more
+    return Table(name, columns, primary_key=("id",))
+
+
+def insert(cluster: Cluster, name: str, *ids: int) -> None:
+    """Insert rows into one of the three tables."""
+    cluster.insert("shop", name, [{"id": b"%d" % i, "name": b"n%d" % i} for i in ids])
+
+
+def write(cluster: Cluster) -> None:
+    """Insert, update, delete, and move a row to another key, in a transaction and outside."""
+    insert(cluster, "alpha", 100, 101)
+    cluster.delete("shop", "alpha", {"id": b"3"})
+    cluster.update("shop", "alpha", {"id": b"4"}, {"id": b"104", "name": None})
+    with cluster.transaction("shop"):
+        cluster.update("shop", "beta", {"id": b"5"}, {"name": b"changed"})
+        cluster.delete("shop", "beta", {"id": b"6"})
+        insert(cluster, "beta", 6, 200)
+    insert(cluster, "empty", 1)
+    for shard in SHARDS:
+        cluster.other_write("shop", shard)
 
 
 def everything() -> Cluster:
     """Make a keyspace with a column of every kind, and NULLs."""
-    cluster = Cluster()
-    cluster.create_keyspace("shop", ["-80", "80-"])
     values: dict[str, tuple[str, bytes]] = {
         "number": ("int", b"-5"),
         "big": ("bigint unsigned", b"18446744073709551615"),
@@ -29,18 +100,17 @@ def everything() -> Cluster:
         Column("id", "bigint", nullable=False),
         *(Column(name, kind) for name, (kind, _) in values.items()),
     )
-    cluster.create_table("shop", Table("types", columns, primary_key=("id",)))
+    pair = (Column("a", "int"), Column("b", "int"))
+    document = (Column("id", "int"), Column("document", "json"))
+    cluster = shop(
+        Table("types", columns, primary_key=("id",)),
+        Table("pairs", pair, primary_key=("b", "a")),
+        Table("documents", document, primary_key=("id",)),
+    )
     full = {name: raw for name, (_, raw) in values.items()}
     cluster.insert("shop", "types", [{"id": b"%d" % i, **full} for i in range(5)])
     cluster.insert("shop", "types", [{"id": b"6", **dict.fromkeys(full)}])
-    cluster.create_table(
-        "shop", Table("pairs", (Column("a", "int"), Column("b", "int")), primary_key=("b", "a"))
-    )
     cluster.insert("shop", "pairs", [{"a": b"%d" % i, "b": b"1"} for i in range(5)])
-    cluster.create_table(
-        "shop",
-        Table("documents", (Column("id", "int"), Column("document", "json")), primary_key=("id",)),
-    )
     documents = [b'{"a": [1, 2.5, null]}', b"[1]", b'"text"', b"1.0", b"true", b"null", None]
     rows = [{"id": b"%d" % i, "document": raw} for i, raw in enumerate(documents)]
     cluster.insert("shop", "documents", rows)

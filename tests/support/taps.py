@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from support.shops import TABLES
 from tap_vitess.errors import TargetClosedError
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.sandbox.cluster import Cluster
@@ -224,6 +225,40 @@ def discover(config: dict[str, Any], tap_class: type[TapVitess] = TapVitess) -> 
     with _signals_kept():
         found: dict[str, Any] = json.loads(tap_class(config=config).catalog_json_text)
         return found
+
+
+def only(catalog: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the catalog with only these streams selected."""
+    for stream in catalog["streams"]:
+        [root] = [m for m in stream["metadata"] if not m["breadcrumb"]]
+        root["metadata"]["selected"] = stream["tap_stream_id"] in names
+    return catalog
+
+
+def with_method(catalog: dict[str, Any], stream: str, method: str) -> dict[str, Any]:
+    """Return the catalog with one stream's replication method."""
+    for entry in catalog["streams"]:
+        for metadata in entry["metadata"]:
+            if entry["tap_stream_id"] == stream and not metadata["breadcrumb"]:
+                metadata["metadata"]["replication-method"] = method
+                entry["replication_method"] = method
+    return catalog
+
+
+def without_shard(state: dict[str, Any], shard: str) -> dict[str, Any]:
+    """Return a state that lacks a shard in each position."""
+    for group in state["bookmarks"]["vitess:shop"]["groups"]:
+        entries = json.loads(group["vgtid"])["shard_gtids"]
+        left = [entry for entry in entries if entry["shard"] != shard]
+        assert len(left) == len(entries) - 1
+        group["vgtid"] = json.dumps({"shard_gtids": left})
+    return state
+
+
+def check(sandbox: Sandbox, target: Target) -> None:
+    """Fail unless the target has what the three tables have."""
+    for name in TABLES:
+        assert target.contents(f"shop-{name}") == expected(sandbox.cluster, "shop", name), name
 
 
 def expected(cluster: Cluster, keyspace: str, table: str) -> list[dict[str, Any]]:
