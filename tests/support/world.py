@@ -28,8 +28,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 import jsonschema
-from support.taps import Message, Target, discover, run, settings
 
+from support.taps import Message, Target, discover, run, settings
 from tap_vitess._proto.vtgate_pb2 import VStreamRequest
 from tap_vitess.errors import VitessError
 from tap_vitess.run.state import parse
