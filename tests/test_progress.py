@@ -32,6 +32,7 @@ from tap_vitess.run.sync import Activity
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.singer import progress
 from tap_vitess.singer.progress import Progress, details, ending, headline, summary
 from tap_vitess.survey.keyspace import Survey
 
@@ -165,8 +166,8 @@ def test_rows_are_counted_over_the_shards(sandbox: Sandbox) -> None:
 # Runs
 
 
-def told(caplog: pytest.LogCaptureFixture, name: str) -> list[str]:
-    return [r.getMessage() for r in caplog.records if r.name == f"tap_vitess.{name}"]
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == progress.__name__]
 
 
 def test_a_summary_a_stream(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
@@ -174,7 +175,7 @@ def test_a_summary_a_stream(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) 
     caplog.set_level(logging.INFO)
     target = Target()
     assert run(settings(sandbox), target)
-    lines = told(caplog, "watch")
+    lines = told(caplog)
     assert re.fullmatch(r"shop-item: 400 rows copied in \d\.\d s; at the stop position", lines[0])
     assert lines[1:] == ["shop-other: no rows; at the stop position"]
     caplog.clear()
@@ -184,7 +185,7 @@ def test_a_summary_a_stream(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) 
     cluster.update("shop", "item", {"id": b"2"}, {"id": b"3000"})
     cluster.delete("shop", "item", {"id": b"3"})
     assert run(settings(sandbox), target)
-    [line, _] = told(caplog, "watch")
+    [line, _] = told(caplog)
     assert line.startswith("shop-item: 3 inserts, 1 update, 2 deletes in ")
 
 
@@ -201,7 +202,7 @@ def test_a_summary_of_what_was_left_behind(
     sandbox.cluster.update("shop", "item", {"id": b"1"}, {"v": b"b"})
     with pytest.raises(RequestError):
         run(settings(sandbox), target, catalog=catalog)
-    item, other = told(caplog, "watch")
+    item, other = told(caplog)
     assert item.startswith("shop-item: 1 update in ")
     assert other.startswith("shop-other: no rows; left behind: ")
     assert "other" in other.removeprefix("shop-other")
@@ -217,7 +218,7 @@ class Slow(Target):
 
 
 def lines_told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [line for line in told(caplog, "watch") if "rows/s" in line]
+    return [line for line in told(caplog) if "rows/s" in line]
 
 
 def test_lines_in_mid_run(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
@@ -229,7 +230,7 @@ def test_lines_in_mid_run(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) ->
     found = [match for line in lines if (match := re.fullmatch(pattern, line))]
     assert found, lines
     assert all(int(match[2]) == round(100 * int(match[1]) / ROWS) for match in found)
-    assert told(caplog, "watch")[-2].startswith("shop-item: 400 rows copied")
+    assert told(caplog)[-2].startswith("shop-item: 400 rows copied")
 
 
 def test_lines_while_changes_are_followed(
@@ -284,7 +285,7 @@ def test_no_lines_when_off(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -
     caplog.set_level(logging.INFO)
     assert run(settings(sandbox, progress_seconds=0), Slow())
     assert lines_told(caplog) == []
-    assert len(told(caplog, "watch")) == 2
+    assert len(told(caplog)) == 2
 
 
 def test_a_bar_on_a_terminal(sandbox: Sandbox, tmp_path: Path) -> None:
