@@ -46,17 +46,15 @@ def test_an_index_on_an_expression(
 def test_json_null(source: Source, pipeline: Callable[..., Pipeline]) -> None:
     """The document `null` and SQL's NULL can be told apart where documents are text."""
     table = source.create("nulls", "id bigint primary key, d json")
-    as_text, as_value = pipeline(json_as="string"), pipeline(json_as="object")
+    pipe = pipeline(json_as="string")
     for run in (0, 1):
         source.execute(
             f"insert into {quote(table)} (id, d) values ({run}, cast('null' as json))",
             f"insert into {quote(table)} (id) values ({run + 10})",
         )
-        as_text.complete()
-        as_value.complete()
-    text = {record["id"]: record["d"] for record in as_text.records(table)}
+        pipe.complete()
+    text = {record["id"]: record["d"] for record in pipe.records(table)}
     assert text == {0: "null", 1: "null", 10: None, 11: None}
-    assert {record["d"] for record in as_value.records(table)} == {None}
 
 
 def test_vectors(source: Source, pipeline: Callable[..., Pipeline], mysql_version: Version) -> None:
