@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.taps import settings as tap_settings
 
 from tap_vitess.config import SETTINGS, Config
-from tap_vitess.errors import ConfigError
+from tap_vitess.errors import (
+    ConfigError,
+)
+from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.singer.tap import TapVitess
 from tap_vitess.values.types import ValueOptions
 from tap_vitess.vtgate.address import Tls
 
@@ -110,3 +116,16 @@ def test_table_patterns(
     """Shell wildcards over keyspace.table, case-sensitive."""
     found = config(exclude_tables=exclude, **({} if tables is None else {"tables": tables}))
     assert [name for name in inside + outside if found.wants(*name.split("."))] == inside
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"user": "u", "password": 98765}, {"grpc_headers": "Bearer 98765"}]
+)
+def test_secrets_of_a_wrong_type_are_not_quoted(
+    sandbox: Sandbox, wrong: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The SDK's validation would print them."""
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(ConfigError, match="is expected") as caught:
+        TapVitess(config=tap_settings(sandbox, **wrong))
+    assert "98765" not in str(caught.value) + caplog.text

@@ -7,21 +7,35 @@ on real clusters (`tests/cluster/test_key_order.py`, which tries every kind of k
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
-from support.events import begin, commit, field, fields, lastpk, rows, vgtid
-from support.shops import SHARDS, served, shop
-from support.taps import ImpatientTap, QuickTap, Target, run
+from support.events import (
+    KEYSPACE,
+    begin,
+    commit,
+    field,
+    fields,
+    lastpk,
+    row,
+    rows,
+    vgtid,
+)
+from support.shops import SHARDS, served, shop, three_tables
+from support.taps import ImpatientTap, QuickTap, Target, check, run
 from support.taps import settings as tap_settings
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.config import Config
-from tap_vitess.errors import CopyCutError, RetriableError
+from tap_vitess.errors import (
+    CopyCutError,
+    RetriableError,
+)
 from tap_vitess.protocol.copy import TableCopy
 from tap_vitess.protocol.keys import KeyPart, why_not_resumable
 from tap_vitess.protocol.request import RequestOptions
-from tap_vitess.run.state import bookmark_key, parse
+from tap_vitess.run.state import COPIED, bookmark_key, parse
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
@@ -111,13 +125,13 @@ def test_a_copy_killed_after_any_line(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize("tap", [ImpatientTap, QuickTap], ids=["next run", "same run"])
 def test_a_copy_cut_after_any_row(sandbox: Sandbox, tap: type[QuickTap]) -> None:
     """The copy starts over, in the same run or in the next, in a version of its own."""
-    for row in range(1, len(EVERYTHING) + 1):
+    for cut in range(1, len(EVERYTHING) + 1):
         target = Target()
-        sandbox.faults.append(Fault(cut_in_copy=row))
+        sandbox.faults.append(Fault(cut_in_copy=cut))
         with suppress(RetriableError):
             run(tap_settings(sandbox), target, tap_class=tap)
         assert run(tap_settings(sandbox), target)
-        assert keys_in(target) == EVERYTHING, f"cut after {row} rows"
+        assert keys_in(target) == EVERYTHING, f"cut after {cut} rows"
         versions = {message["version"] for message in target.messages if "version" in message}
         assert len(versions) == 2
         sandbox.faults.clear()
@@ -187,3 +201,88 @@ def test_sql_finds_such_tables(sandbox: Sandbox) -> None:
     sandbox.cluster.create_table("shop", plain)
     survey = Survey(Config.from_settings(tap_settings(sandbox)), "shop")
     assert survey.not_resumable() == {"e": "kind (enum)"}
+
+
+def lastpk_of(name: str, kind: str, charset: int) -> query.QueryResult:
+    return query.QueryResult(
+        fields=[query.Field(name=name, type=kind, charset=charset)], rows=[row("5")]
+    )
+
+
+@pytest.mark.parametrize(
+    "resumed",
+    [
+        lastpk_of("other", "INT64", 63),
+        lastpk_of("id", "VARCHAR", 63),
+        lastpk_of("id", "INT64", 8),
+        query.QueryResult(
+            fields=[query.Field(name=n, type="INT64", charset=63) for n in ("id", "other")],
+            rows=[row("5", "6")],
+        ),
+    ],
+    ids=["another column", "another type", "another charset", "another column more"],
+)
+def test_a_lastpk_of_another_key_is_not_used(resumed: query.QueryResult) -> None:
+    """MySQL would go on behind the value in the order of today's key, and skip rows."""
+    copy = TableCopy(
+        "t", {"-80": resumed}, None, RequestOptions(), keyspace=KEYSPACE, resumable=True
+    )
+    now = query.Field(name="id", type="INT64", charset=63, column_type="bigint", flags=3)
+    other = query.Field(name="other", type="INT64", charset=63, column_type="bigint")
+    with pytest.raises(CopyCutError, match="its key was altered"):
+        copy.feed([begin("-80"), fields("-80", "t", now, other)])
+
+
+@served(three_tables)
+def test_a_copy_whose_key_was_altered_starts_again(sandbox: Sandbox) -> None:
+    """With a new version; nothing of the table's rows is skipped."""
+    config, target = tap_settings(sandbox), Target()
+    run(config, target, lines=9)
+    state = target.state
+    begun = parse(KEYSPACE, state["bookmarks"]["vitess:shop"])
+    [(table, shards)] = [(t, s) for t, s in begun.copies.items() if t != "empty"]
+    wrong = {
+        shard: lastpk_of("id", "VARCHAR", 255) if pk is not COPIED else pk
+        for shard, pk in shards.items()
+    }
+    changed = replace(begun, copies={table: wrong})
+    assert run(config, target, state={"bookmarks": {"vitess:shop": changed.render()}})
+    check(sandbox, target)
+
+
+def test_a_key_that_vitess_chooses_otherwise_is_not_resumed() -> None:
+    """Two NOT NULL unique keys: MySQL flags the first, Vitess may go by the second."""
+    copy = TableCopy("t", {"-80": None}, None, RequestOptions(), keyspace=KEYSPACE, resumable=True)
+    copy.request()
+    flagged = query.Field(name="u", type="VARCHAR", charset=255, column_type="varchar(5)", flags=3)
+    other = query.Field(name="i", type="INT64", charset=63, column_type="bigint", flags=1)
+    pk = binlogdata.TableLastPK(table_name="t", lastpk=lastpk_of("i", "INT64", 63))
+    items = copy.feed(
+        [
+            begin("-80"),
+            fields("-80", "t", flagged, other),
+            vgtid("-80", {"-80": 1}),
+            rows("-80", "t", (None, ["a", "5"])),
+            vgtid("-80", {"-80": 1}, {"-80": pk}),
+            commit("-80"),
+        ]
+    )
+    assert [type(item).__name__ for item in items] == ["Rows"]
+    with pytest.raises(CopyCutError, match="cannot be resumed"):
+        copy.request()
+
+
+def test_a_keyless_table_with_a_users_key_is_not_resumed() -> None:
+    """What the user says of a key does not make VTGate's rows unique."""
+    copy = TableCopy("t", {"-80": None}, None, RequestOptions(), keyspace=KEYSPACE, resumable=True)
+    copy.request()
+    copy.feed(
+        [
+            begin("-80"),
+            fields("-80", "t", field("id")),
+            vgtid("-80", {"-80": 1}),
+            rows("-80", "t", (None, ["1"])),
+        ]
+    )
+    with pytest.raises(CopyCutError, match="cannot be resumed"):
+        copy.request()

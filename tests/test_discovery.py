@@ -13,16 +13,27 @@ from typing import Any
 
 import pytest
 from support.shops import everything
-from support.taps import ImpatientTap, QuickTap, Target, discover, run, settings
+from support.taps import (
+    ImpatientTap,
+    QuickTap,
+    Target,
+    discover,
+    run,
+    settings,
+)
 
 from tap_vitess.config import Config
-from tap_vitess.errors import CatalogError, ConfigError, RetriableError
+from tap_vitess.errors import (
+    CatalogError,
+    ConfigError,
+    RetriableError,
+)
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault, Faults
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.sample import sample_cluster
 from tap_vitess.sandbox.schema import Column, Table
-from tap_vitess.sandbox.server import serve
+from tap_vitess.sandbox.server import Sandbox, serve
 from tap_vitess.survey.discovery import absence
 from tap_vitess.survey.facts import Tablet
 
@@ -327,3 +338,33 @@ def test_a_catalog_that_would_lose_something_is_refused(change: Any, words: str)
         change(found["streams"][0])
         with pytest.raises(CatalogError, match=words):
             run(config, Target(), catalog=found)
+
+
+def test_a_source_column_of_our_own_name_is_refused() -> None:
+    """It would be overwritten."""
+    cluster = Cluster()
+    cluster.create_keyspace("shop", ["0"])
+    columns = (Column("id", "int"), Column("_sdc_deleted_at", "datetime"))
+    cluster.create_table("shop", Table("t", columns, primary_key=("id",)))
+    with serve(cluster) as sandbox, pytest.raises(CatalogError, match="exclude_tables"):
+        discover(settings(sandbox))
+
+
+def test_a_stream_map_must_keep_the_delete_marker(sandbox: Sandbox) -> None:
+    """Deleted rows would come back as upserts."""
+    maps = {"shop-alpha": {"id": "id", "name": "name", "__else__": None}}
+    with pytest.raises(CatalogError, match="stream map shop-alpha drops _sdc_deleted_at"):
+        run(settings(sandbox, stream_maps=maps), Target())
+
+
+def test_a_float_is_no_key() -> None:
+    """MySQL rounds it in a copy, so that its changes would match nothing."""
+    cluster = Cluster()
+    cluster.create_keyspace("shop", ["0"])
+    columns = (Column("f", "float", nullable=False), Column("d", "double", nullable=False))
+    cluster.create_table("shop", Table("float", columns, primary_key=("f",)))
+    cluster.create_table("shop", Table("double", columns, primary_key=("d",)))
+    with serve(cluster) as sandbox:
+        streams = discover(settings(sandbox))["streams"]
+    keys = {stream["stream"]: stream["key_properties"] for stream in streams}
+    assert keys == {"shop-float": [], "shop-double": ["d"]}

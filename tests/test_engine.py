@@ -9,13 +9,23 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from support.events import row
+from support.events import (
+    row,
+)
 from support.shops import SHARDS, served, shop
-from support.taps import Asked
+from support.taps import (
+    Asked,
+)
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config
-from tap_vitess.errors import ConnectError, RetriableError, ValueDecodeError, VitessError
+from tap_vitess.errors import (
+    ConnectError,
+    KeyChangedError,
+    RetriableError,
+    ValueDecodeError,
+    VitessError,
+)
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.protocol.request import RequestOptions, stream_request
@@ -416,3 +426,33 @@ def test_groups_at_different_positions_meet_where_both_are(
     assert rows_of(run) == {}
     assert sandbox.requests == []
     assert run.state.groups == (Group(at(5, 5), {"a": 1, "b": 2}),)
+
+
+def test_vtgates_words_for_an_altered_key() -> None:
+    """They lead to a new copy, and what they quote does not show."""
+    details = (
+        'error starting stream from shard GTID keyspace:"shop" shard:"0" '
+        'table_p_ks:{table_name:"t" lastpk:{fields:{name:"email" type:VARCHAR charset:255} '
+        'rows:{lengths:15 lengths:3 values:"anna@secret.org\\"x"}}}: persistent error in vstream '
+        "for shop/0 on tablet zone1-0000000102; giving up: target: shop.0.primary: vttablet: rpc "
+        "error: code = Unknown desc = cannot build a row streamer plan for the t table as a lastpk "
+        'value was provided and the number of primary key values within it ([VARCHAR("anna@secret.'
+        'org") VARCHAR("foo")]) does not match the number of primary key columns'
+    )
+    error = explain(SomeRpcError(grpc.StatusCode.UNKNOWN, details))
+    assert isinstance(error, KeyChangedError)
+    assert "secret" not in str(error)
+    assert "foo" not in str(error)
+
+
+def test_queries_and_syntax_errors_are_not_quoted() -> None:
+    """MySQL's own messages may hold values, too."""
+    details = (
+        'error starting stream from shard GTID keyspace:"shop" shard:"0": persistent error in '
+        "vstream for shop/0; giving up: You have an error in your SQL syntax; check the manual for "
+        "the right syntax to use near '@secret.org) order by email' at line 1 (errno 1064) during "
+        "query: select * from t where email > 'anna@secret.org'"
+    )
+    error = explain(SomeRpcError(grpc.StatusCode.UNKNOWN, details))
+    assert "secret" not in str(error)
+    assert "errno 1064" in str(error)

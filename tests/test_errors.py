@@ -30,3 +30,8 @@ def test_a_reworded_error_is_the_same_one(kind: type[VitessError]) -> None:
 def test_an_error_may_be_of_no_table() -> None:
     error = RetriableError("said")
     assert (error.table, error.shard) == (None, None)
+
+
+def test_errors_of_ours_are_for_people() -> None:
+    """Every class has a sentence on what it means."""
+    assert all(kind.__doc__ for kind in kinds())

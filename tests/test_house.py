@@ -7,6 +7,7 @@ what a file needs to be understood counts, not what happens to be loaded.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -159,3 +160,31 @@ def test_pure_files_do_no_io() -> None:
                 if name.startswith("tap_vitess.") and found is not None and found not in seen:
                     waiting.append(found)
     assert not wrong, "\n".join(sorted(wrong))
+
+
+# The tests
+
+TESTS = sorted(Path(__file__).parent.rglob("test_*.py"))
+
+
+def test_tests_do_not_import_each_other() -> None:
+    """What they share is in `support`, and in the modules beside the tests of a real cluster."""
+    wrong = {
+        f"{path.name} imports {name}"
+        for path in TESTS
+        for name in imported(path)
+        if any(part.startswith("test_") for part in name.split(".")[:2])
+    }
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_no_fixture_is_there_twice() -> None:
+    """Of one name and body, wherever it stands."""
+    found = Counter(
+        (node.name, *map(ast.unparse, node.body))
+        for path in TESTS
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+        and any("fixture" in ast.unparse(decorator) for decorator in node.decorator_list)
+    )
+    assert [name for (name, *_), times in found.items() if times > 1] == []

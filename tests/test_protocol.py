@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.events import (
     begin,
+    changes,
     commit,
     copy_completed,
     ddl,
@@ -30,7 +31,7 @@ from tap_vitess.errors import (
     RetriableError,
     SnapshotTooOldError,
 )
-from tap_vitess.protocol.changes import ChangeStream
+from tap_vitess.protocol.changes import SILENT_SECONDS, ChangeStream
 from tap_vitess.protocol.copy import TableCopy
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.items import (
@@ -429,3 +430,43 @@ def test_what_other_shards_bring_is_no_sign() -> None:
     assert (stream.signs > 0, stream.steps) == (True, 0)
     stream.feed(transaction(B, 2, {A: 2})[3:])
     assert stream.steps == 1
+
+
+SECOND = 1_000_000_000
+
+
+def heartbeat(second: int) -> binlogdata.VEvent:
+    return binlogdata.VEvent(type=binlogdata.HEARTBEAT, current_time=second * SECOND)
+
+
+def test_a_transaction_without_vgtid_does_not_hold_up_a_run() -> None:
+    """A shard that sent one and is silent since has nothing more; its position stays behind."""
+    stream = changes(begin("0", 1), commit("0", 1), heartbeat(1))
+    before = stream.position
+    for second in range(2, SILENT_SECONDS):
+        stream.feed([heartbeat(second)])
+        assert not stream.finished
+    stream.feed([heartbeat(SILENT_SECONDS + 2)])
+    assert stream.finished
+    assert stream.position == before
+    assert stream.behind == ["0"]
+
+
+def test_silence_alone_is_no_end() -> None:
+    """Heartbeats prove VTGate only."""
+    stream = changes()
+    for second in range(10 * SILENT_SECONDS):
+        stream.feed([heartbeat(second)])
+    assert not stream.finished
+
+
+def test_a_shard_that_goes_on_is_not_silent() -> None:
+    """Any event of it counts, and a VGTID takes back what a COMMIT without one has told."""
+    stream = changes(begin("0", 1), commit("0", 1), heartbeat(1))
+    for second in range(2, 5 * SILENT_SECONDS):
+        stream.feed([begin("0", 1), heartbeat(second)])
+    assert not stream.finished
+    stream.feed([vgtid("0", {"0": 2}), commit("0", 1)])
+    for second in range(5 * SILENT_SECONDS, 9 * SILENT_SECONDS):
+        stream.feed([heartbeat(second)])
+    assert not stream.finished

@@ -11,7 +11,9 @@ from support.shops import TABLES, insert, three_tables, write
 from support.taps import ImpatientTap, QuickTap, Target, check, discover, expected, only, run
 from support.taps import settings as tap_settings
 
-from tap_vitess.errors import RetriableError
+from tap_vitess.errors import (
+    RetriableError,
+)
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
@@ -393,3 +395,25 @@ def test_reshard_in_mid_copy(sandbox: Sandbox, lines: int) -> None:
     done = {m["stream"]: m["version"] for m in target.messages if m["type"] == "ACTIVATE_VERSION"}
     assert all(done[f"shop-{name}"] > begun[name] for name in unfinished)
     assert unfinished or lines != 10
+
+
+def test_a_new_table_beside_left_out_ones_is_followed(sandbox: Sandbox) -> None:
+    """On an idle keyspace both stand at one position, and only one of them is in this run."""
+    config = tap_settings(sandbox)
+    catalog = discover(config)
+    first = Target()
+    run(config, first, catalog=only(catalog, "shop-alpha"))
+    cluster = sandbox.cluster
+
+    class Writing(Target):
+        written = False
+
+        def take(self, line: bytes) -> None:
+            super().take(line)
+            if self.messages[-1]["type"] == "RECORD" and not self.written:
+                self.written = True
+                write(cluster)
+
+    target = Writing(tables=first.tables, states=list(first.states), keys=first.keys)
+    assert run(config, target, catalog=only(catalog, "shop-beta"))
+    assert target.contents("shop-beta") == expected(cluster, "shop", "beta")

@@ -15,6 +15,7 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,15 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def source(address: Address, prefix: str) -> Iterator[Source]:
+def keyspace(address: Address) -> str:
+    """Name the keyspace of the test; some files have one of their own."""
+    return address.keyspace
+
+
+@pytest.fixture
+def source(keyspace: str, address: Address, prefix: str) -> Iterator[Source]:
     """Return a connection whose tables are dropped after the test."""
-    with closing(Source(address, prefix)) as opened:
+    with closing(Source(replace(address, keyspace=keyspace), prefix)) as opened:
         yield opened
 
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
 from cluster.launcher import Cluster
 from cluster.runs import Outcome, Pipeline
-from cluster.source import Address, Source, quote
+from cluster.source import Source, quote
 from cluster.writers import Tables, Writer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -38,13 +36,6 @@ def keyspace(_cluster: Cluster | None) -> str:
     for shard in SHARDS:
         _cluster.replica(KEYSPACE, shard)
     return KEYSPACE
-
-
-@pytest.fixture
-def source(keyspace: str, address: Address, prefix: str) -> Iterator[Source]:
-    """Return a connection into that keyspace."""
-    with closing(Source(replace(address, keyspace=keyspace), prefix)) as opened:
-        yield opened
 
 
 def _change_much(source: Source, tables: Tables) -> None:

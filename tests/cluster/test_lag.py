@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Callable
 
 import pytest
 
 from cluster.launcher import Cluster
 from cluster.runs import Kill, Pipeline
-from cluster.source import Address, Source
+from cluster.source import Source
 from cluster.writers import Tables, Writer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -32,13 +30,6 @@ def keyspace(_cluster: Cluster | None) -> str:
         for _ in range(count):
             _cluster.replica(KEYSPACE, shard)
     return KEYSPACE
-
-
-@pytest.fixture
-def source(keyspace: str, address: Address, prefix: str) -> Iterator[Source]:
-    """Return a connection into that keyspace."""
-    with closing(Source(replace(address, keyspace=keyspace), prefix)) as opened:
-        yield opened
 
 
 def _wait_replicated(cluster: Cluster) -> None:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import replace
 
 import pytest
 
 from cluster.launcher import Cluster
 from cluster.runs import Kill, Outcome, Pipeline
-from cluster.source import Address, Source, quote
+from cluster.source import Source, quote
 from cluster.writers import Tables, Writer
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
@@ -31,13 +29,6 @@ def keyspace(_cluster: Cluster | None) -> str:
         pytest.skip("needs a cluster of its own")
     _cluster.keyspace(KEYSPACE, *SHARDS)
     return KEYSPACE
-
-
-@pytest.fixture
-def source(keyspace: str, address: Address, prefix: str) -> Iterator[Source]:
-    """Return a connection into that keyspace."""
-    with closing(Source(replace(address, keyspace=keyspace), prefix)) as opened:
-        yield opened
 
 
 def _finish(cluster: Cluster, pipe: Pipeline, tables: Tables) -> Outcome:

@@ -7,7 +7,11 @@ from collections.abc import Mapping, Sequence
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
+from tap_vitess.protocol.changes import ChangeStream
 from tap_vitess.protocol.columns import Images
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.request import RequestOptions
+from tap_vitess.protocol.vgtid import Vgtid
 
 KEYSPACE = "shop"
 VEvent = binlogdata.VEvent
@@ -143,3 +147,16 @@ def vgtid(
             ]
         ),
     )
+
+
+def changes(*events: binlogdata.VEvent) -> ChangeStream:
+    """Begin to stream the table t of one shard, and feed it these."""
+
+    def at(last: int) -> Vgtid:
+        return Vgtid(
+            KEYSPACE, {"0": GtidSet.parse(f"MySQL56/00000000-0000-0000-0000-000000000048:1-{last}")}
+        )
+
+    stream = ChangeStream(["t"], at(1), at(5), RequestOptions())
+    stream.feed(events)
+    return stream
