@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from support.sessions import Shop
 from support.shops import UNTIL_THE_END, served, three_tables
 
 from tap_vitess.sandbox.server import Sandbox
@@ -32,3 +33,9 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     with start() as sandbox:
         yield sandbox
         sandbox.faults.clear()  # what is mute speaks again, so that its threads end
+
+
+@pytest.fixture
+def shop() -> Shop:
+    """Make a cluster like the recorded one."""
+    return Shop()

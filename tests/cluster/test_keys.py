@@ -344,7 +344,7 @@ def _is(row: dict[str, Any]) -> str:
 
 
 @pytest.fixture(scope="module")
-def keyspace(_cluster: Cluster | None) -> str:
+def other_keyspace(_cluster: Cluster | None) -> str:
     """Return a keyspace whose shards the test may change."""
     if _cluster is None:
         pytest.skip("needs a cluster of its own")
@@ -353,9 +353,9 @@ def keyspace(_cluster: Cluster | None) -> str:
 
 
 @pytest.fixture
-def other_source(keyspace: str, address: Address, prefix: str) -> Iterator[Source]:
+def other_source(other_keyspace: str, address: Address, prefix: str) -> Iterator[Source]:
     """Return a connection into that keyspace."""
-    with closing(Source(replace(address, keyspace=keyspace), prefix)) as opened:
+    with closing(Source(replace(address, keyspace=other_keyspace), prefix)) as opened:
         yield opened
 
 
