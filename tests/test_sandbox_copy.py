@@ -17,6 +17,7 @@ from support.sessions import (
     fields,
     has,
     open_call,
+    request_for_items,
     request_of,
     serve_grpc,
     shapes,
@@ -370,13 +371,8 @@ def test_shards_must_cover_all_keys(shards: list[str]) -> None:
 # Faults
 
 
-def _request(shop: Shop) -> VStreamRequest:
-    shop.fill("item", "-80", 10)
-    return request_of(ShardGtid(keyspace="shop", shard="-80"), tables=["item"])
-
-
 def test_cut_after_events(shop: Shop) -> None:
-    request = _request(shop)
+    request = request_for_items(shop)
     with serve_grpc(shop.cluster) as sandbox:
         sandbox.faults.append(Fault(cut_after_events=5))
         with open_call(sandbox, request) as call:
@@ -391,7 +387,7 @@ def test_cut_after_events(shop: Shop) -> None:
 
 def test_cut_in_copy(shop: Shop) -> None:
     faults = Faults([Fault(cut_in_copy=4, times=None)])
-    request = _request(shop)
+    request = request_for_items(shop)
     with serve_grpc(shop.cluster, faults=faults) as sandbox:
         for _ in range(2):
             with open_call(sandbox, request) as call:
@@ -404,7 +400,7 @@ def test_cut_in_copy(shop: Shop) -> None:
 
 
 def test_cut_after_events_of_all_streams(shop: Shop) -> None:
-    request = _request(shop)
+    request = request_for_items(shop)
     faults = Faults([Fault(cut_after_all_events=9)])
     with (
         serve_grpc(shop.cluster, faults=faults) as sandbox,
@@ -415,7 +411,7 @@ def test_cut_after_events_of_all_streams(shop: Shop) -> None:
 
 
 def test_fault_with_a_recorded_error(shop: Shop) -> None:
-    request = _request(shop)
+    request = request_for_items(shop)
     with serve_grpc(shop.cluster) as sandbox:
         sandbox.faults.append(Fault(error="error_purged_gtid"))
         sandbox.faults.append(Fault(error=("ABORTED", "because"), cut_after_events=1))
@@ -429,7 +425,7 @@ def test_fault_with_a_recorded_error(shop: Shop) -> None:
 
 
 def test_stall(shop: Shop) -> None:
-    request = _request(shop)
+    request = request_for_items(shop)
     request.flags.heartbeat_interval = 1
     faults = Faults([Fault(stall_after_events=3)])
     with (

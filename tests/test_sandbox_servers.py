@@ -34,6 +34,7 @@ from support.sessions import (
     everything,
     has,
     open_call,
+    request_for_items,
     request_of,
     serve_grpc,
     shapes,
@@ -174,7 +175,7 @@ def test_empty_keyspace_is_all_of_them(shop: Shop) -> None:
 
 
 def test_static_authentication(shop: Shop) -> None:
-    request = _request(shop)
+    request = request_for_items(shop)
     with serve_grpc(shop.cluster, username="ann", password="secret") as sandbox:
         with open_call(sandbox, request) as call:
             assert call.rest()[1] == grpc.StatusCode.UNAUTHENTICATED
@@ -189,7 +190,7 @@ def test_static_authentication(shop: Shop) -> None:
 
 def test_tls(shop: Shop) -> None:
     certificate, private_key = _certificate()
-    request = _request(shop)
+    request = request_for_items(shop)
     with serve_grpc(shop.cluster, tls=Tls(certificate, private_key)) as sandbox:
         credentials = grpc.ssl_channel_credentials(root_certificates=certificate)
         with grpc.secure_channel(f"localhost:{sandbox.grpc_port}", credentials) as channel:

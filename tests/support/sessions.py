@@ -237,6 +237,12 @@ def request_of(
     return request
 
 
+def request_for_items(shop: Shop) -> VStreamRequest:
+    """Fill a table in a shard, and ask for a copy of it."""
+    shop.fill("item", "-80", 10)
+    return request_of(ShardGtid(keyspace="shop", shard="-80"), tables=["item"])
+
+
 def everything(cluster: Cluster, keyspace: str = "shop") -> list[ShardGtid]:
     """The present position of each shard."""
     return [
