@@ -1,7 +1,8 @@
-"""The settings: their JSON schema, and the frozen Config made of them once.
+"""The settings: the fields of `Config`, of which their JSON schema is derived.
 
-Nobody else reads a raw settings dict. Settings are flat because environment variables
-(TAP_VITESS_<SETTING>) reach only the top level. Secrets show in no repr.
+A Config is made of the settings once; nobody else reads a raw settings dict. Settings are flat
+because environment variables (TAP_VITESS_<SETTING>) reach only the top level: a field that is a
+value of several settings stands for all of them. Secrets show in no repr.
 
 The settings of several files are merged, the last one wins; `ENV` stands for the environment
 variables. Unlike the tap's, a file `.env` is not read.
@@ -13,331 +14,240 @@ import fnmatch
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jsonschema import Draft202012Validator
 
 from tap_vitess.errors import ConfigError, VitessError
-from tap_vitess.values.types import ValueOptions
-from tap_vitess.vtgate.address import Address, check_metadata, tls_of
+from tap_vitess.values.types import DEFAULTS, ValueOptions
+from tap_vitess.vtgate.address import Address, Tls, check_metadata, tls_of
 
 Keys = Literal["with_vindex", "primary"]
-_STRINGS = {"type": "array", "items": {"type": "string"}}
-_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
-_VALUE_OPTIONS = {option.name: option.default for option in fields(ValueOptions)}
 
 
-def _value_option(name: str, title: str, description: str) -> dict[str, dict[str, Any]]:
-    """Make the setting of a ValueOptions' field; its choices and default stand there."""
-    choices = list(get_args(get_type_hints(ValueOptions)[name]))
-    return {
-        name: {
-            "type": "string",
-            "enum": choices,
-            "default": _VALUE_OPTIONS[name],
-            "title": title,
-            "description": description,
-        }
-    }
+def _told(
+    title: str,
+    description: str,
+    default: Any,
+    *,
+    secret: bool = False,
+    examples: Sequence[Any] = (),
+    **bounds: Any,
+) -> dict[str, Any]:
+    """Return what a setting's JSON schema tells beside the type; None is no default."""
+    first: dict[str, Any] = {} if default is None else {"default": default}
+    last: dict[str, Any] = {}
+    if isinstance(default, tuple | dict):
+        first, last = {}, {"default": [*default] if isinstance(default, tuple) else default}
+    secrecy = {"secret": True, "writeOnly": True} if secret else {}
+    shown = {"examples": examples} if examples else {}
+    words = {"title": title, "description": description}
+    return {**bounds, **first, **words, **last, **secrecy, **shown}
 
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "host": {
-        "type": "string",
-        "minLength": 1,
-        "title": "Host",
-        "description": "Host name or address of VTGate, for both ports.",
-    },
-    "grpc_port": {
-        "type": "integer",
-        "default": 15991,
-        "title": "gRPC port",
-        "description": "VTGate's gRPC port (VStream).",
-    },
-    "mysql_port": {
-        "type": "integer",
-        "default": 15306,
-        "title": "MySQL port",
-        "description": "VTGate's MySQL port (discovery, shards and positions).",
-    },
-    "user": {
-        "type": "string",
-        "title": "User",
-        "description": "User name, for static authentication on gRPC and on the MySQL port.",
-    },
-    "password": {
-        "type": "string",
-        "title": "Password",
-        "description": "Password of the user.",
-        "secret": True,
-        "writeOnly": True,
-    },
-    "keyspaces": {
-        **_STRINGS,
-        "title": "Keyspaces",
-        "description": "Keyspaces to discover. Default: every keyspace.",
-        "examples": [["commerce", "customer"]],
-    },
-    "tables": {
-        **_STRINGS,
-        "title": "Tables",
-        "description": "Tables to discover, as keyspace.table with shell wildcards (* ? [a-z]). "
-        "Default: every table. Tables of gh-ost and pt-online-schema-change, such as _orders_gho, "
-        "are left out beside theirs, unless a pattern begins with the _, as in shop._orders_*.",
-        "examples": [["commerce.*", "customer.order_*"]],
-    },
-    "exclude_tables": {
-        **_STRINGS,
-        "title": "Excluded tables",
-        "description": "Tables to leave out, as keyspace.table with shell wildcards.",
-        "default": [],
-        "examples": [["*.audit_log"]],
-    },
-    "keys": {
-        "type": "string",
-        "enum": ["with_vindex", "primary"],
-        "default": "with_vindex",
-        "title": "Keys",
-        "description": "What identifies a row in a sharded keyspace, where MySQL keeps a key "
-        "unique within each shard only: `with_vindex`, the table's key and the columns of its "
-        "primary vindex; `primary`, the table's key alone, which loses rows unless its values are "
-        "unique over all shards, as those of a sequence are.",
-    },
-    "tablet_type": {
-        "type": "string",
-        "enum": ["PRIMARY", "REPLICA", "RDONLY"],
-        "default": "PRIMARY",
-        "title": "Tablet type",
-        "description": "Which tablets to read from.",
-    },
-    "cells": {
-        **_STRINGS,
-        "title": "Cells",
-        "description": "Cells to pick tablets from; not used for PRIMARY. "
-        "Default: VTGate's own cell.",
-        "default": [],
-    },
-    "tls": {
-        "type": "boolean",
-        "default": False,
-        "title": "TLS",
-        "description": "Use TLS on both ports.",
-    },
-    "tls_ca_file": {
-        "type": "string",
-        "title": "TLS CA file",
-        "description": "PEM file with the certificate authority. Default: the system's.",
-    },
-    "tls_cert_file": {
-        "type": "string",
-        "title": "TLS client certificate",
-        "description": "PEM file with the client certificate, for mutual TLS.",
-    },
-    "tls_key_file": {
-        "type": "string",
-        "title": "TLS client key",
-        "description": "PEM file with the client certificate's key.",
-    },
-    "tls_server_name": {
-        "type": "string",
-        "title": "TLS server name",
-        "description": "Name the server's certificate must carry, when it is not the host's.",
-    },
-    "grpc_headers": {
-        "type": "object",
-        "additionalProperties": {"type": "string"},
-        "title": "gRPC headers",
-        "description": "Further gRPC metadata for each call, such as an authorization header.",
-        "default": {},
-        "secret": True,
-        "writeOnly": True,
-    },
-    "metadata_columns": {
-        "type": "boolean",
-        "default": True,
-        "title": "Metadata columns",
-        "description": "Add _sdc_vitess_op, _sdc_vitess_shard, _sdc_vitess_commit_time and "
-        "_sdc_vitess_seq to each record. _sdc_deleted_at is always there.",
-    },
-    "on_lost_position": {
-        "type": "string",
-        "enum": ["fail", "resync"],
-        "default": "fail",
-        "title": "On a lost position",
-        "description": "What to do when the changes after a bookmark are gone or can no longer be "
-        "read (binlogs purged, old shards deleted, another cluster, a table altered since): `fail` "
-        "says so and keeps the bookmark; `resync` copies what is concerned again, and rows that "
-        "vanished meanwhile are removed by ACTIVATE_VERSION.",
-    },
-    "resync_tables": {
-        **_STRINGS,
-        "title": "Tables to copy again",
-        "description": "Tables to copy again in this run, as keyspace.table with shell wildcards; "
-        "the others keep their place. Rows that vanished meanwhile are removed by "
-        "ACTIVATE_VERSION. For one run: while it is set, each run copies them from the start.",
-        "default": [],
-        "examples": [["shop.orders"]],
-    },
-    "on_partial_image": {
-        "type": "string",
-        "enum": ["fetch", "omit", "fail"],
-        "default": "fetch",
-        "title": "On a partial row image",
-        "description": "What to do when the binlog does not carry every column of a changed row "
-        "(binlog_row_image=NOBLOB, PARTIAL_JSON): `fetch` asks for the row's present value by its "
-        "key; `omit` leaves the column out of the record, which many targets take for null; `fail` "
-        "ends the table's run. An insert or update never says null for what was not sent.",
-    },
-    "checkpoint_seconds": {
-        "type": "number",
-        "minimum": 0,
-        "default": 10,
-        "title": "Checkpoint interval",
-        "description": "Seconds between two STATE messages; 0 = at every transaction.",
-    },
-    "max_run_seconds": {
-        **_POSITIVE,
-        "title": "Longest run",
-        "description": "End the run cleanly at the next boundary after so many seconds; the next "
-        "run carries on. A copy that cannot be resumed (FULL_TABLE, no key) must fit into one run. "
-        "Default: no limit.",
-    },
-    "copy_parallelism": {
-        "type": "integer",
-        "minimum": 1,
-        "default": 1,
-        "title": "Parallel copies",
-        "description": "How many tables of a keyspace are copied at once.",
-    },
-    "max_message_bytes": {
-        "type": "integer",
-        "minimum": 1,
-        "title": "Largest gRPC message",
-        "description": "Refuse gRPC messages above this size. Default: no limit.",
-    },
-    "connect_timeout_seconds": {
-        **_POSITIVE,
-        "default": 10,
-        "title": "Connect timeout",
-        "description": "How long to wait for each of VTGate's ports to answer.",
-    },
-    "mirror_keyspace": {
-        "type": "string",
-        "minLength": 1,
-        "title": "Mirror keyspace",
-        "description": "Keep a copy of the state in a table of this keyspace, best one that is not "
-        "sharded and that is not read by the tap. `tap-vitess-mirror ddl` prints the table. "
-        "Default: no mirror.",
-    },
-    "mirror_table": {
-        "type": "string",
-        "minLength": 1,
-        "default": "tap_vitess_mirror",
-        "title": "Mirror table",
-        "description": "The mirror's table; many jobs can share it. It is never read as a stream.",
-    },
-    "mirror_name": {
-        "type": "string",
-        "pattern": "^[0-9A-Za-z_.:/-]{1,255}$",
-        "title": "Mirror name",
-        "description": "The job's row in the mirror: of two runs with one name the older one ends "
-        "with an error. Required with mirror_keyspace.",
-    },
-    "start_from_mirror": {
-        "type": "boolean",
-        "default": False,
-        "title": "Start from the mirror",
-        "description": "When no state is given, start from the one that the mirror holds as "
-        "confirmed. Without it such a run copies all anew, and forgets what was confirmed.",
-    },
-    "progress_seconds": {
-        "type": "number",
-        "minimum": 0,
-        "default": 10,
-        "title": "Progress interval",
-        "description": "Seconds between two lines in the log that tell how far the run is; "
-        "0 = none.",
-    },
-    **_value_option(
-        "unsigned_bigint_as",
+def _setting(title: str, description: str, default: Any = None, **more: Any) -> Any:
+    """Make the field of a setting: its name for people, what it does, and see `_told`."""
+    told = _told(title, description, default, **more)
+    made = {"default_factory": dict} if default == {} else {"default": default}
+    return field(**made, repr="secret" not in told, metadata=told)
+
+
+# The settings that make a Tls and ValueOptions, whose fields tell their choices and defaults.
+_PARTS: Mapping[str, tuple[str, str]] = {
+    "tls_ca_file": (
+        "TLS CA file",
+        "PEM file with the certificate authority. Default: the system's.",
+    ),
+    "tls_cert_file": (
+        "TLS client certificate",
+        "PEM file with the client certificate, for mutual TLS.",
+    ),
+    "tls_key_file": ("TLS client key", "PEM file with the client certificate's key."),
+    "tls_server_name": (
+        "TLS server name",
+        "Name the server's certificate must carry, when it is not the host's.",
+    ),
+    "unsigned_bigint_as": (
         "BIGINT UNSIGNED as",
         "How BIGINT UNSIGNED is written; some targets cannot hold integers of 2^63 and more. "
         "decimal is a DECIMAL(20,0).",
     ),
-    **_value_option(
-        "tinyint1_as", "TINYINT(1) as", "How TINYINT(1), which is MySQL's BOOLEAN, is written."
-    ),
-    **_value_option("bit1_as", "BIT(1) as", "How BIT(1) is written."),
-    **_value_option(
-        "decimal_as",
+    "tinyint1_as": ("TINYINT(1) as", "How TINYINT(1), which is MySQL's BOOLEAN, is written."),
+    "bit1_as": ("BIT(1) as", "How BIT(1) is written."),
+    "decimal_as": (
         "DECIMAL as",
         "How DECIMAL is written: as a string of the format x-singer.decimal, or as a JSON number, "
         "which has every digit here, but which many targets read as a float.",
     ),
-    **_value_option(
-        "float_as",
+    "float_as": (
         "FLOAT as",
-        "How streamed FLOATs are written: rounded to six digits as SELECT shows them, which is how "
-        "copied ones come, or as they are stored.",
+        "How streamed FLOATs are written: rounded to six digits as SELECT shows them, which is "
+        "how copied ones come, or as they are stored.",
     ),
-    **_value_option(
-        "zero_dates",
+    "zero_dates": (
         "Zero dates",
         "What becomes of zero and partial dates (0000-00-00, 2024-00-10): null, an error, or "
         "strings. With string, no date column has the format date or date-time.",
     ),
-    **_value_option(
-        "invalid_text",
+    "invalid_text": (
         "Invalid text",
         "What becomes of bytes that are no text of their column's charset: an error, or U+FFFD.",
     ),
-    **_value_option(
-        "binary_as", "BINARY and BLOB as", "How BINARY, VARBINARY and the BLOBs are written."
-    ),
-    **_value_option(
-        "json_as", "JSON as", "How JSON is written: as the document, or as a string of its text."
-    ),
-    **_value_option("set_as", "SET as", "How SET is written: as x,y or as an array of labels."),
-    **_value_option(
-        "geometry_as",
+    "binary_as": ("BINARY and BLOB as", "How BINARY, VARBINARY and the BLOBs are written."),
+    "json_as": ("JSON as", "How JSON is written: as the document, or as a string of its text."),
+    "set_as": ("SET as", "How SET is written: as x,y or as an array of labels."),
+    "geometry_as": (
         "Geometries as",
         "How geometries are written: as GeoJSON, as WKT behind SRID=n; (EWKT), or as WKB with the "
         "SRID in hex (EWKB).",
     ),
 }
 
-SETTINGS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": SETTINGS,
-    "required": ["host"],
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Address):
-    """All settings of a run; field names are the settings', those of `values` included."""
+    """All settings of a run; field names are the settings', in the order in which they are told."""
 
-    keyspaces: tuple[str, ...] | None
-    tables: tuple[str, ...] | None
-    exclude_tables: tuple[str, ...]
-    keys: Keys
-    tablet_type: str
-    cells: tuple[str, ...]
-    metadata_columns: bool
-    on_lost_position: Literal["fail", "resync"]
-    resync_tables: tuple[str, ...]
-    on_partial_image: Literal["fetch", "omit", "fail"]
-    checkpoint_seconds: float
-    max_run_seconds: float | None
-    copy_parallelism: int
-    mirror_keyspace: str | None
-    mirror_table: str
-    mirror_name: str | None
-    start_from_mirror: bool
-    progress_seconds: float
-    values: ValueOptions
+    host: str = _setting("Host", "Host name or address of VTGate, for both ports.", minLength=1)
+    grpc_port: int = _setting("gRPC port", "VTGate's gRPC port (VStream).", 15991)
+    mysql_port: int = _setting(
+        "MySQL port", "VTGate's MySQL port (discovery, shards and positions).", 15306
+    )
+    user: str | None = _setting(
+        "User", "User name, for static authentication on gRPC and on the MySQL port."
+    )
+    password: str | None = _setting("Password", "Password of the user.", secret=True)
+    keyspaces: tuple[str, ...] | None = _setting(
+        "Keyspaces",
+        "Keyspaces to discover. Default: every keyspace.",
+        examples=[["commerce", "customer"]],
+    )
+    tables: tuple[str, ...] | None = _setting(
+        "Tables",
+        "Tables to discover, as keyspace.table with shell wildcards (* ? [a-z]). Default: every "
+        "table. Tables of gh-ost and pt-online-schema-change, such as _orders_gho, are left out "
+        "beside theirs, unless a pattern begins with the _, as in shop._orders_*.",
+        examples=[["commerce.*", "customer.order_*"]],
+    )
+    exclude_tables: tuple[str, ...] = _setting(
+        "Excluded tables",
+        "Tables to leave out, as keyspace.table with shell wildcards.",
+        (),
+        examples=[["*.audit_log"]],
+    )
+    keys: Keys = _setting(  # noqa: RUF009 - it makes a field
+        "Keys",
+        "What identifies a row in a sharded keyspace, where MySQL keeps a key unique within each "
+        "shard only: `with_vindex`, the table's key and the columns of its primary vindex; "
+        "`primary`, the table's key alone, which loses rows unless its values are unique over all "
+        "shards, as those of a sequence are.",
+        "with_vindex",
+    )
+    tablet_type: Literal["PRIMARY", "REPLICA", "RDONLY"] = _setting(
+        "Tablet type", "Which tablets to read from.", "PRIMARY"
+    )
+    cells: tuple[str, ...] = _setting(
+        "Cells", "Cells to pick tablets from; not used for PRIMARY. Default: VTGate's own cell.", ()
+    )
+    tls: Tls | None = _setting("TLS", "Use TLS on both ports.")  # noqa: RUF009
+    grpc_headers: Mapping[str, str] = _setting(
+        "gRPC headers",
+        "Further gRPC metadata for each call, such as an authorization header.",
+        {},
+        secret=True,
+    )
+    metadata_columns: bool = _setting(
+        "Metadata columns",
+        "Add _sdc_vitess_op, _sdc_vitess_shard, _sdc_vitess_commit_time and _sdc_vitess_seq to "
+        "each record. _sdc_deleted_at is always there.",
+        default=True,
+    )
+    on_lost_position: Literal["fail", "resync"] = _setting(
+        "On a lost position",
+        "What to do when the changes after a bookmark are gone or can no longer be read (binlogs "
+        "purged, old shards deleted, another cluster, a table altered since): `fail` says so and "
+        "keeps the bookmark; `resync` copies what is concerned again, and rows that vanished "
+        "meanwhile are removed by ACTIVATE_VERSION.",
+        "fail",
+    )
+    resync_tables: tuple[str, ...] = _setting(
+        "Tables to copy again",
+        "Tables to copy again in this run, as keyspace.table with shell wildcards; the others "
+        "keep their place. Rows that vanished meanwhile are removed by ACTIVATE_VERSION. For one "
+        "run: while it is set, each run copies them from the start.",
+        (),
+        examples=[["shop.orders"]],
+    )
+    on_partial_image: Literal["fetch", "omit", "fail"] = _setting(
+        "On a partial row image",
+        "What to do when the binlog does not carry every column of a changed row "
+        "(binlog_row_image=NOBLOB, PARTIAL_JSON): `fetch` asks for the row's present value by its "
+        "key; `omit` leaves the column out of the record, which many targets take for null; "
+        "`fail` ends the table's run. An insert or update never says null for what was not sent.",
+        "fetch",
+    )
+    checkpoint_seconds: float = _setting(
+        "Checkpoint interval",
+        "Seconds between two STATE messages; 0 = at every transaction.",
+        10,
+        minimum=0,
+    )
+    max_run_seconds: float | None = _setting(
+        "Longest run",
+        "End the run cleanly at the next boundary after so many seconds; the next run carries on. "
+        "A copy that cannot be resumed (FULL_TABLE, no key) must fit into one run. Default: no "
+        "limit.",
+        exclusiveMinimum=0,
+    )
+    copy_parallelism: int = _setting(
+        "Parallel copies", "How many tables of a keyspace are copied at once.", 1, minimum=1
+    )
+    max_message_bytes: int | None = _setting(
+        "Largest gRPC message",
+        "Refuse gRPC messages above this size. Default: no limit.",
+        minimum=1,
+    )
+    connect_timeout_seconds: float = _setting(
+        "Connect timeout",
+        "How long to wait for each of VTGate's ports to answer.",
+        10,
+        exclusiveMinimum=0,
+    )
+    mirror_keyspace: str | None = _setting(
+        "Mirror keyspace",
+        "Keep a copy of the state in a table of this keyspace, best one that is not sharded and "
+        "that is not read by the tap. `tap-vitess-mirror ddl` prints the table. Default: no "
+        "mirror.",
+        minLength=1,
+    )
+    mirror_table: str = _setting(
+        "Mirror table",
+        "The mirror's table; many jobs can share it. It is never read as a stream.",
+        "tap_vitess_mirror",
+        minLength=1,
+    )
+    mirror_name: str | None = _setting(
+        "Mirror name",
+        "The job's row in the mirror: of two runs with one name the older one ends with an error. "
+        "Required with mirror_keyspace.",
+        pattern="^[0-9A-Za-z_.:/-]{1,255}$",
+    )
+    start_from_mirror: bool = _setting(
+        "Start from the mirror",
+        "When no state is given, start from the one that the mirror holds as confirmed. Without "
+        "it such a run copies all anew, and forgets what was confirmed.",
+        default=False,
+    )
+    progress_seconds: float = _setting(
+        "Progress interval",
+        "Seconds between two lines in the log that tell how far the run is; 0 = none.",
+        10,
+        minimum=0,
+    )
+    values: ValueOptions = field(default=DEFAULTS)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Config:
@@ -349,8 +259,10 @@ class Config(Address):
         values: dict[str, Any] = {
             name: settings.get(name, schema.get("default")) for name, schema in SETTINGS.items()
         }
-        tls = {n.removeprefix("tls_"): values.pop(n) for n in SETTINGS if n.startswith("tls_")}
-        values["values"] = ValueOptions(**{name: values.pop(name) for name in _VALUE_OPTIONS})
+        tls = {part.name: values.pop(f"tls_{part.name}") for part in fields(Tls)}
+        values["values"] = ValueOptions(
+            **{o.name: values.pop(o.name) for o in fields(ValueOptions)}
+        )
         values["tls"] = tls_of(enabled=values["tls"], files=tls)
         if (values["password"] is None) != (values["user"] is None):
             raise ConfigError("settings user and password go together: one of them is missing")
@@ -387,6 +299,54 @@ class Config(Address):
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+# Of what is no Literal; whether there is a Tls is a setting of its own.
+_STRING = {"type": "string"}
+_JSON_TYPES: Mapping[Any, dict[str, Any]] = {
+    str: _STRING,
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    bool: {"type": "boolean"},
+    tuple: {"type": "array", "items": _STRING},
+    Mapping: {"type": "object", "additionalProperties": _STRING},
+    Tls: {"type": "boolean", "default": False},
+}
+
+
+def _schemas() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the JSON schema of each setting."""
+    told, hints = {found.name: found.metadata for found in fields(Config)}, get_type_hints(Config)
+    for name in Config.__annotations__:
+        if name == "values":
+            yield from _parts(ValueOptions, "")
+        else:
+            yield name, {**_json_type(hints[name]), **told[name]}
+        if name == "tls":
+            yield from _parts(Tls, "tls_")
+
+
+def _parts(kind: type[Tls | ValueOptions], begin: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    hints = get_type_hints(kind)
+    for part in fields(kind):
+        words = _told(*_PARTS[begin + part.name], part.default)
+        yield begin + part.name, {**_json_type(hints[part.name]), **words}
+
+
+def _json_type(hint: Any) -> dict[str, Any]:
+    if get_origin(hint) is UnionType:
+        hint = next(kind for kind in get_args(hint) if kind is not NoneType)
+    if get_origin(hint) is Literal:
+        return {"type": "string", "enum": [*get_args(hint)]}
+    return _JSON_TYPES[get_origin(hint) or hint]
+
+
+SETTINGS: dict[str, dict[str, Any]] = dict(_schemas())
+SETTINGS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": SETTINGS,
+    "required": ["host"],
+}
+
+
 def _may_meet(pattern: str, keyspace: str) -> bool:
     """Tell whether a pattern could fit a table of the keyspace, by what it begins with."""
     literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
@@ -401,8 +361,6 @@ def _check_mirror(values: Mapping[str, Any]) -> None:
 
 
 ENVIRONMENT = "ENV"
-
-
 _TRUE = {"true", "1", "yes", "on"}
 
 
@@ -412,7 +370,11 @@ def read_config(sources: Sequence[str], environment: Mapping[str, str]) -> Confi
     Raises:
         ConfigError: a file cannot be read, or a setting is wrong. Secrets are not quoted.
     """
-    return checked(_settings(sources, environment))
+    settings: dict[str, Any] = {}
+    for source in sources:
+        is_file = source != ENVIRONMENT
+        settings |= read_settings(source) if is_file else _of_environment(environment)
+    return checked(settings)
 
 
 def checked(settings: Mapping[str, Any]) -> Config:
@@ -424,16 +386,6 @@ def checked(settings: Mapping[str, Any]) -> Config:
     if problem := next(_problems(settings), None):
         raise ConfigError(problem)
     return Config.from_settings(settings)
-
-
-def _settings(sources: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for source in sources:
-        if source == ENVIRONMENT:
-            settings.update(_of_environment(environment))
-        else:
-            settings.update(read_settings(source))
-    return settings
 
 
 def read_settings(path: str) -> dict[str, Any]:
@@ -485,6 +437,18 @@ def _parse(name: str, text: str) -> Any:
         # The cause would quote the value.
         raise ConfigError(f"setting {name}: the environment variable is no {kind}") from None
     return text
+
+
+def check_secrets(settings: Mapping[str, Any]) -> None:
+    """Refuse secrets of a wrong type, before anybody does who would quote them.
+
+    Raises:
+        ConfigError: one of them is.
+    """
+    secret = {name for name, schema in SETTINGS.items() if "secret" in schema}
+    given = {name: settings[name] for name in settings.keys() & secret}
+    if problem := next(_problems({"host": "any", **given}), None):
+        raise ConfigError(problem)
 
 
 def _problems(settings: Mapping[str, Any]) -> Iterator[str]:

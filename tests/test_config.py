@@ -18,6 +18,7 @@ from tap_vitess.errors import (
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.singer.tap import TapVitess
 from tap_vitess.values.types import ValueOptions
+from tap_vitess.vstream import Vitess
 from tap_vitess.vtgate.address import Tls
 
 
@@ -40,6 +41,7 @@ def test_defaults_are_the_schemas() -> None:
     assert found.tls is None
     assert (found.keyspaces, found.tables, found.exclude_tables) == (None, None, ())
     assert found.max_message_bytes is None
+    assert Vitess("h").config() == found, "the library's are the same"
 
 
 KEYSPACES = ["shop", "shop-2", "s.x", "[s"]

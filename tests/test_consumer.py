@@ -377,6 +377,21 @@ def test_partial_images(sandbox: Sandbox) -> None:
     assert [c.after for c in omitted if c.after and "note" in c.after] == []
 
 
+def test_fetched_values_are_objects(sandbox: Sandbox) -> None:
+    """As those that the binlog carries: bytes of a BLOB, not their base64."""
+    cluster = sandbox.cluster
+    columns = (Column("id", "int"), Column("n", "int"), Column("raw", "blob"))
+    cluster.create_table("shop", Table("t", columns, primary_key=("id",)))
+    for name in SHARDS:
+        cluster.shard("shop", name).variables["binlog_row_image"] = "NOBLOB"
+    cluster.insert("shop", "t", [{"id": b"1", "n": b"0", "raw": b"\x00\xff"}])
+    first = list(changes(vitess(sandbox), ["shop.t"]))
+    cluster.update("shop", "t", {"id": b"1"}, {"n": b"1"})
+    again = changes(vitess(sandbox), ["shop.t"], state=last_state(first))
+    [changed] = [item for item in again if isinstance(item, Change)]
+    assert changed.after == {"id": 1, "n": 1, "raw": b"\x00\xff"}
+
+
 def test_a_table_without_a_key(sandbox: Sandbox) -> None:
     """It is copied and followed; its changes have an empty key."""
     cluster = sandbox.cluster

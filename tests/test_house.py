@@ -53,7 +53,8 @@ OUTSIDE = {
 PURE_ROOMS = {"protocol", "values", "errors", "config"}
 PURE_FILES = {
     *("survey/facts", "survey/keys", "survey/cascades", "survey/verdict"),
-    *("run/state", "run/standstill", "run/layouts", "records/lines", "records/schema"),
+    *("run/state", "run/standstill", "run/layouts", "records/images", "records/lines"),
+    "records/schema",
     *("airbyte/catalog", "airbyte/failures"),
     *("vstream/mapping", "vstream/events", "singer/columns"),
 }

@@ -49,7 +49,6 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.survey.facts import Column, Table
-from tap_vitess.values.decode import ObjectDecoder
 from tap_vitess.values.documents import plain
 from tap_vitess.values.entries import value_types
 from tap_vitess.vstream.decoding import TableReader
@@ -323,8 +322,7 @@ def written_in_all_ways(session: Session, found: Rows) -> None:
     assert (mapped is None) == (records is None) or isinstance(mapped, str)
     columns = tuple(Column(f.name, f.column_type, True, None) for f in stream.columns)  # noqa: FBT003
     table = Table(session.keyspace, found.fields.table, columns, tuple(stream.primary_keys))
-    reading = RecordOptions(on_partial_image="omit", decoder=ObjectDecoder)
-    reader = TableReader(table, RecordSequence(0), reading)
+    reader = TableReader(table, RecordSequence(0), options)
     _outcome(lambda: len(reader.read(found, 1)))
 
 

@@ -40,7 +40,6 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.survey.facts import Column, Table
-from tap_vitess.values.decode import ObjectDecoder
 from tap_vitess.vstream.decoding import TableReader
 from tap_vitess.vstream.events import EventFeed
 from tap_vitess.vtgate.responses import Responses
@@ -92,8 +91,8 @@ def one_by_one(found: Rows) -> int:
 def as_objects(found: Rows) -> int:
     """Make the library's changes."""
     columns = (Column("id", "bigint", False, None), Column("name", "varchar(20)", True, "utf8mb4"))  # noqa: FBT003
-    options = RecordOptions(decoder=ObjectDecoder)
-    reader = TableReader(Table("shop", "t", columns, ("id",)), RecordSequence(0), options)
+    table = Table("shop", "t", columns, ("id",))
+    reader = TableReader(table, RecordSequence(0), RecordOptions())
     return len(reader.read(found, 1))
 
 

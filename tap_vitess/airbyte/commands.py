@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
@@ -24,6 +23,7 @@ from tap_vitess.airbyte.spec import config_of, specification
 from tap_vitess.airbyte.state import states_of
 from tap_vitess.config import Config, read_json, read_settings
 from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
+from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.stdout import end_when_stuck
 from tap_vitess.survey import discovery
 from tap_vitess.vtgate import grpc as vstream_client
@@ -95,32 +95,26 @@ class _Read:
         self._options = options
         self._output = output
         self._retry = retry
-        self._signal: int | None = None
+        self._signal = Taken()
 
     def run(self) -> int:
         config = _config(self._options)
         streams = configured_streams(read_json(self._options.catalog, CatalogError))
         path = self._options.state
         states = states_of(read_json(path, StateError)) if path else {}
-        deadline = time.monotonic() + (config.max_run_seconds or float("inf"))
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, self._end)
-        reading = Reading(
-            config,
-            streams,
-            states,
-            self._output,
-            self._retry,
-            lambda: self._signal is not None,
-            lambda: self._signal is not None or time.monotonic() >= deadline,
-        )
+        reading = Reading(config, streams, states, self._output, self._retry, self._is_signalled)
         complete = reading.run()
         return self._exit_code(config, complete=complete, told=reading.errors)
 
+    def _is_signalled(self) -> bool:
+        return self._signal.signum is not None
+
     def _exit_code(self, config: Config, *, complete: bool, told: int) -> int:
-        if self._signal is not None:
-            self._tell_cut(f"ended by signal {self._signal}")
-            return 128 + self._signal
+        if (signum := self._signal.signum) is not None:
+            self._tell_cut(f"ended by signal {signum}")
+            return 128 + signum
         if not complete and not told:
             limit = config.max_run_seconds
             why = f"max_run_seconds ({limit:g})" if limit else "a table was altered in mid-copy"
@@ -131,11 +125,9 @@ class _Read:
         message = f"The sync was {what}; the next attempt goes on from there"
         self._output.write(error_trace(message, "transient_error", internal="Cut"))
 
-    def _end(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _end(self, signum: int, frame: FrameType | None) -> None:
         """End at the next boundary; at once on a second signal."""
-        if self._signal is not None:
-            raise SystemExit(128 + signum)
-        self._signal = signum
+        self._signal.take(signum, frame)
         end_when_stuck(self._output.buffer, signum, lambda why: sys.stderr.write(f"{why}\n"))
 
 

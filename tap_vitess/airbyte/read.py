@@ -1,6 +1,6 @@
 """A sync: what the runs of the keyspaces bring, as Airbyte's messages.
 
-A STATE with the position the sync starts from comes first, and one behind all records before the
+A STATE with the position the sync starts from comes first, and one after all records before the
 statuses of a keyspace's streams, also when an error or a signal ends the sync halfway. A stream
 is COMPLETE only when all of it has been given out: a destination throws the rows of earlier
 generations away then.
@@ -31,21 +31,23 @@ from tap_vitess.airbyte.messages import (
 )
 from tap_vitess.airbyte.state import state_message
 from tap_vitess.config import Config
-from tap_vitess.errors import CatalogError, RetriableError, TargetClosedError, VitessError
+from tap_vitess.errors import CatalogError, VitessError
 from tap_vitess.protocol.items import Rows
-from tap_vitess.records.records import RecordMaker, RecordSequence
-from tap_vitess.run import keyspaces as engine
+from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
+from tap_vitess.run.keyspaces import Run
 from tap_vitess.run.state import KeyspaceState
-from tap_vitess.run.sync import Checkpoint, CopyFinished, KeyspaceSync, TableSpec
+from tap_vitess.run.sync import KeyspaceSync, TableSpec
 from tap_vitess.survey.keyspace import Survey
-from tap_vitess.vtgate import grpc as vstream_client
 from tap_vitess.vtgate.retry import RetryOptions
 
 logger = logging.getLogger(__name__)
 
 
 class Reading:
-    """A sync over all keyspaces; call `run` once."""
+    """A sync over all keyspaces; call `run` once.
+
+    errors: how many have been told. complete: whether all streams are, of those that have ended.
+    """
 
     def __init__(
         self,
@@ -55,28 +57,24 @@ class Reading:
         output: Output,
         retry: RetryOptions,
         signalled: Callable[[], bool],
-        stopping: Callable[[], bool],
     ) -> None:
-        """Prepare.
-
-        Args:
-            config: the settings.
-            streams: what to bring.
-            states: where the last sync ended, by keyspace; those that are not touched too.
-            output: takes the messages.
-            retry: what to do about passing faults.
-            signalled: whether a signal has asked for the end.
-            stopping: whether to end at the next boundary, for a signal or for the time.
-        """
-        self._config = config
-        self._streams = streams
+        """Prepare for streams, from where the last sync has left all keyspaces, by name."""
+        self.config = config
+        self.output = output
+        self.signalled = signalled
         self._states = states
-        self._output = output
-        self._retry = retry
-        self._signalled = signalled
-        self._stopping = stopping
         self._unstated = 0  # records since the last STATE
-        self.errors = 0  # that have been told
+        self._run: Run[None] = Run(config, retry, signalled)
+        self._keyspaces = [
+            _KeyspaceReading(
+                self,
+                states.get(keyspace) or KeyspaceState(keyspace),
+                [stream for stream in streams if stream.keyspace == keyspace],
+            )
+            for keyspace in dict.fromkeys(stream.keyspace for stream in streams)
+        ]
+        self.errors = 0
+        self.complete = True
 
     def run(self) -> bool:
         """Bring all streams; tell whether all of them are complete. Errors have been told then.
@@ -85,95 +83,16 @@ class Reading:
             VitessError: VTGate cannot be reached.
             TargetClosedError: nobody reads stdout any more.
         """
-        keyspaces = dict.fromkeys(stream.keyspace for stream in self._streams)
-        complete = True
-        with vstream_client.connect(self._config) as client:
-            for keyspace in keyspaces:
-                streams = [stream for stream in self._streams if stream.keyspace == keyspace]
-                if self._stopping():
-                    self._tell(streams, lambda _: False)
-                    complete = False
-                else:
-                    complete = self._keyspace(client, keyspace, streams) and complete
-        if not keyspaces:
+        for _ in self._run.into(self._keyspaces):
+            pass
+        if not self._keyspaces:
             logger.warning("no stream is selected: there is nothing to do")
             self._write_state()
-        return complete
-
-    def _keyspace(
-        self, client: vstream_client.Client, keyspace: str, streams: Sequence[ConfiguredStream]
-    ) -> bool:
-        """Bring a keyspace's streams; an error of one keyspace does not stop the others."""
-        survey = Survey(self._config, keyspace)
-        state = self._states.setdefault(keyspace, KeyspaceState(keyspace))
-        run = KeyspaceSync(
-            client,
-            survey,
-            [_spec(stream) for stream in streams],
-            state,
-            engine.sync_options(self._config, self._retry),
-            self._stopping,
-        )
-        for stream in streams:
-            self._output.write(stream_status(keyspace, stream.table, "STARTED"))
-        copies = [s for s in streams if s.full_refresh or not state.is_copied(s.table)]
-        self._estimate(survey, copies)
-        errors = list(_KeyspaceReading(self, run, streams).run())
-        if run.held_up is not None and not self._signalled():
-            errors.append(run.held_up)
-        self.errors += len(errors)
-        for error in errors:
-            self._output.write(_told(error, streams))
-
-        def done(stream: ConfiguredStream) -> bool:
-            return run.brought(stream.table) and not self._signalled()
-
-        self._tell(streams, done)
-        unfinished = [stream.name for stream in streams if not done(stream)]
-        if unfinished and not errors:
-            logger.warning("not finished: %s", ", ".join(unfinished))
-        return not (errors or unfinished)
-
-    def _tell(
-        self, streams: Iterable[ConfiguredStream], done: Callable[[ConfiguredStream], bool]
-    ) -> None:
-        for stream in streams:
-            status: Status = "COMPLETE" if done(stream) else "INCOMPLETE"
-            self._output.write(stream_status(stream.keyspace, stream.table, status))
-
-    def _estimate(self, survey: Survey, copies: Sequence[ConfiguredStream]) -> None:
-        """Tell how many rows the copies may have; changes cannot be counted before."""
-        if not copies:
-            return
-        try:
-            rows = survey.row_counts(stream.table for stream in copies)
-        except VitessError as error:
-            logger.warning("%s: no estimate: %s", survey.keyspace, error)
-            return
-        for stream in copies:
-            if stream.table in rows:
-                self._output.write(estimate(stream.keyspace, stream.table, rows[stream.table]))
-
-    # What a keyspace's reading writes with.
-
-    def maker_of(
-        self, run: KeyspaceSync, stream: ConfiguredStream, sequence: RecordSequence
-    ) -> RecordMaker:
-        """Return what makes a stream's records."""
-        options = engine.record_options(
-            self._config, run.keyspace, self._retry, self._signalled, run.whole_rows
-        )
-        return RecordMaker(
-            stream, sequence, replace(options, metadata_columns=True, copied_at=True)
-        )
-
-    def write_status_running(self, stream: ConfiguredStream) -> None:
-        """Tell that a stream's first record comes."""
-        self._output.write(stream_status(stream.keyspace, stream.table, "RUNNING"))
+        return self.complete
 
     def write_records(self, lines: Iterable[bytes]) -> None:
         """Write records, many lines in one piece; those before an error have been written."""
-        self._output.write_lines(self._counted(lines))
+        self.output.write_lines(self._counted(lines))
 
     def _counted(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         for some in lines:
@@ -186,7 +105,7 @@ class Reading:
         self._write_state()
 
     def _write_state(self) -> None:
-        self._output.write(state_message(self._states, self._unstated))
+        self.output.write(state_message(self._states, self._unstated))
         self._unstated = 0
 
 
@@ -194,79 +113,72 @@ class _KeyspaceReading:
     """Writes what the run of one keyspace brings."""
 
     def __init__(
-        self, reading: Reading, run: KeyspaceSync, streams: Sequence[ConfiguredStream]
+        self, reading: Reading, state: KeyspaceState, streams: Sequence[ConfiguredStream]
     ) -> None:
+        self.state = state
         self._reading = reading
-        self._run = run
-        self._sequence = RecordSequence(run.state.seq)
+        self._output = reading.output
         self._streams = {stream.table: stream for stream in streams}
-        self._makers = {
-            table: reading.maker_of(run, stream, self._sequence)
-            for table, stream in self._streams.items()
-        }
+        self._makers: dict[str, RecordMaker] = {}
         self._given: dict[str, int] = {  # the version of the rows the destination has
-            group_table: version
-            for group in run.state.groups
-            for group_table, version in group.tables.items()
+            table: version for group in state.groups for table, version in group.tables.items()
         }
         self._running: set[str] = set()
 
-    def run(self) -> Sequence[VitessError]:
-        """Write all; whatever ends it, the last STATE tells how far it came. Return the errors."""
-        raised: VitessError | None = None
-        try:
-            for event in self._run.events():
-                match event:
-                    case Rows():
-                        self._write(event)
-                    case CopyFinished(table=table, version=version):
-                        self._note(table, version)
-                    case Checkpoint():
-                        self._keep()
-        except TargetClosedError:
-            raise
-        except VitessError as error:
-            raised = error
-            self._keep()
-        errors = list(dict.fromkeys(self._run.left_behind.values()))
-        return errors if raised is None or raised in errors else [*errors, raised]
-
-    def _keep(self) -> None:
-        self._reading.keep(replace(self._run.stored, seq=self._sequence.last))
-
-    def _write(self, rows: Rows) -> None:
-        """Write rows; a table whose rows cannot be taken is given up."""
-        table = rows.fields.table
-        maker = self._makers[table]
-        try:
-            self._check(maker, rows)
-            self._note(table, self._run.versions[table])
-            self._reading.write_records(self._lines(maker, rows))
-        except (TargetClosedError, RetriableError):
-            raise
-        except VitessError as error:
-            self._run.give_up(table, error)
-
-    def _check(self, maker: RecordMaker, rows: Rows) -> None:
-        """Take in the FIELD event; nothing tells a destination of columns that have changed."""
-        if maker.prepare(rows.fields):
-            stream = self._streams[rows.fields.table]
-            error = CatalogError(
-                f"stream {stream.name}: the table was altered, and its columns no longer fit the "
-                "catalog: refresh the source schema"
+    def tables(self) -> list[TableSpec]:
+        return [
+            TableSpec(
+                stream.table,
+                full_table=stream.full_refresh,
+                key=tuple(stream.primary_keys),
+                once=stream.full_refresh,
             )
-            error.table = stream.table
-            raise error
-        if rows.fields.table not in self._running:
-            self._running.add(rows.fields.table)
-            self._reading.write_status_running(self._streams[rows.fields.table])
+            for stream in self._streams.values()
+        ]
 
-    def _lines(self, maker: RecordMaker, rows: Rows) -> Iterable[bytes]:
-        stream = self._streams[rows.fields.table]
-        head, end = record_frame(stream.keyspace, stream.table)
-        if found := maker.lines(rows, head, end):
-            return found[1]
-        return [head + orjson.dumps(record)[1:-1] + end for record in maker.records(rows)]
+    def begin(self, _: KeyspaceSync, sequence: RecordSequence, options: RecordOptions) -> None:
+        for stream in self._streams.values():
+            self._output.write(stream_status(stream.keyspace, stream.table, "STARTED"))
+        self._estimate()
+        options = replace(options, metadata_columns=True, copied_at=True)
+        self._makers = {t: RecordMaker(s, sequence, options) for t, s in self._streams.items()}
+
+    def _estimate(self) -> None:
+        """Tell how many rows the copies may have; changes cannot be counted before."""
+        keyspace, state = self.state.keyspace, self.state
+        copies = [
+            stream.table
+            for stream in self._streams.values()
+            if stream.full_refresh or not state.is_copied(stream.table)
+        ]
+        if not copies:
+            return
+        try:
+            rows = Survey(self._reading.config, keyspace).row_counts(copies)
+        except VitessError as error:
+            logger.warning("%s: no estimate: %s", keyspace, error)
+            return
+        for table in copies:
+            if table in rows:
+                self._output.write(estimate(keyspace, table, rows[table]))
+
+    def write(self, rows: Rows, version: int) -> None:
+        table = rows.fields.table
+        maker, stream = self._makers[table], self._streams[table]
+        if maker.prepare(rows.fields):  # nothing tells a destination of columns that have changed
+            raise CatalogError(
+                f"stream {stream.name}: the table was altered, and its columns no longer fit the "
+                "catalog: refresh the source schema",
+                table=table,
+            )
+        if table not in self._running:
+            self._running.add(table)
+            self._output.write(stream_status(stream.keyspace, table, "RUNNING"))
+        self._note(table, version)
+        self._reading.write_records(_lines(stream, maker, rows))
+
+    def finish_copy(self, table: str, version: int) -> None:
+        self._note(table, version)
 
     def _note(self, table: str, version: int) -> None:
         """Warn when a followed table is copied again: nothing takes its vanished rows away."""
@@ -279,21 +191,50 @@ class _KeyspaceReading:
             )
         self._given[table] = version
 
+    def keep(self, state: KeyspaceState, *, phase: bool) -> None:  # noqa: ARG002
+        self._reading.keep(state)
 
-def _spec(stream: ConfiguredStream) -> TableSpec:
-    return TableSpec(
-        stream.table,
-        full_table=stream.full_refresh,
-        key=tuple(stream.primary_keys),
-        once=stream.full_refresh,
-    )
+    def failed(self, error: VitessError) -> None:
+        """Wait for the last STATE to tell it."""
+
+    def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None:
+        if sync is None:
+            self._tell(lambda _: False)
+            return
+        errors = list(dict.fromkeys([*sync.left_behind.values(), *([error] if error else [])]))
+        for found in errors:
+            self._output.write(self._trace(found))
+        self._reading.errors += len(errors)
+        signalled = self._reading.signalled()
+        unfinished = self._tell(lambda table: sync.brought(table) and not signalled)
+        if unfinished and not errors:
+            logger.warning("not finished: %s", ", ".join(unfinished))
+        if errors:
+            self._reading.complete = False
+
+    def _trace(self, error: VitessError) -> Message:
+        stream = self._streams.get(error.table or "")
+        return error_trace(
+            str(error),
+            failure_type(error),
+            internal=type(error).__name__,
+            stream=(stream.keyspace, stream.table) if stream else None,
+        )
+
+    def _tell(self, done: Callable[[str], bool]) -> list[str]:
+        """Tell where the streams have ended; return the names of those that are not complete."""
+        unfinished = []
+        for stream in self._streams.values():
+            status: Status = "COMPLETE" if done(stream.table) else "INCOMPLETE"
+            self._output.write(stream_status(stream.keyspace, stream.table, status))
+            if status == "INCOMPLETE":
+                unfinished.append(stream.name)
+                self._reading.complete = False
+        return unfinished
 
 
-def _told(error: VitessError, streams: Sequence[ConfiguredStream]) -> Message:
-    found = [stream for stream in streams if stream.table == error.table]
-    return error_trace(
-        str(error),
-        failure_type(error),
-        internal=type(error).__name__,
-        stream=(found[0].keyspace, found[0].table) if found else None,
-    )
+def _lines(stream: ConfiguredStream, maker: RecordMaker, rows: Rows) -> Iterable[bytes]:
+    head, end = record_frame(stream.keyspace, stream.table)
+    if found := maker.lines(rows, head, end):
+        return found[1]
+    return [head + orjson.dumps(record)[1:-1] + end for record in maker.records(rows)]

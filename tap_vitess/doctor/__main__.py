@@ -75,10 +75,6 @@ def _end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
     raise SystemExit(128 + signum)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
-
-
 def read_catalog(path: str) -> dict[str, dict[str, Key]]:
     """Read the selected tables of a catalog and their keys, by keyspace.
 
@@ -108,3 +104,7 @@ def read_state(path: str) -> dict[str, Any]:
         StateError: it cannot be read, or is no Singer state.
     """
     return bookmarks_of(read_json(path, StateError))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

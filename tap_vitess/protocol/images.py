@@ -170,7 +170,5 @@ def _bit(bitmap: binlogdata.RowChange.Bitmap, i: int) -> bool:
     return not bitmap.cols or bool(bitmap.cols[i // 8] >> (i % 8) & 1)
 
 
-# Asks for columns of rows: the table, its columns as a FIELD event tells them, the raw key values
-# of each row, the columns wanted -> for each row these columns in the order of the FIELD event,
-# text in UTF-8; None where the row is not there.
+# The key of a row, by column, as the bytes of its image.
 RawKey = Mapping[str, bytes | None]

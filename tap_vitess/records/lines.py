@@ -1,24 +1,23 @@
 """RECORD lines of many rows at once, straight from their bytes. Pure.
 
-For rows whose records hold what the image holds: copied rows, and changes of one kind with whole
-images and unchanged keys. `Lines.of` says None to all others, and to few rows: looking at columns
-pays from some rows on. `RecordMaker` then makes their records one by one.
+For rows whose records hold what the image holds (`TableImages.alike`). `Lines.of` says None to all
+others, and to few rows: looking at columns pays from some rows on. `RecordMaker` then makes their
+records one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 import orjson
 
-from tap_vitess.protocol.columns import Changes, CopiedChanges, EncodedChanges, Images, RowChanges
-from tap_vitess.protocol.images import beside_own_key
-from tap_vitess.protocol.items import Fields, Rows
-from tap_vitess.values.encode import RowEncoder, same_columns
-from tap_vitess.values.types import ValueType
+from tap_vitess.protocol.items import Rows
+from tap_vitess.records.images import Operation, TableImages
+from tap_vitess.values.encode import RowEncoder
 
 FEW_ROWS = 4
 _NUMBERS = 1000  # written at a time
@@ -40,43 +39,25 @@ class Lines:
     """Writes the rows of one FIELD event."""
 
     def __init__(
-        self,
-        fields: Fields,
-        keyspace: str,
-        types: Mapping[str, ValueType],
-        wanted: Collection[str],
-        key: Collection[str],
-        own: Mapping[str, str],
+        self, encoder: RowEncoder, images: TableImages[Any], shard: str, own: Mapping[str, str]
     ) -> None:
         """Prepare.
 
         Args:
-            fields: the FIELD event.
-            keyspace: its keyspace.
-            types: its columns in order.
-            wanted: the names of those to write.
-            key: the names of the key columns.
-            own: what to write behind them: `deleted_at` always, and of `op`, `shard`,
+            encoder: writes the rows.
+            images: tells what happened to them.
+            shard: where they come from.
+            own: what to write after them: `deleted_at` always, and of `op`, `shard`,
                 `commit_time` and `seq` what is wanted, each with its column's name.
         """
-        self._where = f"{keyspace}.{fields.table} on shard {fields.shard}"
-        self._encoder = RowEncoder(self._where, types, wanted)
-        self._width = len(types)
-        self._key = [index for index, name in enumerate(types) if name in key]
-        self._added = beside_own_key(fields.fields, key)
+        self._encoder = encoder
+        self._images = images
+        self._shard = shard
         self._own = own
-        self._shard = fields.shard
 
     def of(
-        self,
-        rows: Rows,
-        first_seq: int,
-        head: bytes,
-        end: bytes,
-        *,
-        whole: bool,
-        copied_at: str | None = None,
-    ) -> tuple[int, str, Iterator[bytes]] | None:
+        self, rows: Rows, first_seq: int, head: bytes, end: bytes, commit_time: str | None
+    ) -> tuple[int, Operation, Iterator[bytes]] | None:
         """Return how many lines there are, their operation, and the lines, many in one piece.
 
         Args:
@@ -84,43 +65,17 @@ class Lines:
             first_seq: the number of the first record.
             head: what opens a line, up to the record's brace.
             end: what closes it, from the record's brace on.
-            whole: whether a NULL of a deleted row is known to have been one.
-            copied_at: what copied rows have as their commit time.
+            commit_time: as records have it.
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
             ProtocolError: the images are no whole rows.
         """
-        if len(rows.changes) < FEW_ROWS:
+        found = self._images.alike(rows) if len(rows.changes) >= FEW_ROWS else None
+        if found is None:
             return None
-        if not isinstance(rows.changes, RowChanges | EncodedChanges | CopiedChanges):
-            return None
-        changes = rows.changes.by_column()
-        if changes is None:
-            return None
-        op, images = self._operation(rows, changes)
-        if images is None or (op == "delete" and not whole):
-            return None
-        commit_time = copied_at
-        if not rows.fields.copying:
-            commit_time = moment(rows.commit_time)
-        tail = [*self._tail(op, commit_time, first_seq, changes.count), end]
-        return changes.count, op, self._encoder.encode(images, head, tail)
-
-    def _operation(self, rows: Rows, changes: Changes) -> tuple[str, Images | None]:
-        """Name the operation; without images when the changes are not one operation each."""
-        before, after = changes.before, changes.after
-        if rows.fields.copying:
-            return "copy", after
-        if before is None:
-            return "insert", after
-        if self._added and before.has_null(self._width, self._where, self._added):
-            return "update", None  # it may not have been sent
-        if after is None:
-            return "delete", before
-        if not same_columns(before, after, self._width, self._key, self._where):
-            return "update", None
-        return "update", after
+        tail = [*self._tail(found.operation, commit_time, first_seq, found.count), end]
+        return found.count, found.operation, self._encoder.encode(found.rows, head, tail)
 
     def _tail(
         self, op: str, commit_time: str | None, first_seq: int, rows: int

@@ -32,8 +32,8 @@ JsonSchema = dict[str, Any]
 class StreamSchema:
     """The wanted properties of a stream.
 
-    properties: what the SCHEMA message tells, the tap's own columns included; replaced, never
-    changed in place. version: rises with every change of them.
+    name: the stream's. properties: what the SCHEMA message tells, the tap's own columns included;
+    replaced, never changed in place. version: rises with every change of them.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class StreamSchema:
         """
         self._catalog: dict[str, JsonSchema] = dict(properties)
         self.properties: dict[str, JsonSchema] = dict(properties)
-        self._stream = stream
+        self.name = stream
         self._key = frozenset(key)
         self._own = frozenset(own)
         self._deselected = frozenset(deselected)
@@ -107,7 +107,7 @@ class StreamSchema:
             CatalogError: a key column is gone or of another type, or a new column has the name of
                 one of the tap's own.
         """
-        where = f"stream {self._stream} on shard {fields.shard}"
+        where = f"stream {self.name} on shard {fields.shard}"
         named = [field for field in fields.fields if field.column_type]
         if named and (missing := sorted(self._key - {field.name for field in named})):
             raise self._error(
@@ -158,9 +158,7 @@ class StreamSchema:
         )
 
     def _error(self, fields: Fields, message: str) -> CatalogError:
-        error = CatalogError(message)
-        error.table = fields.table
-        return error
+        return CatalogError(message, table=fields.table)
 
 
 def is_property(value: object) -> bool:

@@ -1,18 +1,176 @@
-"""What both front ends make of the settings: how to run, and how to make records."""
+"""One run over all keyspaces, for every front end; each is a sink for what the run brings.
+
+What is decided here and nowhere else: when a run ends, and who may end it; that an error of one
+keyspace does not stop the others, but where a run is followed for ever; that a table whose rows
+cannot be taken is given up alone; and that whatever ends a keyspace, its sink is told last how far
+it has come.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Generic, Protocol, TypeVar
 
 from tap_vitess._proto.query_pb2 import Row
 from tap_vitess.config import Config
+from tap_vitess.errors import FencedError, RetriableError, TargetClosedError, VitessError
+from tap_vitess.protocol.images import RawKey
+from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.protocol.request import RequestOptions
-from tap_vitess.records.records import RecordOptions
-from tap_vitess.run.sync import SyncOptions
+from tap_vitess.records.records import RecordOptions, RecordSequence
+from tap_vitess.run.interleave import interleave
+from tap_vitess.run.state import KeyspaceState
+from tap_vitess.run.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
+from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.lookup import Lookup
+from tap_vitess.vtgate.grpc import Client, connect
 from tap_vitess.vtgate.retry import RetryOptions, retrying
+
+_RECENT_SECONDS = 10
+_COMMIT_SECONDS = 0.3
+_FATAL = (TargetClosedError, FencedError)  # nothing can be told any more, or nothing may be
+
+Made = TypeVar("Made")
+Made_co = TypeVar("Made_co", covariant=True)
+
+
+class Sink(Protocol[Made_co]):
+    """What a front end makes of one keyspace. Its methods are called in turn, in one thread.
+
+    state: where the last run ended. tables: what to bring. begin: comes again when a run that is
+    followed copies a table again. write: rows of a copy's version; what is wrong with one table's
+    rows, it raises. finish_copy: all rows of a table's copy have been written. keep: a state, to be
+    stored before anything that follows; for `phase` see Checkpoint. failed: what has ended the
+    keyspace, before the last state. end: all is written; `error` is what has ended it, or has held
+    it up to the end. `sync` is None where the run has ended before the keyspace's turn.
+    """
+
+    @property
+    def state(self) -> KeyspaceState: ...
+    def tables(self) -> Sequence[TableSpec]: ...
+    def begin(
+        self, sync: KeyspaceSync, sequence: RecordSequence, options: RecordOptions
+    ) -> None: ...
+    def write(self, rows: Rows, version: int) -> Made_co: ...
+    def finish_copy(self, table: str, version: int) -> Made_co: ...
+    def keep(self, state: KeyspaceState, *, phase: bool) -> Made_co: ...
+    def failed(self, error: VitessError) -> None: ...
+    def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None: ...
+
+
+class Run(Generic[Made]):
+    """A run over all keyspaces.
+
+    errors: what has ended keyspaces, in order. stopped: whether some were not brought to their end.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        retry: RetryOptions,
+        asked: Callable[[], bool],
+        options: SyncOptions | None = None,
+    ) -> None:
+        """Prepare; from now on the time of max_run_seconds counts.
+
+        Args:
+            config: the settings.
+            retry: what to do about passing faults.
+            asked: whether somebody has asked for the end, which also ends waiting for answers.
+            options: how to run, where it is not as the settings say.
+        """
+        self._config = config
+        self._retry = retry
+        self._asked = asked
+        self._options = options or sync_options(config, retry)
+        self._ends_at = time.monotonic() + (config.max_run_seconds or float("inf"))
+        self.errors: list[VitessError] = []
+        self.stopped = False
+
+    def into(self, sinks: Sequence[Sink[Made]]) -> Iterator[Made]:
+        """Bring each sink's keyspace, and yield what the sinks make of it, in this thread.
+
+        Raises:
+            VitessError: VTGate cannot be reached, or no sink can go on.
+        """
+        parallel = len(sinks) if self._options.follow else 1
+        with connect(self._config) as client:
+            sources = [functools.partial(self._bring, client, sink) for sink in sinks]
+            yield from interleave(sources, parallel)
+
+    def _stopping(self) -> bool:
+        return self._asked() or time.monotonic() >= self._ends_at
+
+    def _bring(self, client: Client, sink: Sink[Made]) -> Iterator[Made]:
+        """Bring a keyspace; only one that is followed has more than one `sync`."""
+        if self._stopping():
+            self.stopped = True
+            sink.end(None, None)
+            return
+        keyspace, state = sink.state.keyspace, sink.state
+        sequence = RecordSequence(state.seq)
+        sync, error = None, None
+        try:
+            tables = sink.tables()
+            while sync is None or (self._options.follow and not sync.stopped):
+                survey = Survey(self._config, keyspace)
+                sync = KeyspaceSync(client, survey, tables, state, self._options, self._stopping)
+                sink.begin(sync, sequence, self._record_options(sync))
+                yield from self._read(sync, sequence, sink)
+                state = sync.stored
+        except _FATAL:
+            raise
+        except VitessError as raised:
+            sink.failed(raised)
+            if sync is not None:
+                yield sink.keep(_stored(sync, sequence), phase=True)
+            if self._options.follow:
+                raise
+            error = raised
+        if sync is not None:
+            self.stopped = self.stopped or sync.stopped
+            if error is None and not self._asked() and time.monotonic() >= self._ends_at:
+                error = sync.held_up
+            sink.end(sync, error)
+        if error is not None:
+            self.errors.append(error)
+
+    def _read(
+        self, sync: KeyspaceSync, sequence: RecordSequence, sink: Sink[Made]
+    ) -> Iterator[Made]:
+        for event in sync.events():
+            match event:
+                case Rows():
+                    yield from _written(sync, event, sink)
+                case CopyFinished(table=table, version=version):
+                    yield sink.finish_copy(table, version)
+                case Checkpoint(phase=phase):
+                    yield sink.keep(_stored(sync, sequence), phase=phase)
+
+    def _record_options(self, sync: KeyspaceSync) -> RecordOptions:
+        return record_options(
+            self._config, sync.keyspace, self._retry, self._asked, sync.whole_rows
+        )
+
+
+def _written(sync: KeyspaceSync, rows: Rows, sink: Sink[Made]) -> Iterator[Made]:
+    """Write rows; a table whose rows cannot be taken is given up, and the others are brought on."""
+    table = rows.fields.table
+    try:
+        made = sink.write(rows, sync.versions[table])
+    except (*_FATAL, RetriableError):
+        raise
+    except VitessError as error:
+        sync.give_up(table, error)
+    else:
+        yield made
+
+
+def _stored(sync: KeyspaceSync, sequence: RecordSequence) -> KeyspaceState:
+    return replace(sync.stored, seq=sequence.last)
 
 
 def sync_options(config: Config, retry: RetryOptions) -> SyncOptions:
@@ -32,24 +190,24 @@ def record_options(
     config: Config,
     keyspace: str,
     retry: RetryOptions,
-    stopping: Callable[[], bool],
+    asked: Callable[[], bool],
     whole_rows: Callable[[str], bool],
 ) -> RecordOptions:
     """Return how to make a keyspace's records; what partial images lack is asked for by SQL.
 
-    Args:
-        config: the settings.
-        keyspace: the keyspace.
-        retry: how often to ask again.
-        stopping: asked between two attempts; True ends them.
-        whole_rows: tells whether a shard's MySQL logs every column of every row.
+    For `asked` see Run, for `whole_rows` ImageOptions.
     """
     lookup = Lookup(config, keyspace)
+    what = f"the present values of rows of {keyspace}"
 
-    def fetch(*question: Any) -> Sequence[Row | None]:
-        what = f"the present values of rows of {keyspace}"
-        ask = functools.partial(lookup.fetch, *question)
-        return retrying(what, ask, retry, stopping, reached=True)
+    def fetch(
+        fields: Fields, keys: Sequence[RawKey], columns: Collection[str], commit_time: int
+    ) -> list[Row | None]:
+        def ask(some: Sequence[RawKey]) -> list[Row | None]:
+            question = functools.partial(lookup.fetch, fields.table, fields.fields, some, columns)
+            return retrying(what, question, retry, asked, reached=True)
+
+        return _asked_twice(ask, keys, commit_time)
 
     return RecordOptions(
         values=config.values,
@@ -58,3 +216,19 @@ def record_options(
         fetch=fetch,
         whole_rows=whole_rows,
     )
+
+
+def _asked_twice(
+    ask: Callable[[Sequence[RawKey]], list[Row | None]], keys: Sequence[RawKey], commit_time: int
+) -> list[Row | None]:
+    """Ask again for rows of this moment that are not there.
+
+    With semi-synchronous replication the stream may be ahead of the commit.
+    """
+    values = ask(keys)
+    missing = [i for i, row in enumerate(values) if row is None]
+    if missing and time.time() - commit_time < _RECENT_SECONDS:
+        time.sleep(_COMMIT_SECONDS)
+        for i, row in zip(missing, ask([keys[i] for i in missing]), strict=True):
+            values[i] = row
+    return values

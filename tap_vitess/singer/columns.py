@@ -9,34 +9,18 @@ from tap_vitess.values.entries import value_type
 from tap_vitess.values.types import ValueOptions
 
 DELETED_AT = "_sdc_deleted_at"
-
-
 OP = "_sdc_vitess_op"
-
-
 SHARD = "_sdc_vitess_shard"
-
-
 COMMIT_TIME = "_sdc_vitess_commit_time"
-
-
 SEQ = "_sdc_vitess_seq"
-
-
 _DATE_TIME = {"type": ["string", "null"], "format": "date-time"}
-
-
 METADATA_COLUMNS: dict[str, dict[str, Any]] = {
     OP: {"type": ["string", "null"]},
     SHARD: {"type": ["string", "null"]},
     COMMIT_TIME: _DATE_TIME,
     SEQ: {"type": ["integer", "null"]},
 }
-
-
 AUTOMATIC = frozenset({DELETED_AT, *METADATA_COLUMNS})
-
-
 OWN_COLUMNS = {
     "deleted_at": DELETED_AT,
     "op": OP,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Never, Self
 
 from tap_vitess.errors import VitessError
-from tap_vitess.records.records import _CHANGES, Tally
+from tap_vitess.records.records import CHANGES, Tally
 from tap_vitess.run.state import KeyspaceState
 from tap_vitess.run.sync import KeyspaceSync, Phase
 
@@ -80,20 +80,19 @@ class Watch:
         """Look at these tallies, by table."""
         self._tallies = tallies
 
-    def end(self, streams: Mapping[str, str], errors: Iterable[VitessError]) -> None:
+    def end(self, streams: Mapping[str, str], error: VitessError | None) -> None:
         """Sum the run up, one line a stream; `streams` are their names by table."""
         run, self._run = self._run, None
         if run is None:
             return
-        failed = any(error not in run.left_behind.values() for error in errors)
+        failed = error is not None and error not in run.left_behind.values()
         for table, stream in streams.items():
-            why = run.left_behind.get(table)
-            error = str(why) if why else "the run ended with an error" if failed else None
+            left = run.left_behind.get(table)
             end = ending(
                 full_table=run.is_full_table(table),
                 copied=run.is_copied(table),
                 stopped=run.stopped,
-                error=error,
+                error=str(left) if left else "the run ended with an error" if failed else None,
             )
             logger.info("%s", summary(stream, self._tallies.get(table, Tally()), end))
 
@@ -246,7 +245,7 @@ def summary(stream: str, tally: Tally, end: str) -> str:
     parts = [f"{tally.records['copy']:,} rows copied"] if tally.records["copy"] else []
     parts += [
         f"{count:,} {kind}{'s' if count != 1 else ''}"
-        for kind in _CHANGES
+        for kind in CHANGES
         if (count := tally.records[kind])
     ]
     what = ", ".join(parts) or "no rows"

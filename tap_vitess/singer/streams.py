@@ -39,6 +39,7 @@ from singer_sdk.singerlib import (
 )
 
 from tap_vitess.errors import CatalogError
+from tap_vitess.records.images import Record
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, OWN_COLUMNS, stream_name
 from tap_vitess.singer.output import BufferedWriter
@@ -49,11 +50,8 @@ LOG_BASED = "LOG_BASED"
 FULL_TABLE = "FULL_TABLE"
 
 
-Record = dict[str, Any]
-
-
 class VitessStream(Stream):
-    """A table. Its records are written by the run (`singer/tap.py`), not by `sync`.
+    """A table. Its records are written by the run (`singer/sink.py`), not by `sync`.
 
     altered: the properties that earlier runs have told otherwise than the catalog does.
     plain: whether no map is made for it by the SDK (`is_plain`).

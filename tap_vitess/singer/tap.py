@@ -13,9 +13,7 @@ import copy
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -26,31 +24,25 @@ from singer_sdk.helpers.capabilities import (
     PluginCapabilities,
     TapCapabilities,
 )
-from singer_sdk.metrics import Counter
-from singer_sdk.singerlib import Catalog, CatalogEntry, StateMessage, StreamMetadata
+from singer_sdk.singerlib import Catalog, CatalogEntry, StreamMetadata
 
-from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
-from tap_vitess.errors import (
-    CatalogError,
-    ConfigError,
-    FencedError,
-    RetriableError,
-    TargetClosedError,
-    VitessError,
-)
+from tap_vitess.config import SETTINGS_SCHEMA, Config, check_secrets
+from tap_vitess.errors import CatalogError, ConfigError, TargetClosedError, VitessError
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.protocol.items import Rows
-from tap_vitess.records.records import Record, RecordMaker, RecordOptions, RecordSequence
-from tap_vitess.run import keyspaces as engine
+from tap_vitess.records.images import Record
+from tap_vitess.records.records import RecordMaker, RecordSequence
+from tap_vitess.run.keyspaces import Run, record_options, sync_options
 from tap_vitess.run.state import KeyspaceState, bookmark_key, bookmarks_of, parse
-from tap_vitess.run.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
+from tap_vitess.run.sync import KeyspaceSync, TableSpec
+from tap_vitess.signals import Taken
 from tap_vitess.singer import plain as catalog
 from tap_vitess.singer.columns import AUTOMATIC, json_schema, stream_name
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.plain import changes_nothing, is_plain
 from tap_vitess.singer.progress import Watch
-from tap_vitess.singer.streams import FULL_TABLE, VitessStream
-from tap_vitess.singer.writer import RecordWriter
+from tap_vitess.singer.sink import KeyspaceWriter, StateTeller
+from tap_vitess.singer.streams import VitessStream
 from tap_vitess.stdout import end_when_stuck
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
@@ -88,12 +80,12 @@ class TapVitess(Tap):
     def __init__(self, **kwargs: Any) -> None:
         """See the SDK; the Config is made of the settings when it is first needed."""
         self._settings: Config | None = None
-        self._signal: int | None = None
+        self._signal = Taken()
         self._syncing = False
         self._plain: frozenset[str] = frozenset()  # streams without a map of the SDK's
-        self._told: dict[str, Any] | None = None  # the bookmarks of the last STATE
         self._state_given = kwargs.get("state") is not None
-        _check_secrets(kwargs.get("config"))
+        if isinstance(given := kwargs.get("config"), dict):
+            check_secrets({name: value for name, value in given.items() if value is not None})
         if kwargs.get("state") is not None:
             bookmarks_of(kwargs["state"])
         if isinstance(given := kwargs.get("catalog"), dict):
@@ -128,12 +120,11 @@ class TapVitess(Tap):
             return [self._catalogued(entry) for entry in self.input_catalog.streams]
         tables = discovery.discover(self.settings, self.retry)
         self._check_names(tables)
-        return [self._stream(t.keyspace, t.name, self._schema(t), t.key) for t in tables]
-
-    def _schema(self, table: Table) -> dict[str, Any]:
-        return json_schema(
-            table, self.settings.values, metadata_columns=self.settings.metadata_columns
-        )
+        values, own = self.settings.values, self.settings.metadata_columns
+        return [
+            self._stream(t.keyspace, t.name, json_schema(t, values, metadata_columns=own), t.key)
+            for t in tables
+        ]
 
     def _catalogued(self, entry: CatalogEntry) -> VitessStream:
         """Make a stream of a catalog entry; its keyspace is the root metadata's schema-name."""
@@ -191,18 +182,13 @@ class TapVitess(Tap):
         selected = [s for s in self.streams.values() if isinstance(s, VitessStream) and s.selected]
         for stream in selected:
             stream.check_catalog()
-        self._check_asked(selected)
+        again = self._asked_again(selected)
         self._check_selection(selected)
-        self._mirror = Mirroring(self.settings, self.retry, lambda: self._signal is not None)
-        self.load_state(dict(self._mirror.start(self.state, given=self._state_given)))
-        bookmarks = self.state.get("bookmarks", {})
-        keyspaces = dict.fromkeys(stream.keyspace for stream in selected)
-        states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
-        deadline = time.monotonic() + (self.settings.max_run_seconds or float("inf"))
-
-        def stopping() -> bool:
-            return self._signal is not None or time.monotonic() >= deadline
-
+        mirror = Mirroring(self.settings, self.retry, self._is_signalled)
+        self.load_state(dict(mirror.start(self.state, given=self._state_given)))
+        parts = list(self._by_keyspace(selected))
+        states = StateTeller(self.state, self._writer, mirror)
+        run: Run[None] = Run(self.settings, self.retry, self._is_signalled)
         self._syncing = True
         if not selected:
             logger.warning("no stream is selected: there is nothing to do")
@@ -211,35 +197,32 @@ class TapVitess(Tap):
             for stream in selected:
                 stack.enter_context(stream.get_sync_timer())
             counters = {s.name: stack.enter_context(s.get_record_counter()) for s in selected}
-            client = stack.enter_context(vstream_client.connect(self.settings))
-            self._watch = stack.enter_context(
-                Watch(self.settings.progress_seconds, self._estimate_rows)
-            )
-            errors: list[VitessError] = []
-            stopped = False
-            for keyspace, state in states.items():
-                if stopped := stopped or stopping():
-                    logger.warning("%s: not begun in this run", keyspace)
-                    continue
-                streams = [stream for stream in selected if stream.keyspace == keyspace]
-                run = self._run(client, streams, state, stopping)
-                self._watch.begin(run, state)
-                failed = self._write_keyspace(run, streams, counters)
-                self._watch.end({stream.table: stream.name for stream in streams}, failed)
-                errors += failed
-                stopped = run.stopped
-            self._write_last_state()
-            errors += self._mirror.finish(self.state)
-            self._end(stopped=stopped, errors=errors)
+            watch = stack.enter_context(Watch(self.settings.progress_seconds, self._estimate_rows))
+            sinks = [
+                KeyspaceWriter(state, streams, again, self._writer, states, counters, watch)
+                for state, streams in parts
+            ]
+            for _ in run.into(sinks):
+                pass
+            states.tell_last()
+            self._end(stopped=run.stopped, errors=[*run.errors, *mirror.finish(self.state)])
 
-    def _is_asked(self, stream: VitessStream) -> bool:
-        """Tell whether the settings ask for a new copy of a table."""
-        name = f"{stream.keyspace}.{stream.table}"
-        return self.settings.matches(name, self.settings.resync_tables)
+    def _by_keyspace(
+        self, selected: Sequence[VitessStream]
+    ) -> Iterator[tuple[KeyspaceState, list[VitessStream]]]:
+        bookmarks = self.state.get("bookmarks", {})
+        for keyspace in dict.fromkeys(stream.keyspace for stream in selected):
+            streams = [stream for stream in selected if stream.keyspace == keyspace]
+            yield parse(keyspace, bookmarks.get(bookmark_key(keyspace))), streams
 
-    def _check_asked(self, selected: Sequence[VitessStream]) -> None:
-        """Refuse patterns of resync_tables that fit nothing; say what the setting does."""
-        names = {f"{stream.keyspace}.{stream.table}" for stream in selected}
+    def _asked_again(self, selected: Sequence[VitessStream]) -> set[str]:
+        """Name the streams that resync_tables asks to copy again; say what the setting does.
+
+        Raises:
+            ConfigError: a pattern fits nothing.
+        """
+        names = {f"{stream.keyspace}.{stream.table}": stream.name for stream in selected}
+        again: set[str] = set()
         for pattern in self.settings.resync_tables:
             found = sorted(name for name in names if self.settings.matches(name, (pattern,)))
             if not found:
@@ -252,6 +235,8 @@ class TapVitess(Tap):
                 "after this run, or each run does so",
                 ", ".join(found),
             )
+            again |= {names[name] for name in found}
+        return again
 
     def _check_selection(self, selected: Sequence[VitessStream]) -> None:
         """Say what becomes of the streams left out: Meltano's full refresh gives no state."""
@@ -264,113 +249,13 @@ class TapVitess(Tap):
                 len(self.streams),
             )
 
-    def _run(
-        self,
-        client: vstream_client.Client,
-        streams: Sequence[VitessStream],
-        state: KeyspaceState,
-        stopping: Callable[[], bool],
-    ) -> KeyspaceSync:
-        return KeyspaceSync(
-            client,
-            Survey(self.settings, state.keyspace),
-            [_spec(stream, self._is_asked(stream)) for stream in streams],
-            state,
-            self._options(),
-            stopping,
-        )
-
-    def _write_keyspace(
-        self, run: KeyspaceSync, streams: Sequence[VitessStream], counters: dict[str, Counter]
-    ) -> list[VitessError]:
-        """Write what a run brings; whatever ends it, the last STATE tells how far it came.
-
-        An error is given back, so that the other keyspaces do not grow old for it.
-        """
-        sequence = RecordSequence(run.state.seq)
-        by_table = {stream.table: stream for stream in streams}
-        for stream in streams:
-            stream.altered = run.state.altered.get(stream.table, {})
-        writers: dict[str, RecordWriter] = {}
-        altered: dict[str, RecordWriter] = {}  # those of `writers` that a STATE tells of
-        try:
-            for event in run.events():
-                match event:
-                    case Rows(fields=fields):
-                        count = _write_rows(run, writers[fields.table], event)
-                        counters[by_table[fields.table].name].increment(count)
-                        if writers[fields.table].is_altered:
-                            altered[fields.table] = writers[fields.table]
-                    case CopyFinished(table=table, version=version):
-                        writers[table].write_activate_version(version)
-                    case Checkpoint():
-                        self._write_state(run.stored, sequence, altered)
-                        if not writers:
-                            options = self._record_options(run.keyspace, run.whole_rows)
-                            writers = self._start(streams, sequence, options)
-                            altered = {t: w for t, w in writers.items() if w.is_altered}
-                            self._watch.count({t: w.tally for t, w in writers.items()})
-        except (TargetClosedError, FencedError):
-            raise
-        except VitessError as error:
-            logger.error("%s: %s", run.keyspace, error.within(run.keyspace))  # noqa: TRY400
-            self._write_state(run.stored, sequence, altered)
-            return [error]
-        return [run.held_up] if run.held_up and self._signal is None else []
-
-    def _start(
-        self,
-        streams: Sequence[VitessStream],
-        sequence: RecordSequence,
-        options: RecordOptions,
-    ) -> dict[str, RecordWriter]:
-        """Write the SCHEMAs, behind the first STATE and before the first RECORD."""
-        return {
-            stream.table: RecordWriter(stream, RecordMaker(stream, sequence, options), self._writer)
-            for stream in streams
-        }
-
-    def _record_options(
-        self, keyspace: str, whole_rows: Callable[[str], bool] = lambda _: True
-    ) -> RecordOptions:
-        return engine.record_options(
-            self.settings, keyspace, self.retry, lambda: self._signal is not None, whole_rows
-        )
-
     def _estimate_rows(self, keyspace: str, tables: Iterable[str]) -> Mapping[str, int]:
         return Survey(self.settings, keyspace).row_counts(tables)
 
-    def _write_state(
-        self, state: KeyspaceState, sequence: RecordSequence, writers: Mapping[str, RecordWriter]
-    ) -> None:
-        """Write a STATE if it says anything new; `writers` are those of altered tables.
-
-        The SDK's StateWriter does that with a copy in depth of each STATE, which names all tables.
-        """
-        altered = {**state.altered, **{table: w.altered for table, w in writers.items()}}
-        altered = {
-            table: columns
-            for table, columns in altered.items()
-            if columns and (table in writers or state.group_of(table))
-        }
-        value = replace(state, seq=sequence.last, altered=altered).render()
-        bookmarks = self.state.setdefault("bookmarks", {})
-        bookmarks[bookmark_key(state.keyspace)] = value
-        self._mirror.emit(self.state)
-        if bookmarks != self._told:
-            self._writer.write_message(StateMessage(self.state))
-            self._told = dict(bookmarks)  # each bookmark is replaced, never changed in place
-        self._writer.flush()
-
-    def _write_last_state(self) -> None:
-        """Let a STATE be the last message, also when nothing has changed."""
-        if not self._writer.ends_with_state:
-            self._writer.write_message(StateMessage(self.state))
-
     def _end(self, *, stopped: bool, errors: Sequence[VitessError]) -> None:
-        if self._signal is not None:
-            logger.warning("ended by signal %d; the next run goes on from here", self._signal)
-            raise SystemExit(128 + self._signal)
+        if (signum := self._signal.signum) is not None:
+            logger.warning("ended by signal %d; the next run goes on from here", signum)
+            raise SystemExit(128 + signum)
         if errors:
             raise errors[0]
         if stopped:
@@ -386,67 +271,35 @@ class TapVitess(Tap):
             raise TypeError("the tap needs its own message writer")
         return writer
 
-    def _options(self) -> SyncOptions:
-        return engine.sync_options(self.settings, self.retry)
+    def _is_signalled(self) -> bool:
+        return self._signal.signum is not None
 
     def _read_table(self, stream: VitessStream) -> Iterator[Record]:
         """Copy one table by itself."""
-        maker = RecordMaker(stream, RecordSequence(0), self._record_options(stream.keyspace))
+        options = record_options(
+            self.settings, stream.keyspace, self.retry, self._is_signalled, lambda _: True
+        )
+        maker = RecordMaker(stream, RecordSequence(0), options)
         with vstream_client.connect(self.settings) as client:
-            run = KeyspaceSync(
+            sync = KeyspaceSync(
                 client,
                 Survey(self.settings, stream.keyspace),
                 [TableSpec(stream.table, full_table=True)],
                 KeyspaceState(stream.keyspace),
-                self._options(),
+                sync_options(self.settings, self.retry),
             )
-            for event in run.events():
+            for event in sync.events():
                 if isinstance(event, Rows):
                     maker.prepare(event.fields)
                     for record in maker.records(event):
                         yield {name: plain(value) for name, value in record.items()}
 
-    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         """End at the next boundary; at once on a second signal, or when nothing runs yet."""
-        if not self._syncing or self._signal is not None:
+        if not self._syncing:
             raise SystemExit(128 + signum)
-        self._signal = signum
+        self._signal.take(signum, frame)
         end_when_stuck(self._writer, signum, logger.warning)
-
-
-def _check_secrets(config: object) -> None:
-    """Refuse secrets of a wrong type before the SDK does, which would quote them."""
-    for name, schema in SETTINGS.items():
-        value = config.get(name) if isinstance(config, dict) else None
-        if schema.get("secret") and value is not None:
-            values = [value] if schema["type"] == "string" else _values_of(value)
-            if not all(isinstance(text, str) for text in values):
-                raise ConfigError(f"setting {name}: {schema['type']} of text is expected")
-
-
-def _values_of(value: object) -> list[object]:
-    return list(value.values()) if isinstance(value, dict) else [None]
-
-
-def _write_rows(run: KeyspaceSync, writer: RecordWriter, rows: Rows) -> int:
-    """Write rows and count the records; a table whose rows cannot be taken is given up."""
-    table = rows.fields.table
-    try:
-        return writer.write(rows, run.versions[table])
-    except (TargetClosedError, RetriableError):
-        raise
-    except VitessError as error:
-        run.give_up(table, error)
-        return 0
-
-
-def _spec(stream: VitessStream, again: bool) -> TableSpec:  # noqa: FBT001
-    return TableSpec(
-        stream.table,
-        full_table=stream.replication_method == FULL_TABLE,
-        key=tuple(stream.primary_keys),
-        again=again,
-    )
 
 
 def main(tap: type[TapVitess] = TapVitess) -> None:

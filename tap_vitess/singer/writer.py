@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 from singer_sdk.mapper import SameRecordTransform
 from singer_sdk.singerlib import RecordMessage
 
 from tap_vitess.protocol.items import Rows
-from tap_vitess.records.records import Record, RecordMaker, Tally
+from tap_vitess.records.images import Record
+from tap_vitess.records.records import RecordMaker
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.streams import VitessStream, write_activate_version, write_schema
 from tap_vitess.values.documents import plain
@@ -24,54 +24,39 @@ logger = logging.getLogger(__name__)
 
 
 class RecordWriter:
-    """Writes a stream's rows as RECORD messages, and its SCHEMA messages."""
+    """Writes a stream's rows as RECORD messages, and its SCHEMA messages; `maker` makes them."""
 
     def __init__(self, stream: VitessStream, maker: RecordMaker, writer: BufferedWriter) -> None:
         """Write the SCHEMA and choose the way: encoded here, or through the stream's maps."""
         self._stream = stream
-        self._maker = maker
+        self.maker = maker
         self._writer = writer
         self._choose_way()
 
     def write(self, rows: Rows, version: int) -> int:
         """Write rows; return how many records came of them."""
-        if self._maker.prepare(rows.fields):
+        if self.maker.prepare(rows.fields):
             logger.info("%s: the table was altered; a new SCHEMA", self._stream.name)
             self._choose_way()
         if not self._direct:
-            return self._write_mapped(self._maker.records(rows), version)
+            return self._write_mapped(self.maker.records(rows), version)
         head, end = self._frame(version)
-        if found := self._maker.lines(rows, head, end):
+        if found := self.maker.lines(rows, head, end):
             count, lines = found
         else:
-            records = self._maker.records(rows)
+            records = self.maker.records(rows)
             count = len(records)
             lines = (head + orjson.dumps(record)[1:-1] + end for record in records)
         for some in lines:
             self._writer.write_line(some)
         return count
 
-    @property
-    def tally(self) -> Tally:
-        """The records so far."""
-        return self._maker.tally
-
-    @property
-    def is_altered(self) -> bool:
-        """Whether `altered` may name any."""
-        return self._maker.schema.is_altered
-
-    @property
-    def altered(self) -> dict[str, dict[str, Any]]:
-        """The properties told that are not the catalog's."""
-        return self._maker.schema.altered
-
     def write_activate_version(self, version: int) -> None:
         """Tell the target that all rows of other versions may go."""
         write_activate_version(self._maps, self._writer, version)
 
     def _choose_way(self) -> None:
-        self._maps = self._stream.maps_of(self._maker.schema)
+        self._maps = self._stream.maps_of(self.maker.schema)
         write_schema(self._maps, self._writer)
         first = self._maps[0]
         self._direct = (

@@ -11,8 +11,8 @@
     stores.py      where a state is kept
 
 The public names are those of `__all__`, and they are imported from here. Level 3 stands on level 2
-alone. Level 2 is a front end over `run/sync.py`, as `singer/tap.py` and `airbyte/read.py` are, and
-level 1 one over `vtgate/grpc.py` and `vtgate/reader.py`. Nothing here needs Singer.
+alone. Level 2 is a sink of `run/keyspaces.py`, as `singer/sink.py` and `airbyte/read.py` are, and
+level 1 a front end over `vtgate/grpc.py` and `vtgate/reader.py`. Nothing here needs Singer.
 """
 
 from __future__ import annotations

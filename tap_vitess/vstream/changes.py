@@ -14,26 +14,23 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tap_vitess.config import Config
-from tap_vitess.errors import ConfigError, RetriableError, StateError, VitessError
+from tap_vitess.errors import ConfigError, StateError, VitessError
 from tap_vitess.protocol.items import Rows
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.records.records import RecordSequence
+from tap_vitess.records.records import RecordOptions, RecordSequence
 from tap_vitess.run import keyspaces as engine
-from tap_vitess.run.interleave import interleave
 from tap_vitess.run.state import Group, KeyspaceState, bookmark_key, bookmarks_of, parse
-from tap_vitess.run.sync import Checkpoint, CopyFinished, KeyspaceSync, TableSpec
+from tap_vitess.run.sync import KeyspaceSync, TableSpec
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
-from tap_vitess.values.decode import ObjectDecoder, Row
+from tap_vitess.values.decode import Row
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vstream.decoding import Change, TableReader
-from tap_vitess.vtgate.grpc import Client, connect
 from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 logger = logging.getLogger(__name__)
@@ -121,8 +118,40 @@ def changes(
     bookmarks = _bookmarks(state)
     keyspaces = by_keyspace(tables)
     states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
-    options = _Options(vitess.config(), follow, stop, boundary_seconds, poll_seconds, retry)
-    return _Run(options, keyspaces, states, bookmarks).items()
+    config = vitess.config()
+    sync = replace(
+        engine.sync_options(config, retry),
+        checkpoint_seconds=boundary_seconds,
+        follow=follow,
+        poll_seconds=poll_seconds,
+        by_table=False,
+    )
+    run: engine.Run[_Made] = engine.Run(config, retry, stop, sync)
+    sinks = []
+    for keyspace, names in keyspaces.items():
+        described = functools.partial(discovery.patiently_described, config, keyspace, retry, stop)
+        sinks.append(_KeyspaceReader(states[keyspace], names, described, follow=follow))
+    return _items(run, sinks, states, bookmarks)
+
+
+def _items(
+    run: engine.Run[_Made],
+    sinks: Sequence[_KeyspaceReader],
+    states: Mapping[str, KeyspaceState],
+    bookmarks: Mapping[str, Any],
+) -> Generator[Item, None, None]:
+    """Yield the items of all keyspaces, in the caller's thread."""
+    for made in run.into(sinks):
+        for item in made:
+            if isinstance(item, _Reached):
+                keyspace = item.state.keyspace
+                # Replaced and not changed: boundaries that were given out look at it.
+                states = {**states, keyspace: item.state}
+                yield Boundary(keyspace, item.phase, states, bookmarks)
+            else:
+                yield item
+    if run.errors:
+        raise run.errors[0]
 
 
 def state_text(bookmarks: Mapping[str, Any], states: Mapping[str, KeyspaceState]) -> str:
@@ -160,16 +189,6 @@ def by_keyspace(tables: Iterable[str]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
-    config: Config
-    follow: bool
-    stop: Callable[[], bool]
-    boundary_seconds: float
-    poll_seconds: float
-    retry: RetryOptions
-
-
-@dataclass(frozen=True, slots=True)
 class _Reached:
     """A boundary of one keyspace, before it is given out."""
 
@@ -177,145 +196,57 @@ class _Reached:
     phase: bool
 
 
-_Found = Sequence[Change[Row] | TableCopied | _Reached]
+_Made = Sequence[Change[Row] | TableCopied | _Reached]
 
 
-class _Run:
-    """A call of `changes`."""
+class _KeyspaceReader:
+    """Makes items of what one keyspace brings, in one thread."""
 
     def __init__(
         self,
-        options: _Options,
-        keyspaces: Mapping[str, Sequence[str]],
-        states: dict[str, KeyspaceState],
-        bookmarks: Mapping[str, Any],
+        state: KeyspaceState,
+        names: Iterable[str],
+        described: Callable[[], Iterable[Table]],
+        *,
+        follow: bool,
     ) -> None:
-        self._options = options
-        self._keyspaces = keyspaces
-        self._states = states
-        self._bookmarks = bookmarks
-        self._errors: list[VitessError] = []
+        self.state = state
+        self._names = names
+        self._described = described
+        self._follow = follow
+        self._tables: list[Table] = []
+        self._readers: dict[str, TableReader] = {}
 
-    def items(self) -> Generator[Item, None, None]:
-        """Yield the items of all keyspaces."""
-        with connect(self._options.config) as client:
-            sources = [functools.partial(self._source, client, ks) for ks in self._keyspaces]
-            parallel = len(sources) if self._options.follow else 1
-            for keyspace, items in interleave(sources, parallel):
-                for item in items:
-                    yield self._boundary(keyspace, item) if isinstance(item, _Reached) else item
-        if self._errors:
-            raise self._errors[0]
-
-    def _boundary(self, keyspace: str, reached: _Reached) -> Boundary:
-        # Replaced and not changed: boundaries that were given out look at it.
-        self._states = {**self._states, keyspace: reached.state}
-        return Boundary(keyspace, reached.phase, self._states, self._bookmarks)
-
-    def _source(self, client: Client, keyspace: str) -> Iterator[tuple[str, _Found]]:
-        """Read a keyspace; without `follow`, its error does not stop the others."""
-        try:
-            for items in _Keyspace(self._options, client, self._states[keyspace]).read(
-                self._keyspaces[keyspace]
-            ):
-                yield keyspace, items
-        except VitessError as error:
-            if self._options.follow:
-                raise
-            logger.error("%s: %s", keyspace, error.within(keyspace))  # noqa: TRY400
-            self._errors.append(error)
-
-
-class _Keyspace:
-    """Reads one keyspace, in one thread."""
-
-    def __init__(self, options: _Options, client: Client, state: KeyspaceState) -> None:
-        self._options = options
-        self._client = client
-        self._state = state
-        self._keyspace = state.keyspace
-        self._sequence = RecordSequence(state.seq)
-
-    def read(self, names: Iterable[str]) -> Iterator[_Found]:
-        """Yield what comes, run by run: only what follows has more than one."""
-        if self._options.stop():
-            return
-        tables = self._describe(names)
-        while True:
-            run = self._run(tables)
-            yield from self._read(run, tables)
-            if run.stopped or not self._options.follow:
-                return
-            self._state = run.stored
-
-    def _describe(self, names: Iterable[str]) -> list[Table]:
-        options = self._options
-        described = discovery.patiently_described(
-            options.config, self._keyspace, options.retry, options.stop
-        )
-        found = {table.name: table for table in described}
-        if missing := [name for name in names if name not in found]:
+    def tables(self) -> list[TableSpec]:
+        found = {table.name: table for table in self._described()}
+        if missing := [name for name in self._names if name not in found]:
             raise ConfigError(
-                f"tables: {self._keyspace} has no table {', '.join(missing)}; it has "
+                f"tables: {self.state.keyspace} has no table {', '.join(missing)}; it has "
                 f"{', '.join(sorted(found)) or 'none'}"
             )
-        return [found[name] for name in names]
+        self._tables = [found[name] for name in self._names]
+        return [TableSpec(table.name, key=table.key) for table in self._tables]
 
-    def _run(self, tables: Iterable[Table]) -> KeyspaceSync:
-        options = self._options
-        return KeyspaceSync(
-            self._client,
-            Survey(options.config, self._keyspace),
-            [TableSpec(table.name, key=table.key) for table in tables],
-            self._state,
-            replace(
-                engine.sync_options(options.config, options.retry),
-                checkpoint_seconds=options.boundary_seconds,
-                follow=options.follow,
-                poll_seconds=options.poll_seconds,
-                by_table=False,
-            ),
-            options.stop,
-        )
+    def begin(self, _: KeyspaceSync, sequence: RecordSequence, options: RecordOptions) -> None:
+        self._readers = {t.name: TableReader(t, sequence, options) for t in self._tables}
 
-    def _readers(self, run: KeyspaceSync, tables: Iterable[Table]) -> dict[str, TableReader]:
-        options = self._options
-        made = replace(
-            engine.record_options(
-                options.config, self._keyspace, options.retry, options.stop, run.whole_rows
-            ),
-            decoder=ObjectDecoder,
-        )
-        return {table.name: TableReader(table, self._sequence, made) for table in tables}
+    def write(self, rows: Rows, version: int) -> _Made:
+        return self._readers[rows.fields.table].read(rows, version)
 
-    def _read(self, run: KeyspaceSync, tables: Sequence[Table]) -> Iterator[_Found]:
-        readers = self._readers(run, tables)
-        try:
-            for event in run.events():
-                match event:
-                    case Rows(fields=fields):
-                        yield self._changes(run, readers[fields.table], event)
-                    case CopyFinished(table=table, version=version):
-                        yield [TableCopied(self._keyspace, table, version)]
-                    case Checkpoint(phase=phase):
-                        yield [self._reached(run, phase=phase)]
-        except VitessError:
-            yield [self._reached(run, phase=True)]
-            raise
+    def finish_copy(self, table: str, version: int) -> _Made:
+        return [TableCopied(self.state.keyspace, table, version)]
 
-    def _reached(self, run: KeyspaceSync, *, phase: bool) -> _Reached:
-        return _Reached(replace(run.stored, seq=self._sequence.last), phase)
+    def keep(self, state: KeyspaceState, *, phase: bool) -> _Made:
+        return [_Reached(state, phase)]
 
-    def _changes(self, run: KeyspaceSync, reader: TableReader, rows: Rows) -> list[Change[Row]]:
-        """Decode rows; a table whose rows cannot be taken is given up, and the others go on."""
-        table = rows.fields.table
-        try:
-            return reader.read(rows, run.versions[table])
-        except RetriableError:
-            raise
-        except VitessError as error:
-            run.give_up(table, error)
-            return []
+    def failed(self, error: VitessError) -> None:
+        """Tell the error, which is raised at the end; with `follow` it is raised at once."""
+        if not self._follow:
+            keyspace = self.state.keyspace
+            logger.error("%s: %s", keyspace, error.within(keyspace))
+
+    def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None:
+        """Give out nothing more."""
 
 
 def state_at(

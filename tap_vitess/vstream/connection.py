@@ -49,8 +49,8 @@ class Vitess:
 
     def config(self) -> Config:
         """Return the settings as the engine takes them."""
-        given = {name: getattr(self, name) for name in (f.name for f in fields(self))}
-        given = {name: value for name, value in given.items() if value is not None}
+        own = ((f.name, getattr(self, f.name)) for f in fields(self))
+        given = {name: value for name, value in own if value is not None}
         given |= {"cells": list(self.cells), "grpc_headers": dict(self.grpc_headers)}
         if isinstance(self.tls, Tls):
             files = {f"tls_{f.name}": getattr(self.tls, f.name) for f in fields(self.tls)}

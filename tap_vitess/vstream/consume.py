@@ -182,6 +182,5 @@ class _Work:
 
     @staticmethod
     def _misfit(change: Change[Row], why: str) -> MappingError:
-        error = MappingError(f"{change.name}, shard {change.shard}: {why}")
-        error.table = change.table
-        return error
+        message = f"{change.name}, shard {change.shard}: {why}"
+        return MappingError(message, table=change.table)

@@ -1,0 +1,367 @@
+"""What happened to rows, as far as their images tell. All who make something of rows ask. Pure.
+
+An update of the key is a delete of the old row and an insert of the new one.
+
+Where the binlog does not carry a column (`protocol/images.py`), nobody says null for it: by the
+setting on_partial_image the row's present value is fetched by key, or the column is left out, or
+the table ends with an error. A row that is not there has been deleted or got another key since,
+which the stream tells later; the column is left out.
+
+What surprised us: nothing tells what an image of before lacks. So once a shard has sent a partial
+image, or its MySQL is known to log fewer columns, a NULL of before counts as not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import HistoryLostError, RequestError, VitessError
+from tap_vitess.protocol.columns import Changes, CopiedChanges, EncodedChanges, Images, RowChanges
+from tap_vitess.protocol.images import (
+    RawKey,
+    beside_own_key,
+    completed,
+    is_partial,
+    nulls,
+    unpacked,
+    unsent_key,
+)
+from tap_vitess.protocol.items import Fields, Rows
+from tap_vitess.records.schema import StreamSchema
+from tap_vitess.values.decode import RowDecoder
+from tap_vitess.values.encode import same_columns
+from tap_vitess.values.entries import value_types
+from tap_vitess.values.types import DEFAULTS, ValueOptions, ValueType
+
+DecoderT = TypeVar("DecoderT", bound=RowDecoder)
+Record = dict[str, Any]
+Operation = Literal["copy", "insert", "update", "delete"]
+OnPartialImage = Literal["fetch", "omit", "fail"]
+# The FIELD event, the keys, the columns wanted, the second of the commit -> for each key these
+# columns in the order of the FIELD event, text in UTF-8; None where the row is not there.
+Fetch = Callable[[Fields, Sequence[RawKey], Collection[str], int], Sequence[query.Row | None]]
+
+_BINARY_COLLATION = 63
+_UTF8MB4_COLLATION = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOptions:
+    """How images are read.
+
+    fetch: asks for what a partial image lacks; None where nothing can be asked. whole_rows: tells
+    whether a shard's MySQL logs every column of every row, as far as is known.
+    """
+
+    values: ValueOptions = DEFAULTS
+    on_partial_image: OnPartialImage = "fetch"
+    fetch: Fetch | None = None
+    whole_rows: Callable[[str], bool] = lambda _: True
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Rows to which the same happened, in whole images, to be taken apart by column.
+
+    rows: as they are now, or were before their delete. before: of updates.
+    """
+
+    operation: Operation
+    count: int
+    rows: Images
+    before: Images | None = None
+
+
+@dataclass(slots=True)
+class Image:
+    """What happened to one row.
+
+    row: as it is now, or was before its delete; without the columns `absent`. before: of an update,
+    where it is wanted; without the columns `unsent`. fetched: present values of absent columns.
+    """
+
+    operation: Operation
+    row: query.Row
+    absent: frozenset[str] = frozenset()
+    before: query.Row | None = None
+    unsent: frozenset[str] = frozenset()
+    fetched: Record = field(default_factory=dict)
+
+    def decoded(self, decoder: RowDecoder) -> Record:
+        """Return what the row's image carries."""
+        return _without(self.absent, decoder.decode(self.row))
+
+    def decoded_before(self, decoder: RowDecoder) -> Record | None:
+        """Return what the image of before carries."""
+        return None if self.before is None else _without(self.unsent, decoder.decode(self.before))
+
+
+def _without(absent: frozenset[str], record: Record) -> Record:
+    for name in absent:
+        record.pop(name, None)
+    return record
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Generic[DecoderT]):
+    """What a FIELD event tells, for one version of the table's schema.
+
+    types: of its columns, in order. decoder: of the wanted ones, key_decoder: of the key. key,
+    added: where the columns of the key are, and those of them that are not of MySQL's own.
+    """
+
+    fields: Fields
+    version: int
+    types: Mapping[str, ValueType]
+    decoder: DecoderT
+    key_decoder: DecoderT
+    key: Sequence[int]
+    added: Sequence[int]
+
+    @property
+    def where(self) -> str:
+        return self.decoder.where
+
+    @property
+    def width(self) -> int:
+        return len(self.fields.fields)
+
+
+class TableImages(Generic[DecoderT]):
+    """Tells what happened to a table's rows; each shard's are read as its last FIELD event says."""
+
+    def __init__(
+        self,
+        keyspace: str,
+        schema: StreamSchema,
+        key: Sequence[str],
+        charsets: Mapping[str, str],
+        options: ImageOptions,
+        decoder: type[DecoderT],
+        warn: Callable[[str], object],
+        *,
+        before: bool = False,
+    ) -> None:
+        """Prepare for a table with this key and schema, which follows the FIELD events.
+
+        `charsets` has those that FIELD events may not tell, `warn` is told what the user should
+        know, and `before` says whether the rows before updates are wanted, too.
+        """
+        self.schema = schema
+        self._keyspace = keyspace
+        self._key = key
+        self._charsets = charsets
+        self._options = options
+        self._decoder = decoder
+        self._warn = warn
+        self._with_before = before
+        self._told: dict[str, Told[DecoderT]] = {}
+        self._partial: set[str] = set()  # shards that have sent a partial image
+        self._warned: set[str] = set()
+        self._left_out: set[str] = set()
+
+    def prepare(self, fields: Fields) -> bool:
+        """Take in a FIELD event; tell whether the properties of the schema have changed.
+
+        Raises:
+            CatalogError: the table has been altered so that its rows no longer fit.
+            HistoryLostError: Vitess could not tell the columns' names.
+        """
+        found = self._told.get(fields.shard)
+        if found and found.fields is fields and found.version == self.schema.version:
+            return False
+        types = self._types(fields, self._charsets)
+        self._tell_warnings(types)
+        changed = self.schema.fit(fields, types)
+        self._tell_left_out(fields)
+        self._told[fields.shard] = Told(
+            fields,
+            self.schema.version,
+            types,
+            self._make_decoder(fields, self.schema.wanted, self._charsets),
+            self._make_decoder(fields, self._key, self._charsets),
+            [i for i, column in enumerate(fields.fields) if column.name in self._key],
+            beside_own_key(fields.fields, self._key),
+        )
+        return changed
+
+    def told(self, shard: str) -> Told[DecoderT]:
+        """Return what a shard's last FIELD event tells."""
+        return self._told[shard]
+
+    def _types(self, fields: Fields, charsets: Mapping[str, str]) -> dict[str, ValueType]:
+        return value_types(fields, self._options.values, key=self._key, charsets=charsets)
+
+    def _make_decoder(
+        self, fields: Fields, wanted: Collection[str], charsets: Mapping[str, str]
+    ) -> DecoderT:
+        return self._decoder(
+            fields,
+            self._keyspace,
+            wanted,
+            self._options.values,
+            key=self._key,
+            charsets=charsets,
+            as_text=self.schema.as_text(self._types(fields, charsets)),
+        )
+
+    def _tell_warnings(self, types: Mapping[str, ValueType]) -> None:
+        for name, found in types.items():
+            if found.warning and name in self.schema.wanted and name not in self._warned:
+                self._warned.add(name)
+                self._warn(f"{self.schema.name}, column {name}: {found.warning}")
+
+    def _tell_left_out(self, fields: Fields) -> None:
+        names = self.schema.left_out(fields)
+        if new := sorted(names - self._left_out):
+            self._left_out |= names
+            self._warn(
+                f"{self.schema.name}: column {', '.join(new)} is not in the catalog, which "
+                "deselects columns, and is left out; discover again to choose it"
+            )
+
+    # Many rows at once
+
+    def alike(self, rows: Rows) -> Alike | None:
+        """Return whole images to which the same happened; None: see `each`.
+
+        Raises:
+            ProtocolError: the images are no whole rows.
+        """
+        if not isinstance(rows.changes, RowChanges | EncodedChanges | CopiedChanges):
+            return None
+        changes = rows.changes.by_column()
+        if changes is None:
+            return None
+        operation = self._common(changes, self._told[rows.fields.shard])
+        images = changes.before if changes.after is None else changes.after
+        if operation is None or images is None:
+            return None
+        before = changes.before if operation == "update" else None
+        return Alike(operation, changes.count, images, before)
+
+    def _common(self, changes: Changes, told: Told[DecoderT]) -> Operation | None:
+        """Name the operation of changes; None when they must be looked at one by one."""
+        before, after = changes.before, changes.after
+        if told.fields.copying:
+            return "copy"
+        if before is None:
+            return "insert"
+        if told.added and before.has_null(told.width, told.where, told.added):
+            return None  # it may not have been sent
+        if (after is None or self._with_before) and not self._logs_whole_rows(told):
+            return None
+        if after is None:
+            return "delete"
+        same = same_columns(before, after, told.width, told.key, told.where)
+        return "update" if same else None
+
+    def _logs_whole_rows(self, told: Told[DecoderT]) -> bool:
+        shard = told.fields.shard
+        return shard not in self._partial and self._options.whole_rows(shard)
+
+    # One by one
+
+    def each(self, rows: Rows) -> list[Image]:
+        """Tell what happened to each row, with what on_partial_image lets be asked for.
+
+        Raises:
+            VitessError: an image that cannot be taken as it is.
+        """
+        if rows.fields.copying:
+            return [Image("copy", change.after) for change in rows.changes]
+        told = self._told[rows.fields.shard]
+        images = [image for change in rows.changes for image in self._changed(change, told)]
+        if not self._logs_whole_rows(told):
+            for image in images:
+                if image.operation == "delete":
+                    image.absent = self._unsent(image.row, told)
+                elif image.before is not None:
+                    image.unsent = self._unsent(image.before, told)
+        self._complete(images, told, rows.commit_time)
+        return images
+
+    def _changed(self, change: binlogdata.RowChange, told: Told[DecoderT]) -> Iterator[Image]:
+        before, after = change.before, change.after
+        absent = frozenset[str]()
+        if is_partial(change):
+            self._partial.add(told.fields.shard)
+            after, absent = completed(change, told.fields.fields, told.where)
+        if told.added:
+            self._check_key(change, absent, told)
+        if not change.HasField("before"):
+            yield Image("insert", after, absent)
+        elif not change.HasField("after"):
+            yield Image("delete", before)
+        elif told.key and told.key_decoder.decode(before) != told.key_decoder.decode(after):
+            yield Image("delete", before)
+            yield Image("insert", after, absent)
+        else:
+            yield Image("update", after, absent, before if self._with_before else None)
+
+    def _unsent(self, before: query.Row, told: Told[DecoderT]) -> frozenset[str]:
+        return nulls(before, told.fields.fields, told.where).difference(self._key)
+
+    def _check_key(
+        self, change: binlogdata.RowChange, absent: frozenset[str], told: Told[DecoderT]
+    ) -> None:
+        """Refuse a change that does not tell whose it is."""
+        unsent = absent.intersection(self._key)
+        if change.HasField("before"):
+            columns, whole = told.fields.fields, self._logs_whole_rows(told)
+            unsent |= unsent_key(change.before, columns, told.added, told.where, whole=whole)
+        if unsent:
+            raise HistoryLostError(
+                f"{told.where}: a change does not carry the key column "
+                f"{', '.join(sorted(unsent))}; set binlog_row_image=FULL on the tablets' MySQL and "
+                "on_lost_position to `resync`, for a run to copy the table again",
+                table=told.fields.table,
+            )
+
+    def _complete(self, images: list[Image], told: Told[DecoderT], commit_time: int) -> None:
+        """Do about absent columns what the setting says; those that nobody wants do not count."""
+        wanted = self.schema.wanted
+        partial = [i for i in images if i.operation != "delete" and i.absent & wanted]
+        if not partial or self._options.on_partial_image == "omit":
+            return
+        columns = frozenset[str]().union(*(image.absent for image in partial)) & wanted
+        fetch, fields = self._options.fetch, told.fields
+        if self._options.on_partial_image == "fail" or fetch is None or not self._key:
+            raise self._incomplete(told, columns)
+        keys = [self._raw_key(image.row, told) for image in partial]
+        values = fetch(fields, keys, columns, commit_time)
+        # What a SELECT gives: as copied rows, but all text in UTF-8.
+        asked = tuple(_in_utf8(column) for column in fields.fields if column.name in columns)
+        selected = Fields(fields.table, fields.shard, asked, copying=True)
+        decode = self._make_decoder(selected, columns, {}).decode
+        for image, row in zip(partial, values, strict=True):
+            if row is not None:
+                image.fetched = {n: v for n, v in decode(row).items() if n in image.absent}
+
+    def _raw_key(self, row: query.Row, told: Told[DecoderT]) -> RawKey:
+        names = [column.name for column in told.fields.fields]
+        values = dict(zip(names, unpacked(row, told.width, told.where), strict=True))
+        return {name: values[name] for name in self._key}
+
+    def _incomplete(self, told: Told[DecoderT], columns: Collection[str]) -> VitessError:
+        why = "" if self._key else "; without a key its present value cannot be fetched"
+        return RequestError(
+            f"{told.where}: a change does not carry the columns "
+            f"{', '.join(sorted(columns))}{why}; set binlog_row_image=FULL and "
+            "binlog_row_value_options='' on the tablets' MySQL, or choose another value of the "
+            "setting on_partial_image",
+            table=told.fields.table,
+        )
+
+
+def _in_utf8(column: query.Field) -> query.Field:
+    """Describe a column as a connection with the charset utf8mb4 gives it."""
+    found = query.Field()
+    found.CopyFrom(column)
+    if column.charset != _BINARY_COLLATION:
+        found.charset = _UTF8MB4_COLLATION
+    return found
