@@ -16,8 +16,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-import orjson
-
 from tap_vitess.airbyte.catalog import ConfiguredStream
 from tap_vitess.airbyte.failures import failure_type
 from tap_vitess.airbyte.messages import (
@@ -175,7 +173,8 @@ class _KeyspaceReading:
             self._running.add(table)
             self._output.write(stream_status(stream.keyspace, table, "RUNNING"))
         self._note(table, version)
-        self._reading.write_records(_lines(stream, maker, rows))
+        _, lines = maker.written(rows, *record_frame(stream.keyspace, table))
+        self._reading.write_records(lines)
 
     def finish_copy(self, table: str, version: int) -> None:
         self._note(table, version)
@@ -231,10 +230,3 @@ class _KeyspaceReading:
                 unfinished.append(stream.name)
                 self._reading.complete = False
         return unfinished
-
-
-def _lines(stream: ConfiguredStream, maker: RecordMaker, rows: Rows) -> Iterable[bytes]:
-    head, end = record_frame(stream.keyspace, stream.table)
-    if found := maker.lines(rows, head, end):
-        return found[1]
-    return [head + orjson.dumps(record)[1:-1] + end for record in maker.records(rows)]

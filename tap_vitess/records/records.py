@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
+import orjson
+
 from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.records.images import ImageOptions, Operation, Record, TableImages, Told
 from tap_vitess.records.lines import Lines, moment
@@ -115,6 +117,17 @@ class RecordMaker:
             encoder = RowEncoder(told.where, written, self.schema.wanted)
             found = self._lines[shard] = told, Lines(encoder, self._images, shard, self._own)
         return found[1]
+
+    def written(self, rows: Rows, head: bytes, end: bytes) -> tuple[int, Iterable[bytes]]:
+        """Return how many records come of rows, and their lines, many in one piece if that can be.
+
+        Raises:
+            VitessError: a value or an image that cannot be taken as it is; lines may raise it, too.
+        """
+        if found := self.lines(rows, head, end):
+            return found
+        records = self.records(rows)
+        return len(records), (head + orjson.dumps(record)[1:-1] + end for record in records)
 
     def lines(self, rows: Rows, head: bytes, end: bytes) -> tuple[int, Iterator[bytes]] | None:
         """Return how many records come of rows, and their lines; None: see `records`.

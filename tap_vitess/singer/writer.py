@@ -40,13 +40,7 @@ class RecordWriter:
             self._choose_way()
         if not self._direct:
             return self._write_mapped(self.maker.records(rows), version)
-        head, end = self._frame(version)
-        if found := self.maker.lines(rows, head, end):
-            count, lines = found
-        else:
-            records = self.maker.records(rows)
-            count = len(records)
-            lines = (head + orjson.dumps(record)[1:-1] + end for record in records)
+        count, lines = self.maker.written(rows, *self._frame(version))
         for some in lines:
             self._writer.write_line(some)
         return count
