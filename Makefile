@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/.uv/bin:$(PATH)
 
 SCRIPTS := scripts/demo scripts/generate-docs scripts/check-release
 
-.PHONY: help install test check lint types generated demo release-check publish clean
+.PHONY: help install test test-quick check lint types generated demo release-check publish clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -27,6 +27,9 @@ install: $(filter .uv/bin/uv,$(UV)) ## the locked packages and tap-vitess itself
 test: install check ## check, then all tests; those against a real Vitess when there is one
 	$(BIN)/pytest tests/cluster
 	$(BIN)/pytest --ignore tests/cluster -n 2 --dist loadfile
+
+test-quick: install ## tests that neither install packages nor take long (a minute)
+	$(BIN)/pytest --ignore tests/cluster -m 'not environments and not slow' -n 2 --dist loadfile
 
 check: lint types generated ## lint, format, types, and whether generated files are current
 

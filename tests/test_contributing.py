@@ -77,6 +77,7 @@ def commit(folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.environments
 def test_hooks_let_pass_what_is_right(project: Path) -> None:
     """A comment more, and all three verbs are run."""
     with (project / "tap_vitess" / "errors.py").open("a") as file:
@@ -90,6 +91,7 @@ def test_hooks_let_pass_what_is_right(project: Path) -> None:
     ]
 
 
+@pytest.mark.environments
 def test_hooks_refuse_what_is_wrong(project: Path) -> None:
     """With the tools' own words; what the verb is not about, it does not run for."""
     (project / "tests" / "wrong.py").write_text(BAD)
@@ -105,6 +107,7 @@ def test_hooks_refuse_what_is_wrong(project: Path) -> None:
 # Files for others' services
 
 
+@pytest.mark.environments
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflows_are_valid(path: Path) -> None:
     program = install(LINTERS) / "check-jsonschema"
@@ -112,6 +115,7 @@ def test_workflows_are_valid(path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.environments
 def test_workflows_pass_an_audit() -> None:
     program = install(LINTERS) / "zizmor"
     done = run([program, "--offline", "--quiet", "--config", ".github/zizmor.yml", ".github"], ROOT)
@@ -134,6 +138,7 @@ def test_workflows_try_every_python_that_is_claimed() -> None:
     assert ci["jobs"]["test"]["strategy"]["matrix"]["python"] == claimed
 
 
+@pytest.mark.environments
 def test_the_dockerfile_passes_a_linter() -> None:
     done = run([install(LINTERS) / "hadolint", "Dockerfile"], ROOT)
     assert done.returncode == 0, done.stdout

@@ -181,6 +181,7 @@ def test_sqlite_replica(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
     assert all(json.loads(text)["theme"] for (text,) in settings if text)
 
 
+@pytest.mark.environments
 def test_duckdb_table(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
     """The table is equal when the example has stopped, and once more."""
     path, cluster = tmp_path / "replica.duckdb", sandbox.cluster
@@ -233,6 +234,7 @@ def test_invalidate_cache(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
     example.stop()
 
 
+@pytest.mark.environments
 def test_parquet_files(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:
     """Folded by key and sequence, the files are the table."""
     folder, cluster = tmp_path / "files", sandbox.cluster

@@ -34,7 +34,7 @@ from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Row, Table
 from tap_vitess.sandbox.server import Fault, Options, Sandbox, serve
 
-pytestmark = pytest.mark.timeout(1000)
+pytestmark = [pytest.mark.environments, pytest.mark.timeout(1000)]
 
 ROOT = Path(__file__).parent.parent
 HUB = ROOT / "meltano-hub" / "extractors" / "tap-vitess" / "tap-vitess.yml"

@@ -20,6 +20,8 @@ from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import serve
 
+pytestmark = pytest.mark.environments
+
 PYAIRBYTE = ("airbyte==0.71.3",)
 SECONDS = 240  # its imports alone take 10 s of a free core
 

@@ -199,6 +199,7 @@ def seen(home: Path) -> Path:
     return home / "seen"
 
 
+@pytest.mark.environments
 @pytest.mark.timeout(SECONDS)
 def test_a_copy_and_the_changes_since(seen: Path) -> None:
     """What the target has after README's two runs: every row once, and the sandbox's changes."""
@@ -211,6 +212,7 @@ def test_a_copy_and_the_changes_since(seen: Path) -> None:
     assert "vitess:shop" in json.loads((seen / "state.json").read_text())["bookmarks"]
 
 
+@pytest.mark.environments
 @pytest.mark.timeout(SECONDS)
 def test_the_headers_of_a_gateway(seen: Path) -> None:
     """What README's line makes of a user name and a password."""
@@ -219,11 +221,13 @@ def test_the_headers_of_a_gateway(seen: Path) -> None:
     assert headers == {"authorization": f"Basic {credentials}"}
 
 
+@pytest.mark.environments
 @pytest.mark.timeout(SECONDS)
 def test_airbytes_check(seen: Path) -> None:
     assert '"status":"SUCCEEDED"' in (seen / "check").read_text()
 
 
+@pytest.mark.environments
 @pytest.mark.timeout(SECONDS)
 def test_the_doctor(seen: Path) -> None:
     """README's example are lines of a report."""
@@ -231,6 +235,7 @@ def test_the_doctor(seen: Path) -> None:
     assert missing(block("ok       shop/-80 "), report) == [], report
 
 
+@pytest.mark.environments
 @pytest.mark.timeout(SECONDS)
 def test_the_demo(home: Path) -> None:
     """It prints what README shows, with other times; `...` stands for more lines."""

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from support.clones import ROOT, clone, git, run, with_uv
 
+pytestmark = pytest.mark.environments
+
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 

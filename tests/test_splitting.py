@@ -211,6 +211,7 @@ def engine(sandbox: Sandbox, processes: Processes, tmp_path: Path) -> Engine:
     return Engine(tmp_path, environment, processes)
 
 
+@pytest.mark.environments
 def test_dagster_runs_the_jobs_with_a_state_each(engine: Engine, sandbox: Sandbox) -> None:
     """Copy, then follow; a job that fails keeps its place, and its runs do not overlap."""
     cluster, out = sandbox.cluster, Out(engine.home / "out")
@@ -245,6 +246,7 @@ def test_dagster_runs_the_jobs_with_a_state_each(engine: Engine, sandbox: Sandbo
     assert engine.state("rest") == rest
 
 
+@pytest.mark.environments
 def test_runs_that_dagster_lets_through_do_not_overlap(engine: Engine) -> None:
     """They lock the job's folder."""
     assert _two_at_once(engine, lambda: engine.begin_alone("orders")) == ["begin", "end"] * 2
@@ -264,6 +266,7 @@ def _two_at_once(engine: Engine, begin: Callable[[], subprocess.Popen[str]]) -> 
     return times.read_text().split()
 
 
+@pytest.mark.environments
 def test_a_run_that_is_cancelled_keeps_what_has_come(engine: Engine, sandbox: Sandbox) -> None:
     """The tap ends at a boundary, and the target's last state is stored."""
     sandbox.faults.append(Fault(stall_after_events=3))
@@ -353,6 +356,7 @@ def pods(sandbox: Sandbox, processes: Processes, tmp_path: Path) -> Pods:
     return Pods(environment, commands, processes)
 
 
+@pytest.mark.environments
 def test_the_pods_commands_copy_and_follow(pods: Pods, sandbox: Sandbox, tmp_path: Path) -> None:
     """Each job goes on from what its own row of the mirror confirms."""
     cluster, out = sandbox.cluster, Out(tmp_path / "out")
@@ -373,6 +377,7 @@ def test_the_pods_commands_copy_and_follow(pods: Pods, sandbox: Sandbox, tmp_pat
     }
 
 
+@pytest.mark.environments
 def test_a_pod_that_is_told_to_end_does_so_at_a_boundary(
     pods: Pods, sandbox: Sandbox, tmp_path: Path
 ) -> None:

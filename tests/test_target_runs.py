@@ -21,6 +21,8 @@ from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import serve
 
+pytestmark = pytest.mark.environments
+
 ID = Column("id", "int", nullable=False)
 Start = Callable[..., AbstractContextManager[Pipeline]]
 

@@ -25,6 +25,8 @@ from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Row, Table
 from tap_vitess.sandbox.server import Sandbox, serve
 
+pytestmark = pytest.mark.environments
+
 Read = Callable[[Any], Any]
 
 
