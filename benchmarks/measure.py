@@ -16,8 +16,7 @@ from benchmarks.process import Run, run
 from tap_vitess.config import Config
 from tap_vitess.protocol.request import RequestOptions, copy_request, stream_request
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.survey.keyspace import shards
-from tap_vitess.vtgate.mysql import connect
+from tap_vitess.survey.keyspace import Survey, shards
 
 Json = dict[str, Any]
 
@@ -37,8 +36,7 @@ class Tap:
             "keyspaces": [keyspace],
         }
         settings = Config.from_settings(config)
-        with connect(settings) as sql:
-            self.shards = shards(sql, keyspace)
+        self.shards = Survey(settings, keyspace, "PRIMARY").ask(shards)
         self._command = [sys.executable, "-m", "tap_vitess"]
         self._command += ["--config", self._file("config.json", config)]
         found = subprocess.run([*self._command, "--discover"], stdout=subprocess.PIPE, check=True)

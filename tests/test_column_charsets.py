@@ -13,7 +13,8 @@ from tap_vitess.errors import HistoryLostError, ValueDecodeError
 from tap_vitess.protocol.images import packed
 from tap_vitess.protocol.items import Fields
 from tap_vitess.run.layouts import Layouts
-from tap_vitess.survey.charsets import ColumnCharsets, Version
+from tap_vitess.survey.charsets import ColumnCharsets
+from tap_vitess.survey.facts import Version
 from tap_vitess.values.charsets import charset_of, collation_of
 from tap_vitess.values.decode import ObjectDecoder, RowDecoder
 

@@ -42,6 +42,7 @@ from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.tables import not_resumable
 
 LABELS = ("z", "m", "a")
 IDS = range(4)
@@ -199,8 +200,8 @@ def test_sql_finds_such_tables(sandbox: Sandbox) -> None:
     columns = (Column("id", "bigint", nullable=False), Column("kind", "enum('a')", nullable=False))
     plain = Table("plain", columns, primary_key=("id",), unique_keys=(("kind", "id"),))
     sandbox.cluster.create_table("shop", plain)
-    survey = Survey(Config.from_settings(tap_settings(sandbox)), "shop")
-    assert survey.not_resumable() == {"e": "kind (enum)"}
+    survey = Survey(Config.from_settings(tap_settings(sandbox)), "shop", "PRIMARY")
+    assert survey.ask(not_resumable) == {"e": "kind (enum)"}
 
 
 def lastpk_of(name: str, kind: str, charset: int) -> query.QueryResult:

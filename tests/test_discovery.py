@@ -254,8 +254,18 @@ def test_a_tablet_type_that_is_nowhere_ends_a_run() -> None:
     with serve(odd()) as sandbox:
         config = settings(sandbox, keyspaces=["other"])
         catalog = discover(config)
-        with pytest.raises(ConfigError, match=r"setting tablet_type: .*other is a RDONLY.*PRIMARY"):
+        with pytest.raises(ConfigError, match=r"other: no tablet is a RDONLY; .*PRIMARY"):
             run({**config, "tablet_type": "RDONLY"}, Target(), catalog=catalog)
+
+
+@pytest.mark.timeout(60)
+def test_a_keyspace_of_replicas_ends_a_run_that_wants_its_primary() -> None:
+    """A catalog is given, so nothing is discovered; it is told as it is in discovery."""
+    with serve(restored()) as sandbox:
+        config = settings(sandbox, tablet_type="REPLICA", keyspaces=["snap"])
+        catalog = discover(config)
+        with pytest.raises(ConfigError, match=r"^keyspace snap: no tablet is a PRIMARY; .*REPLICA"):
+            run({**config, "tablet_type": "PRIMARY"}, Target(), catalog=catalog)
 
 
 @pytest.mark.timeout(60)

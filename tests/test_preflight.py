@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
+from support.taps import Asked
 
 from tap_vitess.errors import (
+    ConfigError,
     HistoryLostError,
     NoTabletError,
     PositionLostError,
@@ -19,9 +22,12 @@ from tap_vitess.errors import (
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.inquiry import Inquiry
-from tap_vitess.survey.cascades import Cascade
-from tap_vitess.survey.facts import BinlogReader, LockWait, ShardFacts, Tablet
+from tap_vitess.run.looking import Looking
+from tap_vitess.survey import keyspace
+from tap_vitess.survey.facts import ShardFacts, Tablet
+from tap_vitess.survey.tables import expression_indexes
 from tap_vitess.survey.verdict import judge
+from tap_vitess.survey.waiting import throttled
 from tap_vitess.vtgate.faults import classify
 from tap_vitess.vtgate.retry import RetryOptions
 
@@ -84,78 +90,21 @@ def test_close_to_being_purged(saved: int, purged: int, warned: bool) -> None:  
     assert bool(verdict.warnings) == warned
 
 
-class Told:
-    """A survey with answers."""
-
-    def __init__(
-        self,
-        found: dict[str, ShardFacts],
-        tablets: list[Tablet] | None = None,
-        throttled: dict[str, list[str]] | None = None,
-        version: tuple[int, int, int] = (22, 0, 3),
-        now: str = "",
-        expressions: Iterable[str] = (),
-    ) -> None:
-        self._found = found
-        self._expressions = list(expressions)
-        self._tablets = tablets or []
-        self._throttled = throttled or {}
-        self._version = version
-        self._now = now
-
-    def position(self) -> Vgtid:
-        return position(self._now)
-
-    def facts(self, names: object) -> dict[str, ShardFacts]:  # noqa: ARG002
-        return self._found
-
-    def tablets(self) -> list[Tablet]:
-        return self._tablets
-
-    def throttled(self) -> dict[str, list[str]]:
-        return self._throttled
-
-    def routed(self, tables: object) -> dict[str, str]:  # noqa: ARG002
-        return {}
-
-    def lock_waits(self, table: str) -> list[LockWait]:  # noqa: ARG002
-        return []
-
-    def not_resumable(self) -> dict[str, str]:
-        return {}
-
-    def vindexes(self, tables: object) -> dict[str, str | None]:  # noqa: ARG002
-        return {}
-
-    def has_table(self, table: str) -> bool:  # noqa: ARG002
-        return False
-
-    def effects(self) -> list[tuple[str, str]]:
-        return []
-
-    def cascades(self) -> list[Cascade]:
-        return []
-
-    def version(self) -> tuple[int, int, int]:
-        return self._version
-
-    def column_charsets(self, shard: str, table: str) -> dict[str, str]:  # noqa: ARG002
-        return {}
-
-    def expression_indexes(self, table: str) -> list[str]:  # noqa: ARG002
-        return self._expressions
-
-    def readers(self, names: object) -> list[BinlogReader]:  # noqa: ARG002
-        return []
+Answers = Mapping[Callable[..., Any], Any]
 
 
-def inquiry(told: Told) -> Inquiry:
-    return Inquiry("shop", told, "PRIMARY", RetryOptions(budget=0), lambda: False)
+def inquiry(answers: Answers) -> Inquiry:
+    return Inquiry(Asked(lambda: position(""), answers), RetryOptions(budget=0), lambda: False)
+
+
+def looking(answers: Answers, now: str = "", tablet_type: str = "PRIMARY") -> Looking:
+    survey = Asked(lambda: position(now), answers, tablet_type)
+    return Looking(survey, RetryOptions(budget=0), lambda: False)
 
 
 def test_a_fault_that_is_a_lost_position_is_told_as_such() -> None:
     """VTGate only says CANCELED after 90 s."""
-    found = inquiry(Told({"-80": facts(f"{A}:1-5")})).look(
+    found = looking({keyspace.facts: {"-80": facts(f"{A}:1-5")}}).look(
         NoTabletError("no tablet"), position(f"{A}:1-9")
     )
     assert isinstance(found, PositionLostError)
@@ -164,8 +113,8 @@ def test_a_fault_that_is_a_lost_position_is_told_as_such() -> None:
 def test_tablets_and_throttling_are_named() -> None:
     """What serves, what does not, and what is held back."""
     down = Tablet("zone1", "shop", "-80", "PRIMARY", "NOT_SERVING", "zone1-100", "h")
-    told = Told({}, [down], {"-80": ["vstreamer"]})
-    found = inquiry(told).look(StalledError("nothing comes"), None)
+    told = {keyspace.tablets: [down], throttled: {"-80": ["vstreamer"]}}
+    found = looking(told).look(StalledError("nothing comes"), None)
     assert isinstance(found, StalledError)
     assert str(found) == (
         "nothing comes; shard -80 has no PRIMARY tablet that serves: zone1-100 (PRIMARY, "
@@ -175,21 +124,21 @@ def test_tablets_and_throttling_are_named() -> None:
 
 def test_a_stop_position_that_was_lost_is_taken_anew() -> None:
     """A failover without the last writes would be waited for for ever."""
-    asked = inquiry(Told({}, now=f"{A}:1-7"))
+    asked = looking({}, now=f"{A}:1-7")
     assert asked.peek(position(f"{A}:1-9")) == position(f"{A}:1-7")
     assert asked.peek(position(f"{A}:1-5")) == position(f"{A}:1-5")
-    replica = Inquiry("shop", Told({}, now=f"{A}:1-7"), "REPLICA", RetryOptions(), lambda: False)
+    replica = looking({}, now=f"{A}:1-7", tablet_type="REPLICA")
     assert replica.peek(position(f"{A}:1-9")) == position(f"{A}:1-9")
 
 
 def test_partial_json_that_vitess_drops_is_refused() -> None:
     """Before 22 such updates are lost without a word, and with the option all updates are such."""
     partial = {"-80": facts(f"{A}:1-9", options="PARTIAL_JSON")}
-    old = inquiry(Told(partial, version=(21, 0, 5)))
+    old = inquiry({keyspace.facts: partial, keyspace.version: (21, 0, 5)})
     with pytest.raises(RequestError, match=r"Vitess 21\.0\.5 loses every update") as caught:
         old.check(position(f"{A}:1-9"), ["-80"])
     assert caught.value.table is None
-    new = inquiry(Told(partial))
+    new = inquiry({keyspace.facts: partial})
     new.check(position(f"{A}:1-9"), ["-80"])
     assert not new.whole_rows("-80")
     assert not new.whole_rows("80-")
@@ -205,7 +154,8 @@ def test_partial_json_that_vitess_drops_is_refused() -> None:
 def test_a_hidden_column_is_no_altered_table(expressions: list[str], words: str) -> None:
     """Rows with more columns than the table: altered since, or an index on an expression."""
     said = "cannot determine table columns for t: event has [8 15 15], schema has [name:id name:v]"
-    found = inquiry(Told({}, expressions=expressions)).look(classify("grpc", "UNKNOWN", said), None)
+    told = looking({expression_indexes: expressions})
+    found = told.look(classify("grpc", "UNKNOWN", said), None)
     assert type(found) is HistoryLostError
     assert (found.table, found.remedy) == ("t", Remedy.POLICY)
     assert re.search(words, str(found)), found
@@ -221,7 +171,7 @@ def test_a_keyspace_is_named_once() -> None:
 
 def test_a_shard_that_a_bookmark_knows_nothing_of_is_refused() -> None:
     """A state that was cut short is told at once; old shards that cover it are no loss."""
-    asked = inquiry(Told({}))
+    asked = inquiry({})
     with pytest.raises(
         ShardsGoneError, match=r"knows nothing of shard 80-, .* only of -80.*resync"
     ):
@@ -229,9 +179,28 @@ def test_a_shard_that_a_bookmark_knows_nothing_of_is_refused() -> None:
     asked.check(position(f"{A}:1-9"), ["-40", "40-80"])
 
 
+def test_a_keyspace_may_be_without_a_primary_for_a_while() -> None:
+    """As in a failover, once it has told where it is; one that never had any is told as such."""
+    replica = Tablet("zone1", "shop", "-80", "REPLICA", "SERVING", "zone1-101", "h")
+    left = [position(f"{A}:1-9")]
+
+    def tell() -> Vgtid:
+        if left:
+            return left.pop()
+        raise NoTabletError("no primary")
+
+    survey = Asked(tell, {keyspace.tablets: [replica]})
+    asked = Inquiry(survey, RetryOptions(budget=0), lambda: False)
+    assert asked.position() == position(f"{A}:1-9")
+    with pytest.raises(NoTabletError):
+        asked.position()
+    with pytest.raises(ConfigError, match=r"^keyspace shop: no tablet is a PRIMARY; VTGate sees"):
+        Inquiry(survey, RetryOptions(budget=0), lambda: False).position()
+
+
 def test_vitess_19_does_not_follow_old_shards() -> None:
     """VTGate would look for a tablet of them for 90 s, again and again."""
-    old = inquiry(Told({}, version=(19, 0, 10)))
+    old = inquiry({keyspace.version: (19, 0, 10)})
     old.check(position(f"{A}:1-9"), ["-80"])
     with pytest.raises(ShardsGoneError, match=r"shards -80 .* Vitess 19\.0\.10 .*`resync`"):
         old.check(position(f"{A}:1-9"), ["-40", "40-80"])

@@ -35,6 +35,7 @@ from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.singer import progress
 from tap_vitess.singer.progress import Progress, details, ending, headline, summary
 from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.tables import row_counts
 
 ROWS = 400
 UUID = "ac6c45eb-ca9c-11f0-8471-0242ac110002"
@@ -158,9 +159,9 @@ def test_the_distance_to_the_stop_position() -> None:
 
 def test_rows_are_counted_over_the_shards(sandbox: Sandbox) -> None:
     """The keyspace itself would give one shard's."""
-    survey = Survey(Config.from_settings(settings(sandbox)), "shop")
+    survey = Survey(Config.from_settings(settings(sandbox)), "shop", "PRIMARY")
     assert sandbox.cluster.rows_of_first_shard("shop", "item") < ROWS
-    assert survey.row_counts(["item"]) == {"item": ROWS}
+    assert survey.ask(row_counts, ["item"]) == {"item": ROWS}
 
 
 # Runs

@@ -20,13 +20,14 @@ from tap_vitess.mirror import __main__ as mirror_command
 from tap_vitess.mirror.row import Place, create
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.run.inquiry import Inquiry
+from tap_vitess.run.looking import Looking
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.survey.discovery import patiently_described
 from tap_vitess.survey.facts import LockWait
+from tap_vitess.survey.waiting import lock_waits
 from tap_vitess.vtgate.retry import RetryOptions
 
 LONGEST_SECONDS = 10
@@ -156,22 +157,16 @@ def test_a_state_that_is_not_confirmed(sandbox: Sandbox) -> None:
     assert 1 < time.monotonic() - began[0] < LONGEST_SECONDS
 
 
-class Locked(Asked):
-    """A survey that knows of a copy that waits."""
-
-    def lock_waits(self, table: str) -> list[LockWait]:
-        return [LockWait("-80", table, 12, 3, "2026-01-02 03:04:05", 47)]
-
-
 def test_a_copy_that_waits_for_its_lock_is_told_of() -> None:
     """The shard, since when, and whose transaction is the oldest; of a stream nothing is said."""
     position = Vgtid("shop", {"-80": GtidSet.parse("")})
-    told = Locked(lambda: position)
-    inquiry = Inquiry("shop", told, "PRIMARY", RetryOptions(budget=0), lambda: False)
-    found = inquiry.look(StalledError("nothing has come"), None, "one")
+    waits = [LockWait("-80", "one", 12, 3, "2026-01-02 03:04:05", 47)]
+    told = Asked(lambda: position, {lock_waits: waits})
+    looking = Looking(told, RetryOptions(budget=0), lambda: False)
+    found = looking.look(StalledError("nothing has come"), None, "one")
     assert isinstance(found, StalledError)
     assert (
         "shard -80 waits for a lock since 12 s: LOCK TABLES one READ, which a copy begins with; a "
         "transaction is open there since 2026-01-02 03:04:05 (MySQL's thread 47), 3 in all"
     ) in str(found)
-    assert "LOCK TABLES" not in str(inquiry.look(StalledError("nothing has come"), None))
+    assert "LOCK TABLES" not in str(looking.look(StalledError("nothing has come"), None))

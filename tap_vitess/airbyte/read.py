@@ -36,6 +36,7 @@ from tap_vitess.run.keyspaces import Run
 from tap_vitess.run.state import KeyspaceState
 from tap_vitess.run.sync import KeyspaceSync, TableSpec
 from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.tables import row_counts
 from tap_vitess.vtgate.retry import RetryOptions
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,8 @@ class _KeyspaceReading:
         if not copies:
             return
         try:
-            rows = Survey(self._reading.config, keyspace).row_counts(copies)
+            config = self._reading.config
+            rows = Survey(config, keyspace, config.tablet_type).ask(row_counts, copies)
         except VitessError as error:
             logger.warning("%s: no estimate: %s", keyspace, error)
             return

@@ -16,28 +16,30 @@ from tap_vitess.doctor.findings import Finding, Place, Severity
 from tap_vitess.errors import ConfigError, StateError, VitessError
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.run.state import KeyspaceState, bookmark_key, parse
-from tap_vitess.survey import discovery
-from tap_vitess.survey import keyspace as survey
+from tap_vitess.survey import discovery, tables
+from tap_vitess.survey import keyspace as ks
 from tap_vitess.survey.cascades import told
-from tap_vitess.survey.facts import ShardFacts, Table, Tablet
+from tap_vitess.survey.facts import ShardFacts, Table, Tablet, Version
 from tap_vitess.survey.keys import Key
+from tap_vitess.survey.keyspace import KeyspaceSql, Survey
 from tap_vitess.survey.probe import silent_shards
+from tap_vitess.survey.waiting import throttling
 from tap_vitess.vtgate import grpc as vstream_client
-from tap_vitess.vtgate.mysql import Sql, connect, quote
+from tap_vitess.vtgate.mysql import quote
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Catalog = Mapping[str, Mapping[str, Key]]  # keyspace -> selected table -> its key
+Selected = Mapping[str, Mapping[str, Key]]  # keyspace -> selected table -> its key
 
 _HERE = Place()
 _BOOKMARK = bookmark_key("")
 
 
 def examine(
-    config: Config, catalog: Catalog | None = None, bookmarks: Mapping[str, Any] | None = None
+    config: Config, selected: Selected | None = None, bookmarks: Mapping[str, Any] | None = None
 ) -> list[Finding]:
     """Ask and judge everything; what cannot be asked is a finding too."""
-    examination = _Examination(config, catalog, bookmarks or {})
+    examination = _Examination(config, selected, bookmarks or {})
     examination.run()
     return examination.findings
 
@@ -57,12 +59,12 @@ class _UnreachableError(Exception):
 
 class _Examination:
     def __init__(
-        self, config: Config, catalog: Catalog | None, bookmarks: Mapping[str, Any]
+        self, config: Config, selected: Selected | None, bookmarks: Mapping[str, Any]
     ) -> None:
         self.findings: list[Finding] = []
         self._config = config
-        self._catalog = catalog
-        self._version: judge_cluster.Version | None = None
+        self._selected = selected
+        self._version: Version | None = None
         self._states = self._parsed(bookmarks)
 
     def run(self) -> None:
@@ -82,7 +84,8 @@ class _Examination:
         self,
         check: str,
         place: Place,
-        question: Callable[Concatenate[Sql, P], T],
+        survey: Survey,
+        question: Callable[Concatenate[KeyspaceSql, P], T],
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T | None:
@@ -93,9 +96,9 @@ class _Examination:
         """
         opened = False
         try:
-            with connect(self._config) as sql:
+            with survey.connected() as at:
                 opened = True
-                return question(sql, *arguments, **named)
+                return question(at, *arguments, **named)
         except VitessError as error:
             if not opened:
                 raise _UnreachableError(error) from error
@@ -116,30 +119,31 @@ class _Examination:
         return True
 
     def _ask_sql(self, *, streams: bool) -> None:
-        known = self._ask("mysql", _HERE, discovery.keyspaces_of)
+        survey = self._survey("")
+        known = self._ask("mysql", _HERE, survey, lambda at: discovery.keyspaces_of(at.sql))
         if known is None:
             return
         where = f"{self._config.host}:{self._config.mysql_port}"
         self._note([Finding(Severity.OK, "mysql", _HERE, f"the MySQL port {where} answers")])
-        self._version = self._ask("version", _HERE, survey.server_version)
+        self._version = self._ask("version", _HERE, survey, ks.version)
         self._note(judge_cluster.version(self._version))
         wanted = self._keyspaces(known)
         self._note(judge_cluster.keyspaces(wanted, known))
         there = sorted(wanted & set(known))
         described = {keyspace: self._keyspace(keyspace, streams=streams) for keyspace in there}
-        if self._catalog is None and None not in described.values():
-            self._check_patterns([t for tables in described.values() for t in tables or ()])
+        if self._selected is None and None not in described.values():
+            self._check_patterns([table for found in described.values() for table in found or ()])
 
     def _keyspaces(self, known: Iterable[str]) -> set[str]:
         """Name the keyspaces to look at: those of the catalog or the settings, and the state's."""
-        if self._catalog is not None:
-            return {*self._catalog, *self._states}
+        if self._selected is not None:
+            return {*self._selected, *self._states}
         named = self._config.keyspaces
         return {*(known if named is None else named), *self._states}
 
-    def _check_patterns(self, tables: Sequence[Table]) -> None:
+    def _check_patterns(self, found: Sequence[Table]) -> None:
         try:
-            discovery.choose(tables, dict.fromkeys(t.keyspace for t in tables), self._config)
+            discovery.choose(found, dict.fromkeys(t.keyspace for t in found), self._config)
         except ConfigError as error:
             self._note([failed("config", error)])
 
@@ -147,32 +151,29 @@ class _Examination:
 
     def _keyspace(self, keyspace: str, *, streams: bool) -> Sequence[Table] | None:
         """Examine a keyspace; return its tables, None when they could not be read."""
-        place = Place(keyspace)
-        shards = self._ask("shards", place, survey.shards, keyspace)
-        tablets = self._ask("tablets", place, survey.tablets, keyspace)
+        place, survey = Place(keyspace), self._survey(keyspace)
+        shards = self._ask("shards", place, survey, ks.shards)
+        tablets = self._ask("tablets", place, survey, ks.tablets)
         if shards is not None and tablets is not None:
             self._note(judge_cluster.tablets(keyspace, shards, tablets, self._config))
         if streams and shards:
             self._try_stream(keyspace, shards)
-        facts = {shard: self._shard(keyspace, shard) for shard in shards or ()}
-        tables = self._ask(
-            "tables",
-            place,
-            discovery.describe,
-            keyspace,
-            self._config.keys,
-            self._type_to_ask(tablets or ()),
-        )
-        if tables is not None:
-            self._tables(keyspace, tables)
+        facts = {shard: self._shard(survey, shard) for shard in shards or ()}
+        survey = self._survey(keyspace, self._type_to_ask(tablets or ()))
+        described = self._ask("tables", place, survey, discovery.describe, self._config.keys)
+        if described is not None:
+            self._tables(survey, described)
         if keyspace in self._states and shards is not None:
             known = {shard: found for shard, found in facts.items() if found is not None}
             self._bookmark(self._states[keyspace], shards, tablets or (), known)
-        if keyspace in self._states and tables is not None:
-            names = [table.name for table in tables]
-            chosen = [table.name for table in tables if self._wants(table)]
+        if keyspace in self._states and described is not None:
+            names = [table.name for table in described]
+            chosen = [table.name for table in described if self._wants(table)]
             self._note(judge_state.followed(self._states[keyspace], names, chosen))
-        return tables
+        return described
+
+    def _survey(self, keyspace: str, tablet_type: str | None = None) -> Survey:
+        return Survey(self._config, keyspace, tablet_type or self._config.tablet_type)
 
     def _type_to_ask(self, tablets: Iterable[Tablet]) -> str:
         """Choose the tablets that describe the tables: others, where there are none as wanted."""
@@ -180,41 +181,40 @@ class _Examination:
         kind = self._config.tablet_type
         return "PRIMARY" if kind not in serving and "PRIMARY" in serving else kind
 
-    def _shard(self, keyspace: str, shard: str) -> ShardFacts | None:
-        place = Place(keyspace, shard)
-        answer = self._ask("shard", place, _timed_facts, keyspace, shard, self._config.tablet_type)
-        throttling = self._ask("throttler", place, survey.throttling, keyspace, shard)
-        if throttling is not None:
-            self._note(judge_cluster.throttling(keyspace, throttling))
+    def _shard(self, survey: Survey, shard: str) -> ShardFacts | None:
+        keyspace, place = survey.keyspace, Place(survey.keyspace, shard)
+        answer = self._ask("shard", place, survey, _timed_facts, shard)
+        found = self._ask("throttler", place, survey, throttling, shard)
+        if found is not None:
+            self._note(judge_cluster.throttling(keyspace, found))
         if answer is None:
             return None
         facts, skew = answer
         self._note(judge_cluster.shard(keyspace, facts, self._version, skew, self._config))
         return facts
 
-    def _tables(self, keyspace: str, tables: Sequence[Table]) -> None:
-        place = Place(keyspace)
-        chosen = [table for table in tables if self._wants(table)]
+    def _tables(self, survey: Survey, found: Sequence[Table]) -> None:
+        keyspace, place = survey.keyspace, Place(survey.keyspace)
+        chosen = [table for table in found if self._wants(table)]
         names = [table.name for table in chosen]
-        selected = None if self._catalog is None else self._catalog.get(keyspace, {})
-        self._note(judge_tables.tables(keyspace, selected, tables, chosen))
+        selected = None if self._selected is None else self._selected.get(keyspace, {})
+        self._note(judge_tables.tables(keyspace, selected, found, chosen))
         self._note(judge_tables.keys(chosen, selected or {}, self._config.keys))
-        if why := self._ask("copy", place, survey.not_resumable, keyspace):
-            counts = self._ask("copy", place, survey.row_counts, keyspace, why) or {}
+        if why := self._ask("copy", place, survey, tables.not_resumable):
+            counts = self._ask("copy", place, survey, tables.row_counts, why) or {}
             self._note(judge_tables.copies(keyspace, chosen, why, counts))
-        texts = self._ask("charset", place, survey.texts, keyspace)
-        self._note(judge_tables.columns(keyspace, chosen, texts or (), self._version))
-        routed = self._ask("moved", place, survey.routed, keyspace, names)
-        self._note(judge_tables.routed(keyspace, routed or {}))
-        kind = self._config.tablet_type
-        found = self._ask("cascade", place, survey.unlogged_cascades, keyspace, kind)
-        self._note(judge_tables.cascades(keyspace, told(found or (), names)))
-        refused = self._ask("select", place, _refused, keyspace, names)
+        texts = self._ask("charset", place, survey, tables.texts) or ()
+        self._note(judge_tables.columns(keyspace, chosen, texts, self._version))
+        routed = self._ask("moved", place, survey, tables.routed, names) or {}
+        self._note(judge_tables.routed(keyspace, routed))
+        cascades = self._ask("cascade", place, survey, tables.cascades) or ()
+        self._note(judge_tables.cascades(keyspace, told(cascades, names)))
+        refused = self._ask("select", place, survey, _refused, names)
         self._note(judge_tables.unreadable(keyspace, refused or {}))
 
     def _wants(self, table: Table) -> bool:
-        if self._catalog is not None:
-            return table.name in self._catalog.get(table.keyspace, ())
+        if self._selected is not None:
+            return table.name in self._selected.get(table.keyspace, ())
         named = self._config.keyspaces
         return (named is None or table.keyspace in named) and self._config.wants(
             table.keyspace, table.name
@@ -262,21 +262,21 @@ class _Examination:
         self._note(judge_state.unfinished(state))
 
 
-def _timed_facts(sql: Sql, keyspace: str, shard: str, tablet_type: str) -> tuple[ShardFacts, float]:
+def _timed_facts(at: KeyspaceSql, shard: str) -> tuple[ShardFacts, float]:
     """Return a shard's facts, and by how many seconds at least its clock is ahead of ours."""
     before = time.time()
-    facts = survey.shard_facts(sql, keyspace, shard, tablet_type)
+    facts = ks.shard_facts(at, shard)
     after = time.time()
     return facts, facts.clock - min(max(facts.clock, before), after)
 
 
-def _refused(sql: Sql, keyspace: str, tables: Iterable[str]) -> dict[str, str]:
+def _refused(at: KeyspaceSql, names: Iterable[str]) -> dict[str, str]:
     """Try to read one row of each table; say why where that fails."""
     found: dict[str, str] = {}
-    for table in tables:
-        name = f"{quote(keyspace)}.{quote(table)}"
+    for table in names:
+        name = f"{quote(at.keyspace)}.{quote(table)}"
         try:
-            sql.query(f"select 1 from {name} limit 1")  # noqa: S608
+            at.sql.query(f"select 1 from {name} limit 1")  # noqa: S608
         except VitessError as error:
             found[table] = str(error)
     return found

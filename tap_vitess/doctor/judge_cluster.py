@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.findings import Finding, Place, Severity, duration
-from tap_vitess.survey.facts import ShardFacts, Tablet, Throttling
+from tap_vitess.survey.facts import ShardFacts, Tablet, Throttling, Version
 from tap_vitess.survey.verdict import READS_PARTIAL_JSON
-
-Version = tuple[int, int, int]
 
 OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from tap_vitess.config import Keys
 from tap_vitess.doctor.findings import Finding, Place, Severity
-from tap_vitess.doctor.judge_cluster import Problem, Version, has
+from tap_vitess.doctor.judge_cluster import Problem, has
 from tap_vitess.survey.cascades import ADVICE
-from tap_vitess.survey.facts import Table, Text
+from tap_vitess.survey.facts import Table, Text, Version
 from tap_vitess.survey.keys import Key, doubt
 from tap_vitess.values.charsets import decoder
 
@@ -111,7 +111,7 @@ def columns(
         by_table.setdefault(text.table, []).append(text)
     for table in chosen:
         place = Place(keyspace, table=table.name)
-        yield from _charsets(place, by_table.get(table.name, []), vitess)
+        yield from _charsets(place, by_table.get(table.name, []))
         json = [c.name for c in table.columns if c.column_type.lower() == "json"]
         if json and vitess is not None and has(vitess, _BAD_JSON):
             yield Finding(
@@ -123,11 +123,10 @@ def columns(
             )
 
 
-def _charsets(place: Place, texts: Sequence[Text], vitess: Version | None) -> Iterator[Finding]:
+def _charsets(place: Place, texts: Sequence[Text]) -> Iterator[Finding]:
     unknown = [t for t in texts if decoder(t.charset) is None]
     foreign = [t for t in texts if t not in unknown and not _is_utf8(t.charset)]
     binary = [t for t in texts if t not in unknown + foreign and t.collation.endswith("_bin")]
-    labels = [t for t in texts if t.column_type.lower().startswith(("enum", "set"))]
     if unknown:
         yield Finding(
             ERROR,
@@ -135,14 +134,6 @@ def _charsets(place: Place, texts: Sequence[Text], vitess: Version | None) -> It
             place,
             f"{_listed(unknown)}: the charset cannot be decoded; a value in it ends a run",
             "alter the column to utf8mb4, or deselect it",
-        )
-    if vitess is not None and vitess[0] < 20 and labels:
-        yield Finding(
-            ERROR,
-            "enum",
-            place,
-            f"{_listed(labels)}: before Vitess 20 changes carry numbers instead of labels",
-            "upgrade Vitess, or deselect the columns",
         )
     if foreign or binary:
         yield Finding(

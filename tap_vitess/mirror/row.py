@@ -33,7 +33,7 @@ from typing import Any, Final
 from tap_vitess.errors import AuthError, FencedError, RequestError
 from tap_vitess.survey import vschema
 from tap_vitess.vtgate.address import Address
-from tap_vitess.vtgate.mysql import Row, Sql, connect, quote
+from tap_vitess.vtgate.mysql import Sql, SqlRow, connect, quote, text
 
 VINDEX: Final = "xxhash"
 # Plans of a statement that goes to one shard, and always to the same.
@@ -157,7 +157,7 @@ def claim(address: Address, place: Place) -> tuple[Claim, str | None]:
         # What is confirmed is read behind the change: nobody else writes it any more.
         row = _check(_row(sql, place, "token, started_at, confirmed"), place, token)
     confirmed = row["confirmed"]
-    return Claim(address, place, token), None if confirmed is None else _text(confirmed)
+    return Claim(address, place, token), None if confirmed is None else text(confirmed)
 
 
 def _insert(sql: Sql, place: Place, token: str) -> None:
@@ -171,17 +171,17 @@ def _insert(sql: Sql, place: Place, token: str) -> None:
         # Another run of this name has made it meanwhile.
 
 
-def _row(sql: Sql, place: Place, columns: str) -> Row | None:
+def _row(sql: Sql, place: Place, columns: str) -> SqlRow | None:
     table = quote(place.table, formatted=True)
     select = f"select {columns} from {table} where name = %s"  # noqa: S608
     return next(iter(sql.query(select, place.name)), None)
 
 
-def _check(row: Row | None, place: Place, token: str) -> Row:
+def _check(row: SqlRow | None, place: Place, token: str) -> SqlRow:
     if row is None:
         raise FencedError(f"{place}: somebody has deleted the row of {place.name}")
-    if _text(row["token"]) != token:
-        began = _text(row["started_at"])
+    if text(row["token"]) != token:
+        began = text(row["started_at"])
         raise FencedError(
             f"{place}: a run of {place.name} that began at {began} UTC has taken over from this "
             "one; let the runs of one job not overlap, and give each job a "
@@ -192,11 +192,11 @@ def _check(row: Row | None, place: Place, token: str) -> Row:
 
 def _check_sharding(sql: Sql, place: Place) -> None:
     """See that all writes of a name go to one shard; a plan is asked for, nothing is executed."""
-    shards = [_text(next(iter(row.values()))) for row in sql.query("show vitess_shards")]
+    shards = [text(next(iter(row.values()))) for row in sql.query("show vitess_shards")]
     if sum(name.rpartition("/")[0] == place.keyspace for name in shards) <= 1:
         return
     plan = f"vexplain plan update {quote(place.table)} set emitted = null where name = 'x'"  # noqa: S608
-    if not set(_variants(json.loads(_text(next(iter(sql.query(plan)[0].values())))))) <= _ONE_SHARD:
+    if not set(_variants(json.loads(text(next(iter(sql.query(plan)[0].values())))))) <= _ONE_SHARD:
         raise RequestError(
             "the rows of one name may be on several shards: let its vindex be on the column name"
         )
@@ -229,7 +229,3 @@ def _opened(address: Address, place: Place, advice: str = _ADVICE) -> Iterator[S
 
 def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -116,7 +116,7 @@ class Run(Generic[Made]):
         try:
             tables = sink.tables()
             while sync is None or (self._options.follow and not sync.stopped):
-                survey = Survey(self._config, keyspace)
+                survey = Survey(self._config, keyspace, self._options.request.tablet_type)
                 sync = KeyspaceSync(client, survey, tables, state, self._options, self._stopping)
                 sink.begin(sync, sequence, self._record_options(sync))
                 yield from self._read(sync, sequence, sink)

@@ -57,12 +57,15 @@ from tap_vitess.protocol.items import (
 )
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.run.inquiry import Inquiry, KeyspaceSurvey
+from tap_vitess.run.inquiry import Inquiry
 from tap_vitess.run.interleave import interleave
 from tap_vitess.run.layouts import Layouts
+from tap_vitess.run.looking import Looking
 from tap_vitess.run.sift import Sieve, SiftStoppedError, stuck_shards, uncopyable
 from tap_vitess.run.standstill import Standstill
 from tap_vitess.run.state import COPIED, Group, KeyspaceState, ShardProgress
+from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.telling import Telling
 from tap_vitess.vtgate.grpc import Client
 from tap_vitess.vtgate.reader import Item, Look, read
 from tap_vitess.vtgate.retry import Question, RetryOptions
@@ -197,7 +200,7 @@ class KeyspaceSync:
     def __init__(
         self,
         client: Client,
-        survey: KeyspaceSurvey,
+        survey: Survey,
         tables: Iterable[TableSpec],
         state: KeyspaceState,
         options: SyncOptions,
@@ -215,9 +218,9 @@ class KeyspaceSync:
         """
         self.keyspace = state.keyspace
         self._client = client
-        self._inquiry = Inquiry(
-            state.keyspace, survey, options.request.tablet_type, options.retry, stopping
-        )
+        self._inquiry = Inquiry(survey, options.retry, stopping)
+        self._looking = Looking(survey, options.retry, stopping)
+        self._telling = Telling(survey, stopping)
         self._specs = {spec.name: spec for spec in tables}
         self._log_based = frozenset(s.name for s in self._specs.values() if not s.full_table)
         self._options = options
@@ -311,11 +314,11 @@ class KeyspaceSync:
         self._inquiry.check_cells(self._client, self._options.request)
         if self._log_based:
             yield from self._follow()
-            self._inquiry.tell_routed(self._log_based)
-            self._inquiry.tell_cascades(self._log_based)
+            self._telling.routed(self._log_based)
+            self._telling.cascades(self._log_based)
         # A question a table: too dear for a run with nothing to do.
         if self._options.check_keys and (self.state.groups != before or self._pending()):
-            self._inquiry.tell_keys({s.name: s.key for s in self._specs.values() if s.key})
+            self._telling.keys({s.name: s.key for s in self._specs.values() if s.key})
         yield from self._copy_and_follow()
         while self._options.follow and not self.stopped and self._followed():
             if self._errors or self._uncopied:
@@ -441,7 +444,7 @@ class KeyspaceSync:
             shards,
             self._options.request,
             self._options.retry,
-            lambda: self._inquiry.circles(sorted(shards)),
+            lambda: self._looking.circles(sorted(shards)),
             self._stop_here,
         )
         try:
@@ -600,11 +603,11 @@ class KeyspaceSync:
         """Look into a fault of the shared stream; a stop position that never comes is mended."""
         if isinstance(error, StumbleError):
             return error
-        if isinstance(error, StalledError) and (stuck := self._inquiry.circles(feed.behind)):
+        if isinstance(error, StalledError) and (stuck := self._looking.circles(feed.behind)):
             return stuck
-        found = self._inquiry.look(error, feed.position)
+        found = self._looking.look(error, feed.position)
         if isinstance(found, StalledError):
-            stop = self._inquiry.peek(feed.stop)
+            stop = self._looking.peek(feed.stop)
             if stop != feed.stop:
                 logger.warning(
                     "%s: shards are behind the stop position taken before, as after a failover; "
@@ -766,10 +769,10 @@ class KeyspaceSync:
                 self._stumbles[spec.name] += 1
                 return error
             if isinstance(error, StalledError):
-                stuck = self._inquiry.circles(feed.unfinished, spec.name)
+                stuck = self._looking.circles(feed.unfinished, spec.name)
                 if stuck is not None:
                     return stuck
-            return self._inquiry.look(error, floor, spec.name)
+            return self._looking.look(error, floor, spec.name)
 
         def batches() -> Iterator[tuple[str, Sequence[CopyItem]]]:
             try:

@@ -47,6 +47,7 @@ from tap_vitess.stdout import end_when_stuck
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.tables import row_counts
 from tap_vitess.values.documents import plain
 from tap_vitess.vtgate import grpc as vstream_client
 from tap_vitess.vtgate.retry import RetryOptions
@@ -250,7 +251,8 @@ class TapVitess(Tap):
             )
 
     def _estimate_rows(self, keyspace: str, tables: Iterable[str]) -> Mapping[str, int]:
-        return Survey(self.settings, keyspace).row_counts(tables)
+        survey = Survey(self.settings, keyspace, self.settings.tablet_type)
+        return survey.ask(row_counts, frozenset(tables))
 
     def _end(self, *, stopped: bool, errors: Sequence[VitessError]) -> None:
         if (signum := self._signal.signum) is not None:
@@ -283,7 +285,7 @@ class TapVitess(Tap):
         with vstream_client.connect(self.settings) as client:
             sync = KeyspaceSync(
                 client,
-                Survey(self.settings, stream.keyspace),
+                Survey(self.settings, stream.keyspace, self.settings.tablet_type),
                 [TableSpec(stream.table, full_table=True)],
                 KeyspaceState(stream.keyspace),
                 sync_options(self.settings, self.retry),

@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.protocol.items import Fields
+from tap_vitess.survey.facts import Version
 from tap_vitess.values.charsets import collation_of
 
 TELLS_CHARSETS = (20, 0, 0)
 _IS_TEXT = re.compile(r"(var)?char\b|(tiny|medium|long)?text\b|enum\b|set\b", re.IGNORECASE)
-
-Version = tuple[int, int, int]
 
 
 class ColumnCharsets:

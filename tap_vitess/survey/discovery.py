@@ -10,24 +10,24 @@ restored from a backup and only has replicas; what tablets VTGate sees tells the
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
 
 from tap_vitess.config import Config, Keys
-from tap_vitess.errors import ConfigError, RetriableError, VitessError
+from tap_vitess.errors import ConfigError, RetriableError
 from tap_vitess.protocol.ddl import INTERNAL_TABLE, migration_tables
 from tap_vitess.survey import vschema
-from tap_vitess.survey.cascades import ADVICE, told
-from tap_vitess.survey.facts import Column, Table, Tablet
+from tap_vitess.survey.facts import Column, Table, Tablet, none_of_type
 from tap_vitess.survey.keys import doubt, identity
-from tap_vitess.survey.keyspace import all_tablets, unlogged_cascades
-from tap_vitess.vtgate.mysql import Sql, connect
-from tap_vitess.vtgate.retry import RetryOptions, retrying
+from tap_vitess.survey.keyspace import KeyspaceSql, Survey, all_tablets
+from tap_vitess.survey.telling import Telling
+from tap_vitess.vtgate.mysql import Sql, SqlRow, connect, text
+from tap_vitess.vtgate.retry import RetryOptions, Stopping, retrying
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,9 @@ def keyspaces_of(sql: Sql) -> list[str]:
     return sorted(names - _SYSTEM)
 
 
-def describe(sql: Sql, keyspace: str, keys: Keys, tablet_type: str = "PRIMARY") -> list[Table]:
+def describe(at: KeyspaceSql, keys: Keys) -> list[Table]:
     """Describe the base tables; views, sequences and internal tables are left out."""
-    sql.use(f"{keyspace}@{tablet_type.lower()}")
+    sql, keyspace = at.anywhere(), at.keyspace
     columns = _by_table(sql.query(_COLUMNS, keyspace))
     indexes = _by_table(sql.query(_KEYS, keyspace))
     names = sorted(
@@ -121,7 +121,10 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
     chosen = choose(tables, keyspaces, config)
     for table in chosen:
         _tell_key(table, config.keys)
-    _tell_cascades(config, chosen)
+    for keyspace in dict.fromkeys(table.keyspace for table in chosen):
+        survey = Survey(config, keyspace, config.tablet_type)
+        names = {table.name for table in chosen if table.keyspace == keyspace}
+        Telling(survey, level=logging.WARNING).cascades(names)
     return chosen
 
 
@@ -139,25 +142,11 @@ def _tell_key(table: Table, keys: Keys) -> None:
         )
 
 
-def _tell_cascades(config: Config, tables: Sequence[Table]) -> None:
-    """Warn of tables whose rows change by foreign keys without being logged."""
-    for keyspace in dict.fromkeys(table.keyspace for table in tables):
-        names = {table.name for table in tables if table.keyspace == keyspace}
-        try:
-            with connect(config) as sql:
-                found = unlogged_cascades(sql, keyspace, config.tablet_type)
-        except VitessError as error:
-            logger.warning("%s: whether foreign keys cascade is not known: %s", keyspace, error)
-            continue
-        for table, what in told(found, names).items():
-            logger.warning("%s.%s: %s; %s", keyspace, table, what, ADVICE)
-
-
 def patiently_described(
     config: Config,
     keyspace: str,
     retry: RetryOptions,
-    stopping: Callable[[], bool] = lambda: False,
+    stopping: Stopping = lambda: False,
 ) -> list[Table]:
     """Describe a keyspace over connections of its own; passing faults are retried.
 
@@ -170,11 +159,8 @@ def patiently_described(
     Raises:
         VitessError: what cannot be retried, or the last fault when the budget is used up.
     """
-
-    def ask() -> list[Table]:
-        with connect(config) as sql:
-            return describe(sql, keyspace, config.keys, config.tablet_type)
-
+    survey = Survey(config, keyspace, config.tablet_type)
+    ask = functools.partial(survey.ask, describe, config.keys)
     try:
         return retrying(f"the tables of {keyspace}", ask, retry, stopping)
     except RetriableError as error:
@@ -222,9 +208,8 @@ def _tables(config: Config, keyspace: str, retry: RetryOptions, settled: float) 
     try:
         return patiently_described(config, keyspace, brief)
     except RetriableError as error:
-        with connect(config) as sql:
-            why = absence(all_tablets(sql), keyspace, config)
-        if why is None:
+        seen = Survey(config, keyspace, config.tablet_type).ask(all_tablets)
+        if (why := absence(seen, keyspace, config)) is None:
             return patiently_described(config, keyspace, retry)
         if config.names(keyspace):
             raise ConfigError(f"keyspace {keyspace}: {why}") from error
@@ -242,13 +227,8 @@ def absence(seen: Sequence[Tablet], keyspace: str, config: Config) -> str | None
         config: the settings.
     """
     own = [tablet for tablet in seen if tablet.keyspace == keyspace]
-    if any(tablet.tablet_type == config.tablet_type for tablet in own):
-        return None
     if own:
-        return (
-            f"no tablet is a {config.tablet_type}; VTGate sees {', '.join(map(str, own))}: change "
-            "the setting tablet_type to read from one of these"
-        )
+        return none_of_type(own, config.tablet_type)
     return "VTGate sees no tablet of it" if seen and not config.names(keyspace) else None
 
 
@@ -270,34 +250,30 @@ def _matches(table: Table, pattern: str) -> bool:
     return Config.matches(f"{table.keyspace}.{table.name}", (pattern,))
 
 
-def _by_table(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+def _by_table(rows: list[SqlRow]) -> dict[str, list[SqlRow]]:
     name = itemgetter("table_name")
     return {str(table): list(group) for table, group in groupby(sorted(rows, key=name), key=name)}
 
 
-def _column(row: dict[str, Any]) -> Column:
+def _column(row: SqlRow) -> Column:
     return Column(
         str(row["column_name"]),
-        _text(row["column_type"]),
+        text(row["column_type"]),
         row["is_nullable"] == "YES",
         row["charset"],
     )
 
 
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _inexact(rows: list[dict[str, Any]]) -> set[str]:
+def _inexact(rows: list[SqlRow]) -> set[str]:
     """Name the FLOAT columns: MySQL rounds them in a copy, so they cannot identify a row."""
-    return {str(row["column_name"]) for row in rows if _is_inexact(_text(row["column_type"]))}
+    return {str(row["column_name"]) for row in rows if _is_inexact(text(row["column_type"]))}
 
 
 def _is_inexact(column_type: str) -> bool:
     return column_type.startswith("float")
 
 
-def _key(rows: list[dict[str, Any]], inexact: set[str]) -> tuple[str, ...]:
+def _key(rows: list[SqlRow], inexact: set[str]) -> tuple[str, ...]:
     """Choose the primary key, else the NOT NULL unique key of the fewest columns."""
     keys: list[tuple[bool, int, str, tuple[str, ...]]] = []
     for index, group in groupby(rows, key=itemgetter("index_name")):
@@ -310,7 +286,7 @@ def _key(rows: list[dict[str, Any]], inexact: set[str]) -> tuple[str, ...]:
     return min(keys)[-1] if keys else ()
 
 
-def _identifies(part: dict[str, Any]) -> bool:
+def _identifies(part: SqlRow) -> bool:
     """Tell whether an index part is a whole column that is never NULL, of a unique index."""
     return (
         not int(part["non_unique"])

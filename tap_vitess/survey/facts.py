@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.survey.keys import Key
+
+Version = tuple[int, int, int]  # VTGate's
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,16 @@ class Tablet:
 
     def __str__(self) -> str:
         return f"{self.alias} ({self.tablet_type}, {self.state})"
+
+
+def none_of_type(tablets: Sequence[Tablet], tablet_type: str) -> str | None:
+    """Say that none of a keyspace's tablets is of a type; None where one is, or none is seen."""
+    if not tablets or any(tablet.tablet_type == tablet_type for tablet in tablets):
+        return None
+    return (
+        f"no tablet is a {tablet_type}; VTGate sees {', '.join(map(str, tablets))}: change the "
+        "setting tablet_type to read from one of these"
+    )
 
 
 @dataclass(frozen=True, slots=True)

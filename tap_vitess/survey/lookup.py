@@ -17,7 +17,7 @@ from tap_vitess.errors import RequestError
 from tap_vitess.protocol.images import RawKey, packed
 from tap_vitess.values.charsets import charset_of, decoder
 from tap_vitess.vtgate.address import Address
-from tap_vitess.vtgate.mysql import Row, Sql, connect, quote
+from tap_vitess.vtgate.mysql import Sql, SqlRow, connect, quote
 
 _AT_ONCE = 500
 Parameter = int | str | bytes | Decimal | None
@@ -80,7 +80,7 @@ class Lookup:
         key: Sequence[query.Field],
         wanted: Sequence[query.Field],
         asked: Sequence[Asked],
-    ) -> Iterator[Row]:
+    ) -> Iterator[SqlRow]:
         """Ask for rows whose keys are NULL in the same columns."""
         names = [_escaped(field.name) for field in key]
         columns = [f"{name} as k{i}" for i, name in enumerate(names)]

@@ -28,6 +28,7 @@ from tap_vitess.run.sync import KeyspaceSync, TableSpec
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.keyspace import position as position_of
 from tap_vitess.values.decode import Row
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vstream.decoding import Change, TableReader
@@ -277,7 +278,8 @@ def state_at(
         position = given.get(keyspace)
         if position is None:
             what = f"the position of {keyspace}"
-            position = retrying(what, Survey(config, keyspace).position, retry, lambda: False)
+            survey = Survey(config, keyspace, config.tablet_type)
+            position = retrying(what, functools.partial(survey.ask, position_of), retry)
         states[keyspace] = KeyspaceState(
             keyspace, (Group(position, dict.fromkeys(names, version)),)
         )

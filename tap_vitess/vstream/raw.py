@@ -13,7 +13,8 @@ from tap_vitess.errors import ConfigError
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.charsets import ColumnCharsets
-from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.keyspace import Survey, version
+from tap_vitess.survey.tables import column_charsets
 from tap_vitess.vstream.changes import DEFAULT_RETRY, by_keyspace
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vstream.events import Event, EventFeed
@@ -56,13 +57,13 @@ def events(
         raise ConfigError(f"position: it is one of {position.keyspace}, not of {keyspace}")
     config = vitess.config()
     options = RequestOptions(config.tablet_type, config.cells)
-    survey = Survey(config, keyspace)
+    survey = Survey(config, keyspace, config.tablet_type)
 
     def charsets(shard: str, table: str) -> dict[str, str]:
-        question = functools.partial(survey.column_charsets, shard, table)
+        question = functools.partial(survey.ask, column_charsets, shard, table)
         return retrying(f"the charsets of {keyspace}.{table}", question, retry, stop)
 
-    told = ColumnCharsets(survey.version, charsets).told
+    told = ColumnCharsets(functools.partial(survey.ask, version), charsets).told
     feed = EventFeed(keyspace, names, position, options, copy=copy, told=told)
 
     def items() -> Generator[Event, None, None]:

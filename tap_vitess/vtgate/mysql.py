@@ -23,7 +23,7 @@ from tap_vitess.vtgate import tls
 from tap_vitess.vtgate.address import Address
 from tap_vitess.vtgate.faults import classify
 
-Row = dict[str, Any]
+SqlRow = dict[str, Any]
 
 # Without a decoder PyMySQL gives text; what it is told to encode is as ever.
 _AS_TEXT: dict[int | type[Any], Any] = dict(encoders.items())
@@ -43,7 +43,7 @@ class Sql:
         """
         self.query(f"use {quote(target)}")
 
-    def query(self, sql: str, *arguments: object) -> list[Row]:
+    def query(self, sql: str, *arguments: object) -> list[SqlRow]:
         """Return all rows of a statement.
 
         Raises:
@@ -120,6 +120,13 @@ def _connection(
     )
 
 
+def text(value: object) -> str:
+    """Return what MySQL told as text, which some versions send as bytes; empty for a NULL."""
+    if value is None:
+        return ""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 def quote(name: str, *, formatted: bool = False) -> str:
     """Quote an identifier; formatted: for a statement with arguments, where % is a placeholder."""
     quoted = "`" + name.replace("`", "``") + "`"
@@ -131,19 +138,19 @@ def _explain(error: pymysql.MySQLError) -> VitessError:
 
 
 def _explain_connect(error: pymysql.MySQLError, where: str, address: Address) -> VitessError:
-    code, text = _said(error)
-    found = classify("mysql", code, text)
+    code, said = _said(error)
+    found = classify("mysql", code, said)
     why = tls.explain(error, address.tls, address.host) if address.tls else None
     if code == CR.CR_SSL_CONNECTION_ERROR:
         why = "it does not offer TLS: set it up on VTGate (mysql_server_ssl_cert), or tls to false"
-    elif address.tls is None and "insecure connections" in text:
+    elif address.tls is None and "insecure connections" in said:
         why = tls.SPEAKS_TLS
     if why is not None:
         return ConnectError(f"VTGate's MySQL port {where}: {why}")
     if isinstance(found, AuthError):
         return found
     return ConnectError(
-        f"VTGate's MySQL port {where} broke off ({' '.join(text.split())[:400]}): check the "
+        f"VTGate's MySQL port {where} broke off ({' '.join(said.split())[:400]}): check the "
         "settings host, mysql_port and tls"
     )
 

@@ -13,7 +13,7 @@ from tap_vitess.config import Config
 from tap_vitess.protocol.columns import ChangedRows, CopiedRows
 from tap_vitess.protocol.request import RequestOptions, copy_request, stream_request
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.keyspace import Survey, position
 from tap_vitess.vtgate.grpc import connect
 
 Unpacked = tuple[bytes | None, ...]
@@ -51,7 +51,7 @@ class RawSource:
 
     def position(self) -> Vgtid:
         """Ask where the keyspace is now."""
-        return Survey(self._config, self.address.keyspace).position()
+        return Survey(self._config, self.address.keyspace, "PRIMARY").ask(position)
 
     def copied(self, table: str) -> Events:
         """Copy a table: each row with its fields, and whether ENUM and SET come as labels."""

@@ -26,6 +26,7 @@ from tap_vitess.config import Config
 from tap_vitess.errors import KeyChangedError
 from tap_vitess.protocol.items import Fields
 from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.tables import not_resumable
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 
@@ -257,7 +258,7 @@ def _not_resumable(address: Address) -> dict[str, str]:
         "grpc_port": address.grpc_port,
         "mysql_port": address.mysql_port,
     }
-    return Survey(Config.from_settings(settings), UNSHARDED).not_resumable()
+    return Survey(Config.from_settings(settings), UNSHARDED, "PRIMARY").ask(not_resumable)
 
 
 def _fill(source: Source) -> str:

@@ -173,7 +173,7 @@ def test_a_keyspace_that_only_has_replicas(
     catalog.write_text(pipe.alone("--discover").out)
     nowhere = pipe.alone("--catalog", str(catalog), tablet_type="RDONLY")
     assert (nowhere.code, _seconds(nowhere.log) < SOON) == (1, True), nowhere.log
-    assert "setting tablet_type: no tablet of tapreplicas is a RDONLY" in nowhere.log
+    assert "keyspace tapreplicas: no tablet is a RDONLY" in nowhere.log
 
 
 def test_a_bookmark_from_before_a_reshard(

@@ -25,7 +25,7 @@ from tap_vitess.doctor.examine import examine
 from tap_vitess.doctor.findings import Severity
 from tap_vitess.errors import AuthError, ConnectError, RetriableError, VitessError
 from tap_vitess.sandbox.server import Tls
-from tap_vitess.survey import keyspace as survey
+from tap_vitess.survey.keyspace import Survey, position
 from tap_vitess.vstream import Change, Vitess, changes
 from tap_vitess.vstream import Tls as LibraryTls
 from tap_vitess.vtgate import grpc as client
@@ -96,9 +96,8 @@ def wait_served(config: dict[str, Any]) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            with sql.connect(made) as opened:
-                survey.position(opened, SHARDED, "PRIMARY")
-                return
+            Survey(made, SHARDED, "PRIMARY").ask(position)
+            return
         except (ConnectError, RetriableError):
             if time.monotonic() > deadline:
                 raise

@@ -10,18 +10,19 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from support.shops import TABLES
+from tap_vitess.config import Config
 from tap_vitess.errors import TargetClosedError
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.singer.tap import TapVitess
-from tap_vitess.survey.cascades import Cascade
-from tap_vitess.survey.facts import BinlogReader, LockWait, ShardFacts, Tablet
+from tap_vitess.survey import keyspace, tables, waiting
+from tap_vitess.survey.keyspace import Survey
 from tap_vitess.vtgate.retry import RetryOptions
 
 Key = tuple[Any, ...]
@@ -40,56 +41,40 @@ class QuickTap(TapVitess):
     retry: ClassVar[RetryOptions] = RetryOptions(budget=20, longest_wait=0.01, settle=0.3)
 
 
-@dataclass
-class Asked:
-    """A survey that tells a position, and nothing else."""
+# What a survey tells of which a test says nothing.
+NOTHING: dict[Callable[..., Any], Any] = {
+    keyspace.version: (22, 0, 3),
+    keyspace.facts: {},
+    keyspace.tablets: [],
+    waiting.throttled: {},
+    waiting.lock_waits: [],
+    waiting.readers: [],
+    tables.routed: {},
+    tables.not_resumable: {},
+    tables.vindexes: {},
+    tables.has_table: False,
+    tables.column_charsets: {},
+    tables.expression_indexes: [],
+    tables.effects: [],
+    tables.cascades: [],
+}
 
-    ask: Callable[[], Vgtid]
 
-    def position(self) -> Vgtid:
-        return self.ask()
+class Asked(Survey):
+    """A survey that tells a position and what else it is given; nobody is asked."""
 
-    def facts(self, names: Iterable[str]) -> dict[str, ShardFacts]:  # noqa: ARG002
-        return {}
+    def __init__(
+        self,
+        position: Callable[[], Vgtid],
+        answers: Mapping[Callable[..., Any], Any] = NOTHING,
+        tablet_type: str = "PRIMARY",
+    ) -> None:
+        super().__init__(Config.from_settings({"host": "nowhere"}), "shop", tablet_type)
+        self._position = position
+        self._answers = {**NOTHING, **answers}
 
-    def tablets(self) -> list[Tablet]:
-        return []
-
-    def throttled(self) -> dict[str, list[str]]:
-        return {}
-
-    def routed(self, tables: Iterable[str]) -> dict[str, str]:  # noqa: ARG002
-        return {}
-
-    def lock_waits(self, table: str) -> list[LockWait]:  # noqa: ARG002
-        return []
-
-    def not_resumable(self) -> dict[str, str]:
-        return {}
-
-    def vindexes(self, tables: Iterable[str]) -> dict[str, str | None]:  # noqa: ARG002
-        return {}
-
-    def has_table(self, table: str) -> bool:  # noqa: ARG002
-        return False
-
-    def column_charsets(self, shard: str, table: str) -> dict[str, str]:  # noqa: ARG002
-        return {}
-
-    def expression_indexes(self, table: str) -> list[str]:  # noqa: ARG002
-        return []
-
-    def effects(self) -> list[tuple[str, str]]:
-        return []
-
-    def cascades(self) -> list[Cascade]:
-        return []
-
-    def version(self) -> tuple[int, int, int]:
-        return 22, 0, 3
-
-    def readers(self, names: Iterable[str]) -> list[BinlogReader]:  # noqa: ARG002
-        return []
+    def ask(self, question: Callable[..., Any], *_: Any, **__: Any) -> Any:
+        return self._position() if question is keyspace.position else self._answers[question]
 
 
 @dataclass

@@ -1,0 +1,214 @@
+"""What SQL tells about a keyspace's tables: keys, columns, rows, and where VTGate sends queries.
+
+What surprised us. Asked of the keyspace as a whole, VTGate answers for one of its shards: so what
+may differ is asked of each. Nothing but the plan of a query tells that MoveTables has taken a table
+away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from tap_vitess.errors import RequestError, RetriableError
+from tap_vitess.protocol.keys import KeyPart, why_not_resumable
+from tap_vitess.survey import vschema
+from tap_vitess.survey.cascades import Cascade
+from tap_vitess.survey.facts import Text
+from tap_vitess.survey.keyspace import KeyspaceSql, shards
+from tap_vitess.vtgate.mysql import Sql, quote, text
+
+# The keyspace's own database only: a shard's MySQL has Vitess' and its own beside it.
+_ROW_COUNTS = """
+select table_name as table_name, table_rows as row_count from information_schema.tables
+where table_schema = database()
+"""
+# MySQL 5.7 has no indexes on expressions, and no such column.
+_EXPRESSIONS = """
+select index_name as index_name, expression as expression from information_schema.statistics
+where table_schema = %s and table_name = %s
+"""
+# Of a view MySQL tells what it reads only to those who may see that.
+_EFFECTS = (
+    "select table_name as name, view_definition as text from information_schema.views "
+    "where table_schema = database()",
+    "select event_object_table as name, action_statement as text from information_schema.triggers "
+    "where trigger_schema = database()",
+    "select routine_name as name, routine_definition as text from information_schema.routines "
+    "where routine_schema = database()",
+    "select referenced_table_name as name, concat('`', table_name, '`') as text "
+    "from information_schema.referential_constraints where constraint_schema = database()",
+)
+_RULES = """
+select table_name as child, referenced_table_name as parent, delete_rule as on_delete,
+       update_rule as on_update
+from information_schema.referential_constraints where constraint_schema = %s
+"""
+_NATIVE = "innodb_native_foreign_keys"
+# The flag PRI names the primary key, else the first unique key of NOT NULL columns.
+_KEY_COLUMNS = """
+select table_name as table_name, column_name as column_name, column_type as column_type
+from information_schema.columns where table_schema = %s and column_key = 'PRI'
+"""
+_UNIQUE_KEYS = """
+select table_name as table_name, index_name as index_name, column_name as column_name,
+       sub_part as sub_part, collation as direction
+from information_schema.statistics where table_schema = %s and non_unique = 0
+"""
+_CHARSETS = """
+select column_name as name, character_set_name as charset from information_schema.columns
+where table_schema = database() and table_name = %s
+"""
+_TEXTS = """
+select table_name as table_name, column_name as column_name, column_type as column_type,
+       character_set_name as charset, collation_name as collation
+from information_schema.columns where table_schema = %s and collation_name is not null
+"""
+_TABLES_AT_ONCE = 50
+
+
+def has_table(at: KeyspaceSql, table: str) -> bool:
+    """Tell whether the MySQL of every shard has a table.
+
+    Raises:
+        RetriableError: a shard has no tablet of this type.
+    """
+    there = ({text(row["table_name"]) for row in at.on(s).query(_ROW_COUNTS)} for s in shards(at))
+    return all(table in names for names in there)
+
+
+def row_counts(at: KeyspaceSql, tables: Collection[str]) -> dict[str, int]:
+    """Add up what each shard's InnoDB takes for the number of a table's rows."""
+    found: Counter[str] = Counter()
+    for shard in shards(at):
+        for row in at.on(shard).query(_ROW_COUNTS):
+            if (name := text(row["table_name"])) in tables:
+                found[name] += int(row["row_count"] or 0)
+    return dict(found)
+
+
+def expression_indexes(at: KeyspaceSql, table: str) -> list[str]:
+    """Name a table's indexes on expressions, sorted."""
+    rows = at.anywhere().query(_EXPRESSIONS, at.keyspace, table)
+    return sorted({text(row["index_name"]) for row in rows if row["expression"] is not None})
+
+
+def effects(at: KeyspaceSql) -> list[tuple[str, str]]:
+    """List what else a statement changes than the tables it names; see `statements.Effects`.
+
+    Raises:
+        RetriableError: there is no tablet of this type.
+    """
+    for shard in shards(at):
+        sql = at.on(shard)
+        rows = (row for statement in _EFFECTS for row in sql.query(statement))
+        return [(text(row["name"]), text(row["text"])) for row in rows]
+    raise RetriableError(f"{at.keyspace}: VTGate names no shard that serves")
+
+
+def cascades(at: KeyspaceSql) -> list[Cascade]:
+    """List the foreign keys by which rows change that no stream tells of."""
+    mode = vschema.keyspaces(at.sql).get(at.keyspace)
+    if mode is not None and mode.foreign_keys == "managed":
+        return []
+    every = (
+        Cascade.of(
+            text(row["child"]),
+            text(row["parent"]),
+            delete=text(row["on_delete"]),
+            update=text(row["on_update"]),
+        )
+        for row in at.sql.query(_RULES, at.keyspace)
+    )
+    found = [cascade for cascade in every if cascade.rules]
+    unlogged = any(_cascades_below_the_binlog(at.on(shard)) for shard in shards(at) if found)
+    return found if unlogged else []
+
+
+def _cascades_below_the_binlog(sql: Sql) -> bool:
+    rows = sql.query(f"show global variables like '{_NATIVE}'")
+    values = {text(row["Variable_name"]): text(row["Value"]) for row in rows}
+    return values.get(_NATIVE, "ON") != "OFF"
+
+
+def vindexes(at: KeyspaceSql, tables: Iterable[str]) -> dict[str, str | None]:
+    """Ask for the tables' primary vindexes; see `vschema.primary_vindexes`."""
+    return vschema.primary_vindexes(at.sql, at.keyspace, tables)
+
+
+def column_charsets(at: KeyspaceSql, shard: str, table: str) -> dict[str, str]:
+    """Name the charset of each column of a table that has one, as a shard's MySQL has it now.
+
+    Raises:
+        RetriableError: the shard has no tablet of this type.
+    """
+    found = {text(r["name"]): text(r["charset"]) for r in at.on(shard).query(_CHARSETS, table)}
+    return {name: charset for name, charset in found.items() if charset}
+
+
+def texts(at: KeyspaceSql) -> list[Text]:
+    """List the columns that have a collation."""
+    names = ("table_name", "column_name", "column_type", "charset", "collation")
+    rows = at.anywhere().query(_TEXTS, at.keyspace)
+    return [Text(*(text(row[name]) for name in names)) for row in rows]
+
+
+def not_resumable(at: KeyspaceSql) -> dict[str, str]:
+    """Find the tables whose copies cannot be resumed by their key; map each to why."""
+    sql = at.anywhere()
+    keys: dict[str, dict[str, KeyPart]] = {}
+    for row in sql.query(_KEY_COLUMNS, at.keyspace):
+        part = KeyPart(text(row["column_name"]), text(row["column_type"]))
+        keys.setdefault(text(row["table_name"]), {})[part.column] = part
+    parts = sql.query(_UNIQUE_KEYS, at.keyspace)
+    primary = {row["table_name"] for row in parts if row["index_name"] == "PRIMARY"}
+    for row in parts:
+        key = keys.get(text(row["table_name"]), {})
+        column = text(row["column_name"])
+        chosen = row["index_name"] == "PRIMARY" or row["table_name"] not in primary
+        if chosen and column in key:
+            prefix, descending = row["sub_part"] is not None, row["direction"] == "D"
+            key[column] = replace(key[column], prefix=prefix, descending=descending)
+    found = {table: why_not_resumable([*key.values()]) for table, key in keys.items()}
+    return {table: why for table, why in found.items() if why}
+
+
+def routed(at: KeyspaceSql, tables: Iterable[str]) -> dict[str, str]:
+    """Find the tables whose queries VTGate sends to another keyspace; map each to that keyspace.
+
+    MoveTables does so: towards the source until traffic is switched, towards the target then.
+    Plans are asked for and nothing is executed, of many tables at once, and one by one only where
+    that is not plain. A table that no query can be planned for is left out.
+    """
+    names = list(tables)
+    at.sql.use(at.keyspace)
+    found: dict[str, str] = {}
+    for start in range(0, len(names), _TABLES_AT_ONCE):
+        some = names[start : start + _TABLES_AT_ONCE]
+        if _planned(at, some) == {at.keyspace}:
+            continue
+        for name in some:
+            # A reference table may be planned where its neighbours are, so each is asked alone.
+            elsewhere = _planned(at, [name]) - {at.keyspace}
+            found.update((name, other) for other in elsewhere)
+    return found
+
+
+def _planned(at: KeyspaceSql, tables: Iterable[str]) -> set[str]:
+    """Name the keyspaces that a query over tables would go to; none when it has no plan."""
+    selects = (f"select 1 from {quote(at.keyspace)}.{quote(table)}" for table in tables)  # noqa: S608
+    try:
+        rows = at.sql.query("vexplain plan " + " union all ".join(selects))
+    except RequestError:
+        return set()
+    return set(_keyspaces(json.loads(text(next(iter(rows[0].values()))))))
+
+
+def _keyspaces(plan: Mapping[str, Any]) -> Iterator[str]:
+    if "Keyspace" in plan:
+        yield plan["Keyspace"]["Name"]
+    for part in plan.get("Inputs", ()):
+        yield from _keyspaces(part)

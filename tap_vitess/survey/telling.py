@@ -1,0 +1,82 @@
+"""Warns of tables that SQL says something about which a stream will never tell.
+
+Nothing here ends a run: what is not answered is noted in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
+
+from tap_vitess.errors import VitessError
+from tap_vitess.survey.cascades import ADVICE, told
+from tap_vitess.survey.keys import doubt
+from tap_vitess.survey.keyspace import KeyspaceSql, Survey
+from tap_vitess.survey.tables import cascades, routed, vindexes
+from tap_vitess.vtgate.retry import Stopping, answered
+
+logger = logging.getLogger(__name__)
+
+Parameters = ParamSpec("Parameters")
+Told = TypeVar("Told")
+
+
+class Telling:
+    """Asks about one keyspace, and tells. level: of what is not answered."""
+
+    def __init__(
+        self, survey: Survey, stopping: Stopping = lambda: False, level: int = logging.INFO
+    ) -> None:
+        self._survey = survey
+        self._stopping = stopping
+        self._level = level
+
+    def _ask(
+        self,
+        unknown: str,
+        question: Callable[Concatenate[KeyspaceSql, Parameters], Told],
+        *arguments: Parameters.args,
+        **named: Parameters.kwargs,
+    ) -> Told | None:
+        try:
+            return answered(lambda: self._survey.ask(question, *arguments, **named), self._stopping)
+        except VitessError as error:
+            logger.log(self._level, unknown, self._survey.keyspace, error)
+            return None
+
+    def routed(self, tables: Iterable[str]) -> None:
+        """Warn of tables that MoveTables has taken away: their changes come while it pleases."""
+        unknown = "%s: whether tables were moved away is not known: %s"
+        for table, keyspace in sorted((self._ask(unknown, routed, tables) or {}).items()):
+            logger.warning(
+                "%s.%s: VTGate routes it to the keyspace %s, as in a MoveTables; changes made "
+                "there come here only while its reverse workflow runs, and end when it completes: "
+                "select %s.%s instead",
+                self._survey.keyspace,
+                table,
+                keyspace,
+                keyspace,
+                table,
+            )
+
+    def keys(self, keys: Mapping[str, Sequence[str]]) -> None:
+        """Warn of tables whose rows of several shards may have one key in the target."""
+        unknown = "%s: the tables' vindexes are not known: %s"
+        found = self._ask(unknown, vindexes, keys) if keys else None
+        for table, vindex in sorted((found or {}).items()):
+            if why := doubt(keys[table], vindex):
+                logger.warning(
+                    "%s.%s: %s, and rows of several shards with one key become one row in the "
+                    "target; set keys to `primary` if a sequence or the application keeps the key "
+                    "unique, else discover again and copy the table again",
+                    self._survey.keyspace,
+                    table,
+                    why,
+                )
+
+    def cascades(self, tables: Collection[str]) -> None:
+        """Warn of tables whose rows change by foreign keys without being logged."""
+        found = self._ask("%s: whether foreign keys cascade is not known: %s", cascades) or ()
+        for table, what in told(found, tables).items():
+            logger.warning("%s.%s: %s; %s", self._survey.keyspace, table, what, ADVICE)
