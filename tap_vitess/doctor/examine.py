@@ -7,8 +7,8 @@ own, so that one that hangs or breaks its connection does not spoil those that f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tap_vitess.config import Config
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
@@ -21,14 +21,12 @@ from tap_vitess.survey import keyspace as ks
 from tap_vitess.survey.cascades import told
 from tap_vitess.survey.facts import ShardFacts, Table, Tablet, Version
 from tap_vitess.survey.keys import Key
-from tap_vitess.survey.keyspace import KeyspaceSql, Survey
+from tap_vitess.survey.keyspace import Asking, KeyspaceSql, P, Survey, T
 from tap_vitess.survey.probe import silent_shards
 from tap_vitess.survey.waiting import throttling
 from tap_vitess.vtgate import grpc as vstream_client
 from tap_vitess.vtgate.mysql import quote
 
-P = ParamSpec("P")
-T = TypeVar("T")
 Selected = Mapping[str, Mapping[str, Key]]  # keyspace -> selected table -> its key
 
 _HERE = Place()
@@ -85,7 +83,7 @@ class _Examination:
         check: str,
         place: Place,
         survey: Survey,
-        question: Callable[Concatenate[KeyspaceSql, P], T],
+        question: Asking[P, T],
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T | None:

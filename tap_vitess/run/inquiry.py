@@ -6,7 +6,6 @@ Each answer is waited for, and passing faults are retried. Why nothing comes is 
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -19,7 +18,7 @@ from tap_vitess.survey import keyspace as ks
 from tap_vitess.survey import tables
 from tap_vitess.survey.charsets import ColumnCharsets
 from tap_vitess.survey.facts import ShardFacts, Version, none_of_type
-from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.keyspace import Asking, P, Survey, T
 from tap_vitess.survey.probe import check_cells
 from tap_vitess.survey.verdict import FOLLOWS_OLD_SHARDS, READS_PARTIAL_JSON, check_shards, judge
 from tap_vitess.vtgate.grpc import Client
@@ -46,17 +45,20 @@ class Inquiry:
         self._unlocated: float | None = None  # since when no tablet has told a position
         self.charsets = ColumnCharsets(self._version, self._column_charsets)
 
-    def _ask(self, what: str, ask: Callable[[], Answer]) -> Answer:
+    def _patiently(self, what: str, ask: Callable[[], Answer]) -> Answer:
         answer = retrying(what, ask, self._retry, self._stopping, reached=self._answered)
         self._answered = True
         return answer
 
+    def _ask(self, what: str, question: Asking[P, T], *args: P.args, **named: P.kwargs) -> T:
+        return self._patiently(what, lambda: self._survey.ask(question, *args, **named))
+
     def _version(self) -> Version | None:
-        return self._ask("the version of VTGate", functools.partial(self._survey.ask, ks.version))
+        return self._ask("the version of VTGate", ks.version)
 
     def _column_charsets(self, shard: str, table: str) -> dict[str, str]:
-        ask = functools.partial(self._survey.ask, tables.column_charsets, shard, table)
-        return self._ask(f"the charsets of {self.keyspace}.{table} on shard {shard}", ask)
+        what = f"the charsets of {self.keyspace}.{table} on shard {shard}"
+        return self._ask(what, tables.column_charsets, shard, table)
 
     def position(self) -> Vgtid:
         """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault.
@@ -64,7 +66,7 @@ class Inquiry:
         Raises:
             ConfigError: no tablet is of the type asked for.
         """
-        return self._ask(f"the position of {self.keyspace}", self._located)
+        return self._patiently(f"the position of {self.keyspace}", self._located)
 
     def _located(self) -> Vgtid:
         try:
@@ -89,8 +91,7 @@ class Inquiry:
     def check_cells(self, client: Client, options: RequestOptions) -> None:
         """See whether streams find tablets in the cells asked for; see `probe.check_cells`."""
         if options.cells and options.tablet_type != "PRIMARY":
-            ask = functools.partial(self._survey.ask, ks.tablets)
-            found = self._ask(f"the tablets of {self.keyspace}", ask)
+            found = self._ask(f"the tablets of {self.keyspace}", ks.tablets)
             check_cells(client, self.keyspace, found, lambda: self.position().shards, options)
 
     def stop_position(self) -> Vgtid:
@@ -105,8 +106,7 @@ class Inquiry:
         return now
 
     def _ask_facts(self, shards: Collection[str]) -> dict[str, ShardFacts]:
-        ask = functools.partial(self._survey.ask, ks.facts, shards)
-        return self._ask(f"the binlogs of {self.keyspace}", ask)
+        return self._ask(f"the binlogs of {self.keyspace}", ks.facts, shards)
 
     def why_not_resumable(self, table: str) -> str:
         """Say why a table's copy cannot be resumed by its key; empty when it can be.
@@ -114,8 +114,8 @@ class Inquiry:
         The FIELD event of a copy tells types, but neither prefixes nor directions.
         """
         if self._not_resumable is None:
-            ask = functools.partial(self._survey.ask, tables.not_resumable)
-            self._not_resumable = self._ask(f"the keys of {self.keyspace}", ask)
+            what = f"the keys of {self.keyspace}"
+            self._not_resumable = self._ask(what, tables.not_resumable)
         return self._not_resumable.get(table, "")
 
     def whole_rows(self, shard: str) -> bool:
@@ -172,7 +172,7 @@ class Inquiry:
     def changed(self, statements: Collection[str], among: frozenset[str]) -> frozenset[str]:
         """Name the tables that statements without row events may have changed."""
         if statements and time.monotonic() >= self._effects_until:
-            ask = functools.partial(self._survey.ask, tables.effects)
-            self._effects = self._ask(f"the views and triggers of {self.keyspace}", ask)
+            what = f"the views and triggers of {self.keyspace}"
+            self._effects = self._ask(what, tables.effects)
             self._effects_until = time.monotonic() + _EFFECTS_SECONDS
         return changed_tables(statements, self._effects, among)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Callable, Sequence
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Sequence
 
 from tap_vitess.errors import (
     ColumnsUnknownError,
@@ -25,15 +24,12 @@ from tap_vitess.errors import (
 )
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.facts import BinlogReader, Tablet
-from tap_vitess.survey.keyspace import KeyspaceSql, Survey, facts, position, tablets
+from tap_vitess.survey.keyspace import Asking, P, Survey, T, facts, position, tablets
 from tap_vitess.survey.tables import expression_indexes, has_table
 from tap_vitess.survey.verdict import judge
 from tap_vitess.survey.waiting import lock_waits, readers, throttled
 from tap_vitess.vtgate.faults import TOO_LARGE
 from tap_vitess.vtgate.retry import RetryOptions, Stopping, answered
-
-Parameters = ParamSpec("Parameters")
-Told = TypeVar("Told")
 
 _SAMPLES = 12
 _BETWEEN = 60  # a part of the time until it is suspected
@@ -52,12 +48,7 @@ class Looking:
         # Of a shard, and a table's copy or None: connections of late, and when they were seen.
         self._young: dict[tuple[str, str | None], dict[int, float]] = {}
 
-    def _ask(
-        self,
-        question: Callable[Concatenate[KeyspaceSql, Parameters], Told],
-        *arguments: Parameters.args,
-        **named: Parameters.kwargs,
-    ) -> Told | None:
+    def _ask(self, question: Asking[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
         """Ask once; None where SQL does not tell."""
         try:
             return self._survey.ask(question, *arguments, **named)

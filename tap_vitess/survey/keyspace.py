@@ -19,7 +19,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from tap_vitess.errors import GtidError, RetriableError
 from tap_vitess.protocol.gtid import NO_GTIDS, GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.survey.facts import ShardFacts, Tablet
+from tap_vitess.survey.facts import ShardFacts, Tablet, Version
 from tap_vitess.vtgate.address import Address
 from tap_vitess.vtgate.mysql import Sql, connect, quote, text
 
@@ -33,9 +33,8 @@ show global variables where variable_name in ('binlog_row_image', 'binlog_row_va
 _GTIDS = "select @@global.gtid_executed as executed, @@global.gtid_purged as purged"
 _DAY = 86400
 
-Parameters = ParamSpec("Parameters")
-Told = TypeVar("Told")
-Version = tuple[int, int, int]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,9 @@ class KeyspaceSql:
         return self.sql
 
 
+Asking = Callable[Concatenate[KeyspaceSql, P], T]  # a question with its arguments
+
+
 @dataclass(frozen=True)
 class Survey:
     """Asks about one keyspace; each question opens a connection of its own.
@@ -74,12 +76,7 @@ class Survey:
     keyspace: str
     tablet_type: str
 
-    def ask(
-        self,
-        question: Callable[Concatenate[KeyspaceSql, Parameters], Told],
-        *arguments: Parameters.args,
-        **named: Parameters.kwargs,
-    ) -> Told:
+    def ask(self, question: Asking[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Return what a question tells; raises what the question and `mysql.connect` raise."""
         with self.connected() as at:
             return question(at, *arguments, **named)

@@ -6,20 +6,16 @@ Nothing here ends a run: what is not answered is noted in the log.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Concatenate, ParamSpec, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tap_vitess.errors import VitessError
 from tap_vitess.survey.cascades import ADVICE, told
 from tap_vitess.survey.keys import doubt
-from tap_vitess.survey.keyspace import KeyspaceSql, Survey
+from tap_vitess.survey.keyspace import Asking, P, Survey, T
 from tap_vitess.survey.tables import cascades, routed, vindexes
 from tap_vitess.vtgate.retry import Stopping, answered
 
 logger = logging.getLogger(__name__)
-
-Parameters = ParamSpec("Parameters")
-Told = TypeVar("Told")
 
 
 class Telling:
@@ -33,12 +29,8 @@ class Telling:
         self._level = level
 
     def _ask(
-        self,
-        unknown: str,
-        question: Callable[Concatenate[KeyspaceSql, Parameters], Told],
-        *arguments: Parameters.args,
-        **named: Parameters.kwargs,
-    ) -> Told | None:
+        self, unknown: str, question: Asking[P, T], *arguments: P.args, **named: P.kwargs
+    ) -> T | None:
         try:
             return answered(lambda: self._survey.ask(question, *arguments, **named), self._stopping)
         except VitessError as error:
