@@ -1,6 +1,5 @@
 """The preflight report: what a run would meet, found out without running.
 
-    settings.py   files and environment -> settings, as the tap reads them     pure but for files
     findings.py   what a finding is, how bad it is, exit codes                  pure
     judge_*.py    facts -> findings: cluster, tables, state                    pure
     examine.py    asks VTGate, and has the answers judged

@@ -19,6 +19,9 @@ class Severity(IntEnum):
     ERROR = 3
 
 
+OK, INFO, WARNING, ERROR = Severity
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """What a finding is about; nothing at all is VTGate or the settings."""

@@ -9,11 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tap_vitess.config import Config
-from tap_vitess.doctor.findings import Finding, Place, Severity, duration
+from tap_vitess.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Place, duration
 from tap_vitess.survey.facts import ShardFacts, Tablet, Throttling, Version
 from tap_vitess.survey.verdict import READS_PARTIAL_JSON
-
-OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
 
 OLDEST, NEWEST = 19, 24  # Vitess releases whose differences are known
 MOST_SKEW_SECONDS = 10.0

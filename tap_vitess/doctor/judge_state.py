@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tap_vitess.config import Config
-from tap_vitess.doctor.findings import Finding, Place, Severity
+from tap_vitess.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Place
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.state import COPIED, KeyspaceState
 from tap_vitess.survey.facts import ShardFacts, Tablet
 from tap_vitess.survey.verdict import judge, lacking
-
-OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
 
 _COPY_AGAIN = "let on_lost_position be `resync` for a run to copy these tables again"
 

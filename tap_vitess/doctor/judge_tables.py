@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from tap_vitess.config import Keys
-from tap_vitess.doctor.findings import Finding, Place, Severity
+from tap_vitess.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Place
 from tap_vitess.doctor.judge_cluster import Problem, has
 from tap_vitess.survey.cascades import ADVICE
 from tap_vitess.survey.facts import Table, Text, Version
 from tap_vitess.survey.keys import Key, doubt
 from tap_vitess.values.charsets import decoder
-
-OK, INFO, WARNING, ERROR = Severity.OK, Severity.INFO, Severity.WARNING, Severity.ERROR
 
 _BAD_JSON = Problem(
     ((22, 0, 3), (23, 0, 1)),

@@ -26,7 +26,7 @@ from tap_vitess.errors import ConfigError, FencedError, StateError, VitessError
 from tap_vitess.mirror import row as state_mirror
 from tap_vitess.mirror.row import Claim, Place
 from tap_vitess.run.state import bookmarks_of
-from tap_vitess.vtgate.retry import RetryOptions, answered, retrying
+from tap_vitess.vtgate.retry import Answer, RetryOptions, answered, retrying
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +123,9 @@ class Mirroring:
             return [error]
         return []
 
-    def _patiently(self, call: Callable[[], Any]) -> Any:
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
         reached = self._claim is not None
-        return retrying("the mirror", call, self._retry, self._stopping, reached=reached)
+        return retrying("the mirror", ask, self._retry, self._stopping, reached=reached)
 
 
 def _stored(where: Place, confirmed: str | None) -> State:

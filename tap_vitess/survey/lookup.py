@@ -9,15 +9,16 @@ is another row. Keys with a NULL, which a column of a vindex may be, are asked f
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
+from typing import Any
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError
 from tap_vitess.protocol.images import RawKey, packed
 from tap_vitess.values.charsets import charset_of, decoder
 from tap_vitess.vtgate.address import Address
-from tap_vitess.vtgate.mysql import Sql, SqlRow, connect, quote
+from tap_vitess.vtgate.mysql import connect, quote
 
 _AT_ONCE = 500
 Parameter = int | str | bytes | Decimal | None
@@ -50,38 +51,30 @@ class Lookup:
         alike: dict[tuple[bool, ...], list[Asked]] = {}
         for values in asked:
             alike.setdefault(tuple(value is None for value in values), []).append(values)
+        statements = [
+            self._select(table, key, wanted, some[start : start + _AT_ONCE])
+            for some in alike.values()
+            for start in range(0, len(some), _AT_ONCE)
+        ]
         with connect(self._address, raw=True) as sql:
-            found = [self._ask(sql, table, key, wanted, some) for some in alike.values()]
-        rows = {name: row for part in found for name, row in part.items()}
+            told = [row for statement in statements for row in sql.query(*statement)]
+        rows = {
+            tuple(
+                _parameter(table, field, _bytes(row[f"k{i}"]), charset="utf8mb4")
+                for i, field in enumerate(key)
+            ): packed([_bytes(row[f"c{i}"]) for i in range(len(wanted))])
+            for row in told
+        }
         return [rows.get(name) for name in asked]
-
-    def _ask(
-        self,
-        sql: Sql,
-        table: str,
-        key: Sequence[query.Field],
-        wanted: Sequence[query.Field],
-        asked: Sequence[Asked],
-    ) -> dict[Asked, query.Row]:
-        found: dict[Asked, query.Row] = {}
-        for start in range(0, len(asked), _AT_ONCE):
-            for row in self._select(sql, table, key, wanted, asked[start : start + _AT_ONCE]):
-                name = tuple(
-                    _parameter(table, field, _bytes(row[f"k{i}"]), charset="utf8mb4")
-                    for i, field in enumerate(key)
-                )
-                found[name] = packed([_bytes(row[f"c{i}"]) for i in range(len(wanted))])
-        return found
 
     def _select(
         self,
-        sql: Sql,
         table: str,
         key: Sequence[query.Field],
         wanted: Sequence[query.Field],
         asked: Sequence[Asked],
-    ) -> Iterator[SqlRow]:
-        """Ask for rows whose keys are NULL in the same columns."""
+    ) -> tuple[Any, ...]:
+        """Return the statement for rows whose keys are NULL in the same columns, and its values."""
         names = [_escaped(field.name) for field in key]
         columns = [f"{name} as k{i}" for i, name in enumerate(names)]
         columns += [f"{_escaped(field.name)} as c{i}" for i, field in enumerate(wanted)]
@@ -95,8 +88,7 @@ class Lookup:
             f"select {', '.join(columns)} from {_escaped(self._keyspace)}.{_escaped(table)} "  # noqa: S608
             f"where {' and '.join(conditions)}"
         )
-        values = (value for values in asked for value in values if value is not None)
-        yield from sql.query(statement, *values)
+        return statement, *(value for values in asked for value in values if value is not None)
 
 
 def _parameter(

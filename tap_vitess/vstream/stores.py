@@ -153,8 +153,8 @@ class VitessTableState:
 
     def load(self) -> str | None:
         """Take the row over, and return what the last consumer stored."""
-        call = functools.partial(state_mirror.claim, self._config, self.place)
-        self._claim, state = self._patiently(call)
+        take = functools.partial(state_mirror.claim, self._config, self.place)
+        self._claim, state = self._retrying(take)
         return state
 
     def save(self, state: str) -> None:
@@ -166,11 +166,11 @@ class VitessTableState:
         """
         if self._claim is None:
             raise FencedError(f"{self.place}: {self.place.name} was not loaded, or was closed")
-        self._patiently(functools.partial(self._claim.confirm, state))
+        self._retrying(functools.partial(self._claim.confirm, state))
 
     def close(self) -> None:
         """Write no more; the row stays."""
         self._claim = None
 
-    def _patiently(self, call: Callable[[], Answer]) -> Answer:
-        return retrying(str(self.place), call, self._retry, reached=True)
+    def _retrying(self, ask: Callable[[], Answer]) -> Answer:
+        return retrying(str(self.place), ask, self._retry, reached=True)
