@@ -50,6 +50,49 @@ SILENT_SECONDS = 10  # by the servers' clock, which every event and heartbeat ca
 LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
+class _Beside:
+    """What has come since the last boundary and is no row: DDL, and statements logged as such."""
+
+    def __init__(self, tables: frozenset[str]) -> None:
+        self._tables = tables
+        self._triggered: dict[str, set[str]] = {}  # by pt-online-schema-change, on each shard
+        self._replaced: dict[str, str] = {}
+        self._altered: list[Alteration] = []
+        self.statements: set[str] = set()
+
+    def note(self, event: binlogdata.VEvent) -> None:
+        """Keep what an event does to tables; most do nothing."""
+        match event.type:
+            case binlogdata.DDL:
+                self._ddl(event.shard, event.statement)
+            case binlogdata.INSERT | binlogdata.UPDATE | binlogdata.DELETE | binlogdata.REPLACE:
+                self.statements.add(event.dml)
+
+    def _ddl(self, shard: str, statement: str) -> None:
+        triggered = self._triggered.setdefault(shard, set())
+        triggered |= triggered_tables(statement, self._tables)
+        replaced = replaced_tables(statement, self._tables, triggered)
+        self._replaced |= {table: f"{by} on shard {shard}" for table, by in replaced.items()}
+        altered = altered_tables(statement, self._tables)
+        changes = column_changes(statement) if altered else None
+        self._altered += [Alteration(table, shard, changes) for table in altered]
+
+    def told(self, shard: str, vgtid: binlogdata.VGtid, unplaced: int) -> Boundary:
+        """Tell it once, with a boundary."""
+        statements = frozenset(self.statements)
+        told = Boundary(
+            shard, vgtid, dict(self._replaced), tuple(self._altered), statements, unplaced
+        )
+        self.forget()
+        return told
+
+    def forget(self) -> None:
+        """Forget what is to be told; it comes again."""
+        self._replaced.clear()
+        self._altered.clear()
+        self.statements.clear()
+
+
 class ChangeStream(Decoded):
     """The shared stream of a keyspace's tables, from a position to a stop position."""
 
@@ -67,11 +110,8 @@ class ChangeStream(Decoded):
         self._delayed = False  # a shard's boundary had to wait for another shard's
         self.stop_at(stop)
         self._unplaced: dict[str, int] = {}
-        self._replaced: dict[str, str] = {}  # since the last boundary, and by what
         self._count_unplaced: Counter[str] = Counter()
-        self._altered: list[Alteration] = []
-        self._triggered: dict[str, set[str]] = {}  # by pt-online-schema-change, on each shard
-        self._statements: set[str] = set()
+        self._beside = _Beside(self.tables)
         self.signs = self.steps = 0
         self._clock = 0  # the latest current_time seen, ns
 
@@ -166,9 +206,7 @@ class ChangeStream(Decoded):
         self._unplaced.clear()
         self._count_unplaced.clear()
         self._fields.clear()
-        self._replaced.clear()
-        self._altered.clear()
-        self._statements.clear()
+        self._beside.forget()
         return stream_request(self.tables, self.position, self._options)
 
     def feed(self, events: Iterable[StreamEvent]) -> list[ChangeItem]:
@@ -190,7 +228,7 @@ class ChangeStream(Decoded):
             match event.type:
                 case binlogdata.DDL | binlogdata.OTHER if event.shard in self._open:
                     self._torn.add(event.shard)
-                    self._note_ddl(event)
+                    self._beside.note(event)
                 case binlogdata.COMMIT | binlogdata.DDL | binlogdata.OTHER:
                     self._check_second(event)
                     uncommitted = _committed(uncommitted, event)
@@ -216,8 +254,8 @@ class ChangeStream(Decoded):
                         f"{self.name}: VTGate resumed within a transaction of shard {event.shard}"
                     )
                 self._open.add(event.shard)
-            case binlogdata.INSERT | binlogdata.UPDATE | binlogdata.DELETE | binlogdata.REPLACE:
-                self._statements.add(event.dml)
+            case _:
+                self._beside.note(event)
 
     def _tick(self, event: binlogdata.VEvent | ChangedRows, *, sign: bool) -> None:
         self._clock = max(self._clock, event.current_time)
@@ -256,11 +294,11 @@ class ChangeStream(Decoded):
         if self._pending is None:
             self._unplaced[shard] = self._clock
             self._count_unplaced[shard] += 1
-            told = self._statements and not self._open
+            told = self._beside.statements and not self._open
             return [self._told(shard, self._count_unplaced[shard])] if told else []
         self._unplaced.pop(shard, None)
         self._count_unplaced.pop(shard, None)
-        self._note_ddl(event)
+        self._beside.note(event)
         if self._open:
             self._open &= {entry.shard for entry in self._pending.shard_gtids}
         if self._open:
@@ -278,33 +316,9 @@ class ChangeStream(Decoded):
             self._measure()
         return [self._told(shard)]
 
-    def _note_ddl(self, event: binlogdata.VEvent) -> None:
-        """Keep what a DDL does to tables."""
-        if event.type != binlogdata.DDL:
-            return
-        shard = event.shard
-        triggered = self._triggered.setdefault(shard, set())
-        triggered |= triggered_tables(event.statement, self.tables)
-        replaced = replaced_tables(event.statement, self.tables, triggered)
-        self._replaced |= {table: f"{by} on shard {shard}" for table, by in replaced.items()}
-        altered = altered_tables(event.statement, self.tables)
-        changes = column_changes(event.statement) if altered else None
-        self._altered += [Alteration(table, shard, changes) for table in altered]
-
     def _told(self, shard: str, unplaced: int = 0) -> Boundary:
         """Tell of the position, and of what has come since the last boundary beside rows."""
-        boundary = Boundary(
-            shard,
-            self._vgtid,
-            dict(self._replaced),
-            tuple(self._altered),
-            frozenset(self._statements),
-            unplaced,
-        )
-        self._replaced.clear()
-        self._altered.clear()
-        self._statements.clear()
-        return boundary
+        return self._beside.told(shard, self._vgtid, unplaced)
 
     def _moved(self, shard: str) -> None:
         """Look at the one shard whose GTID set has changed."""
