@@ -52,7 +52,7 @@ def shop(rows: int = 50) -> Cluster:
     return made
 
 
-pytestmark = served(shop)
+pytestmark = [pytest.mark.slow, served(shop)]
 
 
 @pytest.fixture

@@ -152,6 +152,7 @@ def kinds_of(*kinds: str) -> st.SearchStrategy[list[str]]:
     return st.lists(st.one_of(st.just("rows"), st.sampled_from(kinds)), max_size=12)
 
 
+@pytest.mark.slow
 @many
 @given(kinds_of(*SAFE, *UNSAFE), st.integers(0, 1 << 32))
 def test_no_row_is_misread_in_silence(kinds: list[str], number: int) -> None:
@@ -159,6 +160,7 @@ def test_no_row_is_misread_in_silence(kinds: list[str], number: int) -> None:
     read(kinds, number)
 
 
+@pytest.mark.slow
 @many
 @given(kinds_of(*SAFE), st.integers(0, 1 << 32))
 def test_nothing_is_copied_for_nothing(kinds: list[str], number: int) -> None:

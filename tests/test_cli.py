@@ -47,7 +47,7 @@ def cluster(rows: int = 200) -> Cluster:
     return made
 
 
-pytestmark = served(cluster, username="elt", password=SECRET)
+pytestmark = [pytest.mark.slow, served(cluster, username="elt", password=SECRET)]
 
 
 def write(path: Path, value: object) -> str:

@@ -485,6 +485,7 @@ class Killer:
                 raise KilledError
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kills=st.lists(

@@ -31,6 +31,8 @@ from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.server import serve
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("TAP_VITESS_EXAMPLES", "0"))
 KILLS = 5 + EXAMPLES // 10
 SHRINK = int(os.environ.get("TAP_VITESS_SHRINK", "0"))

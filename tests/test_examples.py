@@ -41,7 +41,7 @@ def with_outbox() -> Cluster:
     return cluster
 
 
-pytestmark = served(with_outbox)
+pytestmark = [pytest.mark.slow, served(with_outbox)]
 
 
 class Example:

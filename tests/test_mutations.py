@@ -55,6 +55,8 @@ from tap_vitess.vstream.decoding import TableReader
 from tap_vitess.vstream.events import EventFeed
 from tap_vitess.vtgate.responses import SMALL
 
+pytestmark = pytest.mark.slow
+
 CASES = int(os.environ.get("TAP_VITESS_MUTATIONS", "500"))
 SEED = int(os.environ.get("TAP_VITESS_SEED", "14"))
 PARTS = 10  # of the cases, so that a part can be run alone

@@ -95,7 +95,7 @@ class Shop:
         return [set(group["tables"]) for group in groups]
 
 
-pytestmark = served(shops.shop)
+pytestmark = [pytest.mark.slow, served(shops.shop)]
 
 
 @pytest.fixture

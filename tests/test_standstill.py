@@ -31,7 +31,10 @@ from tap_vitess.vtgate.retry import RetryOptions
 
 TAP = Path(sys.executable).with_name("tap-vitess")
 SECONDS = 30
-pytestmark = served(lambda: three_tables(40), options=Options(copy_rows_per_packet=2))
+pytestmark = [
+    pytest.mark.slow,
+    served(lambda: three_tables(40), options=Options(copy_rows_per_packet=2)),
+]
 
 NEVER = "max_run_seconds was reached, and"
 

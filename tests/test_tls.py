@@ -34,6 +34,8 @@ from tap_vitess.sandbox.server import Sandbox, Tls, serve
 from tap_vitess.vtgate import grpc as client
 from tap_vitess.vtgate import mysql as sql
 
+pytestmark = pytest.mark.slow
+
 USER, PASSWORD = "elt", "correct-horse"
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 PORTS = pytest.mark.parametrize("connect", [client.connect, sql.connect], ids=["grpc", "mysql"])
