@@ -142,7 +142,7 @@ class UnreadableError(PositionLostError):
 
 
 class StuckError(RequestError):
-    """A call ends at the same place again and again, and will go on to."""
+    """A call ends at the same place again and again, and always will."""
 
 
 class KeyChangedError(RequestError):
@@ -192,7 +192,7 @@ class ProtocolError(VitessError):
 
 
 class CopyCutError(VitessError):
-    """A copy was cut and cannot go on where it was: it must start again."""
+    """A copy was cut and cannot be resumed where it was: it must start over."""
 
     remedy = Remedy.RESTART
 

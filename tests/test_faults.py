@@ -41,7 +41,7 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         "because the master purged required binary logs. (errno 1236) (sqlstate HY000)",
         PositionLostError,
         Remedy.POLICY,
-        "let on_lost_position be `resync`",
+        "set on_lost_position to `resync`",
     ),
     (
         "grpc",
@@ -77,7 +77,7 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         "not all journaling participants are in the stream: journal: id:1",
         ShardsGoneError,
         Remedy.POLICY,
-        "let on_lost_position be `resync`",
+        "set on_lost_position to `resync`",
     ),
     (
         "grpc",

@@ -170,7 +170,7 @@ def test_a_table_sharded_by_another_column(sandbox: Sandbox, config: Config) -> 
     names = ("token", "name", "started_at", "confirmed", "confirmed_at", "emitted", "emitted_at")
     columns = tuple(Column(name, "varchar(255)", nullable=name > "o") for name in names)
     sandbox.cluster.create_table("shop", Table("mirror", columns, primary_key=("token",)))
-    with pytest.raises(RequestError, match="let its vindex be on the column name"):
+    with pytest.raises(RequestError, match="put its vindex on the column name"):
         claim(config, SHARDED)
     assert sandbox.cluster.rows("shop", "mirror") == []
 

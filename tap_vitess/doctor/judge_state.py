@@ -11,7 +11,7 @@ from tap_vitess.run.state import COPIED, KeyspaceState
 from tap_vitess.survey.facts import ShardFacts, Tablet
 from tap_vitess.survey.verdict import judge, lacking
 
-_COPY_AGAIN = "let on_lost_position be `resync` for a run to copy these tables again"
+_COPY_AGAIN = "set on_lost_position to `resync` for a run to copy these tables again"
 
 
 def bookmark(

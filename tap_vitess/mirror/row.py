@@ -4,7 +4,7 @@ It knows nothing of what the state is: a text. A run takes the row over with a t
 (`claim`), and every write is an UPDATE of the row that still has this token. So of two runs of
 one name the newer one wins, and the older one learns of it at its next write.
 
-    confirmed   what is stored for good: the only thing to ever go on from
+    confirmed   what is stored for good: the only thing to ever resume from
     emitted     what the run has promised last, for the eye
 
 The library's consumers keep their state in such a table too (`vstream/stores.py`). They store
@@ -154,7 +154,7 @@ def claim(address: Address, place: Place) -> tuple[Claim, str | None]:
             _insert(sql, place, token)
         change = f"update {table} set token = %s, started_at = %s where name = %s"  # noqa: S608
         sql.query(change, token, _now(), place.name)
-        # What is confirmed is read behind the change: nobody else writes it any more.
+        # What is confirmed is read after the change: nobody else writes it any more.
         row = _check(_row(sql, place, "token, started_at, confirmed"), place, token)
     confirmed = row["confirmed"]
     return Claim(address, place, token), None if confirmed is None else text(confirmed)
@@ -184,8 +184,8 @@ def _check(row: SqlRow | None, place: Place, token: str) -> SqlRow:
         began = text(row["started_at"])
         raise FencedError(
             f"{place}: a run of {place.name} that began at {began} UTC has taken over from this "
-            "one; let the runs of one job not overlap, and give each job a "
-            "name of its own (the tap's mirror_name)"
+            "one: runs of one job must not overlap, and each job needs a name of its own (the "
+            "tap's mirror_name)"
         )
     return row
 
@@ -198,7 +198,7 @@ def _check_sharding(sql: Sql, place: Place) -> None:
     plan = f"vexplain plan update {quote(place.table)} set emitted = null where name = 'x'"  # noqa: S608
     if not set(_variants(json.loads(text(next(iter(sql.query(plan)[0].values())))))) <= _ONE_SHARD:
         raise RequestError(
-            "the rows of one name may be on several shards: let its vindex be on the column name"
+            "the rows of one name may be on several shards: put its vindex on the column name"
         )
 
 

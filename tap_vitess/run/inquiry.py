@@ -123,7 +123,7 @@ class Inquiry:
         return shard in self._facts and self._facts[shard].whole_rows
 
     def check(self, position: Vgtid, serving: Collection[str]) -> None:
-        """See whether a bookmark can be read on from, before VTGate is asked to.
+        """See whether a bookmark can be resumed from, before VTGate is asked to.
 
         Args:
             position: the bookmark.
@@ -151,8 +151,8 @@ class Inquiry:
             raise ShardsGoneError(
                 f"{self.keyspace}: shards {', '.join(old)} of the bookmark were resharded, and "
                 f"Vitess {'.'.join(map(str, version))} cannot follow from shards that no longer "
-                "serve; upgrade VTGate and tablets to 20 while they are kept, or let "
-                "on_lost_position be `resync` for a run to copy its tables again"
+                "serve; upgrade VTGate and tablets to 20 while they are kept, or set "
+                "on_lost_position to `resync` for a run to copy its tables again"
             )
 
     def _check_partial_json(self, facts: dict[str, ShardFacts]) -> None:

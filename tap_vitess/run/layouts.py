@@ -302,7 +302,7 @@ class Layouts:
         elif proof is not None and not (place.since and place.since.changes):
             error = HistoryLostError(
                 f"{fields.table} on shard {fields.shard} was altered after the bookmark, and "
-                "Vitess reads its older changes with today's columns; let on_lost_position be "
+                "Vitess reads its older changes with today's columns; set on_lost_position to "
                 "`resync` for a run to copy the table again"
             )
             error.table = fields.table

@@ -35,7 +35,7 @@ _SAMPLES = 12
 _BETWEEN = 60  # a part of the time until it is suspected
 _YOUNG_SECONDS = 1
 _REMEMBERED_SECONDS = 60.0
-_CIRCLE = 3  # connections of late that one stream is not seen with
+_CIRCLE = 3  # recent connections that one stream is not seen with
 
 
 class Looking:
@@ -45,7 +45,7 @@ class Looking:
         self._survey = survey
         self._pause = retry.suspect / _BETWEEN
         self._stopping = stopping
-        # Of a shard, and a table's copy or None: connections of late, and when they were seen.
+        # Of a shard, and a table's copy or None: recent connections, and when they were seen.
         self._young: dict[tuple[str, str | None], dict[int, float]] = {}
 
     def _ask(self, question: Asking[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
@@ -56,13 +56,13 @@ class Looking:
             return None
 
     def look(self, error: VitessError, floor: Vgtid | None, copied: str = "") -> VitessError:
-        """Return what is behind a fault: a lost position, or the fault with what SQL knows of it.
+        """Return what has led to a fault: a lost position, or the fault with what SQL knows of it.
 
         A table that is not there may only be new to the tablet, which becomes a passing fault.
 
         Args:
             error: the fault.
-            floor: the position that the stream must go on from, or the copy must contain.
+            floor: the position that the stream is resumed from, or that the copy must contain.
             copied: the table of a copy.
         """
         try:
@@ -89,7 +89,7 @@ class Looking:
         return error.reworded(f"{error}; {'; '.join(known)}")
 
     def _look_for_table(self, error: TableGoneError) -> VitessError:
-        """See whether MySQL has the table: a primary of late may not know one made just before."""
+        """See whether MySQL has the table: a new primary may not know one made just before."""
         if error.table is None or not self._ask(has_table, error.table):
             return error
         return TableUnseenError(
@@ -168,7 +168,7 @@ class Looking:
         return None
 
     def _is_circling(self, reader: BinlogReader, table: str | None) -> bool:
-        """Note a connection of late; tell whether there have been too many of them."""
+        """Note a recent connection; tell whether there have been too many of them."""
         if reader.seconds > _YOUNG_SECONDS:
             return False
         now = time.monotonic()

@@ -26,7 +26,7 @@ class Table:
     """A base table.
 
     key: the primary key in index order, else a NOT NULL unique key; in a sharded keyspace, by the
-    setting keys, with the columns of the primary vindex behind it.
+    setting keys, with the columns of the primary vindex after it.
     vindex: these columns as VTGate tells them; None where the VSchema lacks the table.
     """
 

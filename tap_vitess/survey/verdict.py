@@ -1,4 +1,4 @@
-"""Whether a bookmark can still be read on from, judged by the shards and their MySQL. Pure.
+"""Whether a bookmark can still be resumed from, judged by the shards and their MySQL. Pure.
 
 Between two runs binlogs are purged, shards go, clusters are exchanged. VTGate hides most of that
 behind a CANCELED after 90 s, so it is asked for by SQL: on each shard, what is purged must be in
@@ -19,12 +19,12 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.facts import ShardFacts
 
 NEARLY_PURGED = 0.8
-_COPY = "let on_lost_position be `resync` for a run to copy its tables again"
+_COPY = "set on_lost_position to `resync` for a run to copy its tables again"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a bookmark. lost: why it cannot be read on from; warnings: what may come."""
+    """What became of a bookmark. lost: why nothing resumes from it; warnings: what may come."""
 
     lost: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -81,10 +81,10 @@ def judge(position: Vgtid, facts: Mapping[str, ShardFacts], tablet_type: str) ->
                 f"shard {shard} lacks {saved.beyond(found.executed)} transactions of the bookmark, "
                 "whose writes were lost in a failover or which comes from another cluster"
             )
-        elif _nearly_purged(saved_behind := found.executed.beyond(saved), found):
+        elif _nearly_purged(lag := found.executed.beyond(saved), found):
             retained = found.executed.beyond(found.purged)
             warnings.append(
-                f"shard {shard}: {saved_behind} of the {retained} transactions that MySQL still "
+                f"shard {shard}: {lag} of the {retained} transactions that MySQL still "
                 "keeps in its binlogs come after the bookmark; it is close to being purged, run "
                 "more often or keep binlogs longer"
             )
@@ -93,10 +93,10 @@ def judge(position: Vgtid, facts: Mapping[str, ShardFacts], tablet_type: str) ->
     return Verdict(tuple(lost), tuple(warnings))
 
 
-def _nearly_purged(behind: int, found: ShardFacts) -> bool:
+def _nearly_purged(lag: int, found: ShardFacts) -> bool:
     if not found.purged.count:
         return False
-    return behind > NEARLY_PURGED * found.executed.beyond(found.purged)
+    return lag > NEARLY_PURGED * found.executed.beyond(found.purged)
 
 
 # Before it, VStream drops updates that are logged with PARTIAL_JSON, without a word.

@@ -46,7 +46,7 @@ class RowDecoder:
         if not fields.copying and names == [f"@{i}" for i in range(1, len(names) + 1)]:
             raise HistoryLostError(
                 f"{self.where}: the table was altered after the bookmark, and Vitess no longer "
-                "knows the columns of its older changes; let on_lost_position be `resync` for a "
+                "knows the columns of its older changes; set on_lost_position to `resync` for a "
                 "run to copy the table again"
             )
         types = value_types(fields, options, key=key, charsets=charsets)

@@ -53,7 +53,7 @@ class Case:
 
 
 _USER = "VTGate refuses the user or the password: check the settings user and password"
-_COPY = "let on_lost_position be `resync` for a run to copy what is concerned again"
+_COPY = "set on_lost_position to `resync` for a run to copy what is concerned again"
 
 TOO_LARGE = (
     "a row (an update counts twice, with its old and its new values) is larger than the "

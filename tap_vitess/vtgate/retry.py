@@ -1,8 +1,8 @@
-"""How long to go on without an answer, and how to ask again: the only place that says so.
+"""How long to wait for an answer, and how to ask again: the only place that says so.
 
 A port that is mute is waited for as long as its socket allows, a minute on MySQL's. Who has been
 told to stop waits for an answer no longer than `GRACE_SECONDS`: each question is asked in a thread
-of its own, which is left behind then.
+of its own, which may then be left to itself.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def test_a_table_without_a_vindex_on_the_name(source: Source, config: Config, pr
     columns = "name varchar(99), token char(32), started_at datetime, confirmed longtext, "
     columns += "emitted longtext, id int, primary key (name, id)"
     table = source.create("other", columns)
-    with pytest.raises(VitessError, match="let its vindex be on the column name"):
+    with pytest.raises(VitessError, match="put its vindex on the column name"):
         claim(config, Place(source.address.keyspace, table, "job"))
     assert source.query(f"select * from {quote(table)}") == []
 
