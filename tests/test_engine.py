@@ -31,8 +31,10 @@ from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.protocol.request import RequestOptions, stream_request
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.interleave import interleave
+from tap_vitess.run.pace import Checkpoint, Output, SyncOptions
+from tap_vitess.run.parts import TableSpec
 from tap_vitess.run.state import Group, KeyspaceState
-from tap_vitess.run.sync import Checkpoint, Event, KeyspaceSync, SyncOptions, TableSpec
+from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.options import Options
@@ -130,7 +132,7 @@ def test_a_snapshot_that_stays_behind_is_an_error(sandbox: Sandbox, client: Clie
         KeyspaceState("shop"),
         SyncOptions(retry=RetryOptions(budget=0.2, longest_wait=0.05)),
     )
-    seen: list[Event] = []
+    seen: list[Output] = []
     with pytest.raises(RetriableError, match=r"shop\.a: the tablet of shard .* lags behind"):
         seen.extend(run.events())
     assert not any(isinstance(event, Rows) for event in seen)

@@ -28,7 +28,7 @@ from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.records.records import Tally
-from tap_vitess.run.sync import Activity
+from tap_vitess.run.pace import Activity
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox

@@ -33,8 +33,9 @@ from tap_vitess.errors import CatalogError, VitessError
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.run.keyspaces import Run
+from tap_vitess.run.parts import TableSpec
 from tap_vitess.run.state import KeyspaceState
-from tap_vitess.run.sync import KeyspaceSync, TableSpec
+from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.tables import row_counts
 from tap_vitess.vtgate.retry import RetryOptions

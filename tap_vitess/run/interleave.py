@@ -20,12 +20,10 @@ _JOIN_SECONDS = 5  # a worker that waits for a server comes back later, and find
 
 
 @dataclass(frozen=True, slots=True)
-class _Failed:
-    error: BaseException
-
-
 class _Ended:
-    pass
+    """A worker has read all, or met an error."""
+
+    error: Exception | None = None
 
 
 def interleave(
@@ -44,7 +42,7 @@ class _Workers(Generic[T]):
         self._waiting = list(reversed(sources))
         self._lock = threading.Lock()
         # Small: what waits here is memory, and is read again after a cut.
-        self._queue: queue.Queue[T | _Failed | _Ended] = queue.Queue(maxsize=2 * parallel)
+        self._queue: queue.Queue[T | _Ended] = queue.Queue(maxsize=2 * parallel)
         self._closed = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name=f"copy-{i}", daemon=True)
@@ -58,33 +56,34 @@ class _Workers(Generic[T]):
         try:
             while running:
                 item = self._queue.get()
-                if isinstance(item, _Ended):
-                    running -= 1
-                elif isinstance(item, _Failed):
+                if not isinstance(item, _Ended):
+                    yield item
+                elif item.error is not None:
                     raise item.error
                 else:
-                    yield item
+                    running -= 1
         finally:
             self._closed.set()
             for thread in self._threads:
                 thread.join(_JOIN_SECONDS)
 
     def _work(self) -> None:
+        ended = _Ended()
         try:
             while (source := self._next()) is not None:
                 for item in source():
                     if not self._put(item):
                         return
         except Exception as error:  # noqa: BLE001 - raised again where the items are read
-            self._put(_Failed(error))
+            ended = _Ended(error)
         finally:
-            self._put(_Ended())
+            self._put(ended)
 
     def _next(self) -> Callable[[], Iterator[T]] | None:
         with self._lock:
             return self._waiting.pop() if self._waiting else None
 
-    def _put(self, item: T | _Failed | _Ended) -> bool:
+    def _put(self, item: T | _Ended) -> bool:
         while not self._closed.is_set():
             try:
                 self._queue.put(item, timeout=_POLL_SECONDS)

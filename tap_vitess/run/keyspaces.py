@@ -22,8 +22,10 @@ from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.records.records import RecordOptions, RecordSequence
 from tap_vitess.run.interleave import interleave
+from tap_vitess.run.pace import Checkpoint, CopyFinished, SyncOptions
+from tap_vitess.run.parts import TableSpec
 from tap_vitess.run.state import KeyspaceState
-from tap_vitess.run.sync import Checkpoint, CopyFinished, KeyspaceSync, SyncOptions, TableSpec
+from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.lookup import Lookup
 from tap_vitess.vtgate.grpc import Client, connect

@@ -17,17 +17,15 @@ one wrong value is given out. Columns added at the end and other sizes of the sa
 
 Where shards differ, as in the middle of a rollout, the state has such a text for each.
 
-Two things prove a layout. A snapshot's, when the stream has come to a stop position behind it
-without a DDL. What a stream showed, when a stop position that was asked for afterwards is reached
-without a DDL: a DDL that ran after the question is behind the stop position, and the stream shows
-its columns all the same. What is not proved: if a DDL changes the columns behind rows that were
-given out, or another layout shows without a DDL, the table is copied once more.
+A stop position that is reached without a DDL proves a layout: that of a copy's snapshot, and what
+the stream showed before the stop position was asked for (it shows the columns of a DDL that runs
+later, too). If a DDL changes columns after rows that nothing proves, or another layout shows
+without a DDL, the table is copied again.
 
-Not every DDL does. Columns added at the end, and a type that is given anew in its place, leave the
-proof standing as a beginning (`_Since`): rows that show it are right in every column that no DDL
-has touched since. Of those touched no more is known than that they were touched, so such rows are
-in doubt; a second DDL that touches the same column makes it a misreading, unless the type it writes
-is the one that was written before. For between two ALTERs a column may have been of another type or
+Columns added at the end, and a type that is given anew in its place, leave the proof standing as a
+beginning (`_Since`): rows that show it are right in every column that no DDL has touched since. A
+second DDL that touches the same column makes those in between a misreading, unless it writes the
+type that was written before. For between two ALTERs a column may have been of another type or
 charset, and is today what it was at first.
 """
 
@@ -58,12 +56,10 @@ Stored = str | Mapping[str, str]  # of a table, or shard by shard
 
 def layout_of(fields: Iterable[query.Field], like: str | None = None) -> str:
     """Write a layout; of as many columns and labels as `like` has, where that is given."""
-    columns = list(fields)
+    counts = [int(part.partition(":")[0]) for part in like.split(",")] if like else []
+    columns = list(fields)[: counts[0]] if like else list(fields)
     labels = [_LABEL.findall(c.column_type) for c in columns if _has_labels(c)]
-    if like is not None:
-        counts = [int(part.partition(":")[0]) for part in like.split(",")]
-        columns = columns[: counts[0]]
-        labels = [_LABEL.findall(c.column_type) for c in columns if _has_labels(c)]
+    if like:
         labels = [own[:count] for own, count in zip(labels, counts[1:], strict=False)]
     parts = [map(_column, columns), *labels]
     return ",".join(f"{len(part)}:{_checksum(part)}" for part in map(list, parts))

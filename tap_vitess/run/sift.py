@@ -6,7 +6,7 @@ goes a stream of no table. It reads the same binlog, and where it does not pass,
 blame (XA). It tells, too, which transaction it is that others stumble over.
 
 What a stream of some tables does not pass shows in two ways: VTGate says so, or it reads the same
-again and again (`Inquiry.circles`). A passing fault is raised: then nothing is known.
+again and again (`Looking.circles`). A passing fault is raised: then nothing is known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
@@ -29,10 +29,10 @@ from tap_vitess.errors import (
 )
 from tap_vitess.protocol.columns import StreamEvent
 from tap_vitess.protocol.gtid import GtidSet
-from tap_vitess.protocol.request import RequestOptions, stream_request
+from tap_vitess.protocol.request import stream_request
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.vtgate.grpc import Client
-from tap_vitess.vtgate.retry import RetryOptions
+from tap_vitess.run.looking import Looking
+from tap_vitess.run.pace import Pace
 
 logger = logging.getLogger(__name__)
 
@@ -48,18 +48,12 @@ class SiftStoppedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sieve:
-    """A place that is not passed: of a keyspace's position, some shards.
+    """A place that is not passed: of a keyspace's position, the shards that are stuck."""
 
-    circles: asked whether VTGate reads the same again and again. stopping: True ends the sifting.
-    """
-
-    client: Client
+    pace: Pace
+    looking: Looking
     position: Vgtid
     shards: frozenset[str]
-    request: RequestOptions
-    retry: RetryOptions
-    circles: Callable[[], VitessError | None]
-    stopping: Callable[[], bool]
 
     def sift(self, tables: frozenset[str], why: VitessError) -> dict[frozenset[str], VitessError]:
         """Find the tables that do not pass, each with the error to leave it behind with.
@@ -106,23 +100,24 @@ class Sieve:
 
     def _passes(self, tables: frozenset[str], end: float) -> dict[str, str] | None:
         """Stream some tables; return each shard's GTID set behind the place, None if not passed."""
-        request = stream_request(tables, self.position, self.request)
+        options = self.pace.options
+        request = stream_request(tables, self.position, options.request)
         behind: dict[str, str] = {}
         passed: set[str] = set()
         asked = begin = time.monotonic()
         try:
-            with self.client.stream(request, silence=self.retry.silence) as responses:
+            with self.pace.client.stream(request, silence=options.retry.silence) as responses:
                 for events in responses:
                     _take(events, behind, passed)
                     if self.shards <= passed:
                         return behind
-                    if self.stopping():
+                    if self.pace.stop_here():
                         raise SiftStoppedError
                     now = time.monotonic()
-                    if now > min(end, begin + self.retry.stall):
+                    if now > min(end, begin + options.retry.stall):
                         return None
-                    if now - asked > self.retry.suspect / 2:
-                        if self.circles():
+                    if now - asked > options.retry.suspect / 2:
+                        if self.looking.circles(sorted(self.shards)):
                             return None
                         asked = time.monotonic()
         except (StumbleError, StuckError):
@@ -196,8 +191,3 @@ def uncopyable(keyspace: str, table: str, why: StuckError) -> RequestError:
     )
     error.table = table
     return error
-
-
-def stuck_shards(shard: str | None, waiting: Iterable[str], known: Iterable[str]) -> frozenset[str]:
-    """Return the shards that are stuck: the one named, else those waited for, else all."""
-    return frozenset({shard} if shard else waiting) & frozenset(known) or frozenset(known)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -38,6 +39,7 @@ from tap_vitess.run.layouts import Stored, is_layout
 
 FORMAT = 1
 COPIED: Final = True
+_text = functools.partial(json.dumps, separators=(",", ":"))
 ShardProgress = query.QueryResult | Literal[True] | None  # lastpk, COPIED, or not begun
 
 
@@ -81,13 +83,13 @@ class KeyspaceState:
     def split(self, tables: Iterable[str]) -> KeyspaceState:
         """Part each group into the tables named and the others, which keep their position."""
         chosen = frozenset(tables)
-        groups: list[Group] = []
-        for group in self.groups:
-            for inside in (True, False):
-                part = {t: v for t, v in group.tables.items() if (t in chosen) is inside}
-                if part:
-                    groups.append(Group(group.position, part))
-        return replace(self, groups=tuple(groups))
+        groups = tuple(
+            Group(group.position, part)
+            for group in self.groups
+            for inside in (True, False)
+            if (part := {t: v for t, v in group.tables.items() if (t in chosen) is inside})
+        )
+        return replace(self, groups=groups)
 
     def position_of(self, tables: frozenset[str]) -> Vgtid:
         """Return the position of the group that follows exactly these tables."""
@@ -150,13 +152,9 @@ class KeyspaceState:
 
     def without(self, table: str) -> KeyspaceState:
         """Forget a table."""
-        groups = (
-            Group(g.position, {t: v for t, v in g.tables.items() if t != table})
-            if table in g.tables
-            else g
-            for g in self.groups
-        )
-        return replace(self.copied(table), groups=tuple(g for g in groups if g.tables))
+        parted = self.split({table})
+        groups = tuple(group for group in parted.groups if table not in group.tables)
+        return replace(self.copied(table), groups=groups)
 
     def merged(self) -> KeyspaceState:
         """Join the groups that stand at the same position."""
@@ -170,6 +168,10 @@ class KeyspaceState:
 
     def render(self) -> dict[str, Any]:
         """Return the JSON value that `parse` reads."""
+        copies = {
+            table: {shard: _progress_text(p) for shard, p in shards.items()}
+            for table, shards in self.copies.items()
+        }
         return {
             "format": FORMAT,
             "groups": [
@@ -180,16 +182,10 @@ class KeyspaceState:
                 }
                 for group in self.merged().groups
             ],
-            "copies": json.dumps(
-                {
-                    table: {shard: _progress_text(p) for shard, p in shards.items()}
-                    for table, shards in self.copies.items()
-                },
-                separators=(",", ":"),
-            ),
+            "copies": _text(copies),
             "seq": self.seq,
-            "layouts": json.dumps(dict(self.layouts), separators=(",", ":"), sort_keys=True),
-            "altered": json.dumps(self.altered, separators=(",", ":"), sort_keys=True),
+            "layouts": _text(dict(self.layouts), sort_keys=True),
+            "altered": _text(self.altered, sort_keys=True),
         }
 
 

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Never, Self
 
 from tap_vitess.errors import VitessError
 from tap_vitess.records.records import CHANGES, Tally
+from tap_vitess.run.pace import Phase
 from tap_vitess.run.state import KeyspaceState
-from tap_vitess.run.sync import KeyspaceSync, Phase
+from tap_vitess.run.sync import KeyspaceSync
 
 if TYPE_CHECKING:
     from tqdm import tqdm

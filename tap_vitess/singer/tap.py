@@ -33,8 +33,9 @@ from tap_vitess.protocol.items import Rows
 from tap_vitess.records.images import Record
 from tap_vitess.records.records import RecordMaker, RecordSequence
 from tap_vitess.run.keyspaces import Run, record_options, sync_options
+from tap_vitess.run.parts import TableSpec
 from tap_vitess.run.state import KeyspaceState, bookmark_key, bookmarks_of, parse
-from tap_vitess.run.sync import KeyspaceSync, TableSpec
+from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.signals import Taken
 from tap_vitess.singer import plain as catalog
 from tap_vitess.singer.columns import AUTOMATIC, json_schema, stream_name

@@ -23,8 +23,9 @@ from tap_vitess.protocol.items import Rows
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.records.records import RecordOptions, RecordSequence
 from tap_vitess.run import keyspaces as engine
+from tap_vitess.run.parts import TableSpec
 from tap_vitess.run.state import Group, KeyspaceState, bookmark_key, bookmarks_of, parse
-from tap_vitess.run.sync import KeyspaceSync, TableSpec
+from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey

@@ -1,0 +1,223 @@
+"""The copies of a run: which are resumed, begun and finished, and what becomes of their faults.
+
+A round copies until all is done, or the shared stream has to be brought forward: S must not grow
+old, and a copy that cannot be resumed is never paused, so it goes alone. A table joins the shared
+stream the moment its copy begins, and a Checkpoint says so before its first row.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import (
+    CopyCutError,
+    Remedy,
+    RequestError,
+    ShardsGoneError,
+    StalledError,
+    StuckError,
+    StumbleError,
+    TableUnseenError,
+    VitessError,
+)
+from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.items import CopyItem, CopyProgress, Rows, ShardCopied
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.inquiry import Inquiry
+from tap_vitess.run.interleave import interleave
+from tap_vitess.run.looking import Looking
+from tap_vitess.run.pace import Activity, CopyFinished, Outputs, Pace
+from tap_vitess.run.parts import Parts, TableSpec
+from tap_vitess.run.sift import uncopyable
+from tap_vitess.run.state import COPIED, ShardProgress
+from tap_vitess.vtgate.reader import Look
+
+logger = logging.getLogger(__name__)
+
+_STUMBLES = 2
+
+
+@dataclass(eq=False)
+class CopyFaultError(Exception):
+    """What ended the copy of one table, and whether the copy starts over."""
+
+    table: str
+    error: VitessError
+    again: bool
+
+
+@dataclass(slots=True)
+class _Copy:
+    """A table's copy in this run: the version of its rows, and what is left of it."""
+
+    spec: TableSpec
+    version: int
+    unfinished: dict[str, query.QueryResult | None]
+
+
+class Copies:
+    """Copies the tables of a run, round by round."""
+
+    def __init__(self, parts: Parts, inquiry: Inquiry, looking: Looking, pace: Pace) -> None:
+        self.keyspace = parts.keyspace
+        self._parts = parts
+        self._inquiry = inquiry
+        self._looking = looking
+        self._pace = pace
+        self._stumbles = Counter[str]()
+
+    def round(self, pending: Sequence[TableSpec]) -> Outputs:
+        """Copy until all is done or the shared stream has to be brought forward.
+
+        Raises:
+            CopyFaultError: a copy could not be finished; see `fail`.
+        """
+        self._pace.activity = Activity("copying")
+        resumable = [spec for spec in pending if self._parts.is_resumable(spec)]
+        until = time.monotonic() + self._pace.options.refresh_seconds
+        copies = {spec.name: self._plan(spec) for spec in resumable or pending[:1]}
+        self._parts.running = frozenset(copies)
+        sources = [self._source(copy) for copy in copies.values()]
+        progress = False
+        batches = interleave(sources, self._pace.options.copy_parallelism)
+        try:
+            for table, items in batches:
+                copy = copies[table]
+                yield from self._take(copy, items)
+                if table not in self._parts.running:
+                    return
+                if not copy.unfinished:
+                    yield from self._finish(copy)
+                elif items and isinstance(items[-1], Rows):
+                    continue
+                else:
+                    yield from self._pace.due()
+                progress = progress or any(not isinstance(item, Rows) for item in items)
+                pause = progress and bool(resumable) and time.monotonic() >= until
+                if self._pace.stop_here() or pause:
+                    break
+        finally:
+            batches.close()
+
+    def fail(self, fault: CopyFaultError, *, count: int) -> bool:
+        """Let a table's copy start over, or go; tell whether the table's position was lost.
+
+        count: how often its copies have failed.
+        """
+        parts, options, table = self._parts, self._pace.options, fault.table
+        if fault.error.remedy is Remedy.POLICY and options.resync:
+            parts.lose(frozenset({table}), fault.error)
+            return True
+        if fault.again:
+            parts.state = parts.state.recopied(table)
+        if fault.again and not parts.specs[table].once and count <= options.copy_restarts:
+            logger.warning("%s; it starts again", fault.error)
+            parts.now = None
+        else:
+            parts.postpone(table, fault.error)
+        return False
+
+    def _plan(self, spec: TableSpec) -> _Copy:
+        """Resume the copy the state tells of, where that is right; else begin a new one."""
+        parts = self._parts
+        shards = parts.copy_position(spec.name).shards
+        progress = parts.state.copies.get(spec.name)
+        same = progress is not None and progress.keys() == shards.keys()
+        if progress is not None and same and parts.is_resumable(spec):
+            left = {shard: pk for shard, pk in progress.items() if pk is not COPIED}
+            logger.info("%s.%s: the copy goes on", self.keyspace, spec.name)
+            return _Copy(spec, parts.versions[spec.name], left)
+        version = max(time.time_ns() // 1_000_000, parts.versions.get(spec.name, 0) + 1)
+        return _Copy(spec, version, dict.fromkeys(shards))
+
+    def _source(self, copy: _Copy) -> Callable[[], Iterator[tuple[str, Sequence[CopyItem]]]]:
+        floor = None if copy.spec.full_table else self._parts.copy_position(copy.spec.name)
+        feed = TableCopy(
+            copy.spec.name,
+            copy.unfinished,
+            floor,
+            self._pace.options.request,
+            keyspace=self.keyspace,
+            resumable=self._parts.is_resumable(copy.spec),
+        )
+        return functools.partial(self._read, feed, functools.partial(self._look, feed, floor))
+
+    def _read(self, feed: TableCopy, look: Look) -> Iterator[tuple[str, Sequence[CopyItem]]]:
+        """Read a copy, perhaps in a thread of its own."""
+        name = feed.table
+        try:
+            if feed.finished:
+                yield name, ()
+            for items in self._pace.read(feed, ("copy", name), look):
+                yield name, items
+        except StuckError as error:
+            found = uncopyable(self.keyspace, name, error)
+            raise CopyFaultError(name, found, again=False) from None
+        except (RequestError, CopyCutError, TableUnseenError) as error:
+            # A copy asks for no changes: what it has lost are shards.
+            again = error.remedy is Remedy.RESTART or isinstance(error, ShardsGoneError)
+            # One that cannot be resumed would stumble at its last row time and again.
+            again = again and self._stumbles[name] < _STUMBLES
+            raise CopyFaultError(name, error, again=again) from None
+
+    def _look(self, feed: TableCopy, floor: Vgtid | None, error: VitessError) -> VitessError:
+        if isinstance(error, StumbleError):
+            self._stumbles[feed.table] += 1
+            return error
+        stalled = isinstance(error, StalledError)
+        if stalled and (stuck := self._looking.circles(feed.unfinished, feed.table)):
+            return stuck
+        return self._looking.look(error, floor, feed.table)
+
+    def _take(self, copy: _Copy, items: Sequence[CopyItem]) -> Outputs:
+        """Give out rows and note how far they come."""
+        parts, spec = self._parts, copy.spec
+        self._pace.activity = Activity("copying", spec.name)
+        if parts.versions.get(spec.name) != copy.version:
+            yield from self._begin(copy)
+        for item in items:
+            if spec.name not in parts.running:
+                return
+            if isinstance(item, Rows):
+                item.fields = self._inquiry.charsets.told(item.fields)
+                parts.layouts.copied(item.fields)
+                yield item
+                continue
+            if isinstance(item, ShardCopied):
+                del copy.unfinished[item.shard]
+            if not spec.full_table:
+                progress: ShardProgress = item.lastpk if isinstance(item, CopyProgress) else COPIED
+                parts.state = parts.state.progressed(spec.name, item.shard, progress)
+
+    def _begin(self, copy: _Copy) -> Outputs:
+        """Let the table join the shared stream, and say so before its first row."""
+        parts, name = self._parts, copy.spec.name
+        logger.info("%s.%s: the copy begins", self.keyspace, name)
+        if copy.spec.resumable and (why := self._inquiry.why_not_resumable(name)):
+            logger.info(
+                "%s.%s: should this copy be cut, it starts over: Vitess resumes none by the key's "
+                "%s without losing rows",
+                self.keyspace,
+                name,
+                why,
+            )
+        parts.versions[name] = copy.version
+        parts.layouts.copy_begins(name)
+        if not copy.spec.full_table:
+            position = parts.copy_position(name)
+            parts.state = parts.state.joined(
+                name, copy.version, position, copy.unfinished, parts.followed
+            )
+        yield self._pace.checkpoint()
+
+    def _finish(self, copy: _Copy) -> Outputs:
+        logger.info("%s.%s: the copy is finished", self.keyspace, copy.spec.name)
+        yield CopyFinished(copy.spec.name, copy.version)
+        self._parts.finish(copy.spec)
+        yield self._pace.checkpoint()

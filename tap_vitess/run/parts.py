@@ -1,0 +1,270 @@
+"""The part each table has in a run, and the state that follows from it.
+
+What is stored (`KeyspaceState`) tells where a table is: followed from a position, copied or not.
+What it does not tell is what this run makes of it, which is its part:
+
+    part          copied     followed   becomes
+    TAKEN         if it must be  yes    COPIED when a copy without changes is finished; POSTPONED
+                                        when its copy fails for good, or comes too often; LEFT when
+                                        it cannot be read on, or its rows cannot be taken
+    POSTPONED     next run   yes        LEFT, as above
+    COPIED        done       no
+    LEFT          no         no
+
+A table that cannot be read on stays TAKEN where it may be copied again (`lose`). Whatever becomes
+of it, nothing more of it is given out by the stream or the copies that run (`running`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from tap_vitess.errors import Remedy, UnreadableError, VitessError
+from tap_vitess.protocol.gtid import GtidSet
+from tap_vitess.protocol.items import Boundary
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.inquiry import Inquiry
+from tap_vitess.run.layouts import Layouts
+from tap_vitess.run.pace import SyncOptions
+from tap_vitess.run.state import Group, KeyspaceState
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table to bring.
+
+    full_table: copy it afresh and follow no changes. key: what its rows are told apart by; with
+    one its rows can come twice, and its copy can be resumed unless the primary key is one of those
+    by which none can be (`protocol/keys.py`); None where nobody tells. once: rows that came twice
+    would stay twice, so a copy that cannot be resumed where it was cut is an error.
+    again: copy it again whatever the state tells, and follow it after that.
+    """
+
+    name: str
+    full_table: bool = False
+    key: tuple[str, ...] | None = None
+    once: bool = False
+    again: bool = False
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a cut copy can be resumed, as far as the key allows it."""
+        return self.key != () and not self.full_table
+
+
+class Part(Enum):
+    """What a run makes of a table; the table above has all of it."""
+
+    TAKEN = auto()
+    POSTPONED = auto()
+    COPIED = auto()
+    LEFT = auto()
+
+
+class Parts:
+    """The tables of a run.
+
+    specs: by name. log_based: those that are followed, but for full tables. followed: those of them
+    that no stream has lost. running: those whose rows are given out now. now: where the keyspace
+    was when it was asked last. errors: of what is left behind, in their order.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[TableSpec],
+        state: KeyspaceState,
+        inquiry: Inquiry,
+        options: SyncOptions,
+    ) -> None:
+        self.keyspace = state.keyspace
+        self.specs = {spec.name: spec for spec in specs}
+        self.log_based = frozenset(s.name for s in self.specs.values() if not s.full_table)
+        self.followed = self.log_based
+        self.running = frozenset[str]()
+        self.versions = {table: state.version(table) for table in self.log_based}
+        self.layouts = Layouts(state.layouts)
+        self.now: Vgtid | None = None
+        self.errors: list[VitessError] = []
+        self.left_behind: dict[str, VitessError] = {}
+        self._inquiry = inquiry
+        self._options = options
+        self._part = dict.fromkeys(self.specs, Part.TAKEN)
+        self._again = Counter[str]()  # how often each is copied again
+        self._other_layouts = {t: x for t, x in state.layouts.items() if t not in self.log_based}
+        self._moved: tuple[frozenset[str], Boundary] | None = None
+        # Apart from the others, which must not be held up by what may be wrong with them.
+        self._asked = frozenset(spec.name for spec in self.specs.values() if spec.again)
+        for table in self.specs.keys() - self.log_based:
+            state = state.without(table)
+        for table in self._asked:
+            state = state.recopied(table)
+        self._state = state.split(self.log_based).split(self._asked)
+
+    # Where the tables are
+
+    @property
+    def state(self) -> KeyspaceState:
+        """What may be stored once all that was given out so far has been written."""
+        if self._moved is not None:
+            tables, boundary = self._moved
+            position = Vgtid.from_proto(self.keyspace, boundary.vgtid.shard_gtids)
+            self._state = self._state.moved(tables, position)
+            self._moved = None
+        return self._state
+
+    @state.setter
+    def state(self, state: KeyspaceState) -> None:
+        self._state = state
+
+    @property
+    def stored(self) -> KeyspaceState:
+        """What a STATE message tells: `state`, and how the tables looked there."""
+        tables: dict[str, Mapping[str, GtidSet]] = {}
+        for group in self.state.groups:
+            followed = [table for table in group.tables if table in self.log_based]
+            tables |= dict.fromkeys(followed, group.position.shards)
+        return replace(self.state, layouts=self._other_layouts | self.layouts.stored(tables))
+
+    def move(self, boundary: Boundary) -> None:
+        """Let the tables that are streamed stand at a boundary."""
+        self._moved = self.running, boundary
+
+    @property
+    def position(self) -> Vgtid:
+        """Where the tables are streamed from."""
+        return self.state.position_of(self.running)
+
+    def groups(self) -> list[Group]:
+        """List the groups that the shared stream of this run may follow."""
+        return [group for group in self.state.groups if group.tables.keys() <= self.followed]
+
+    def located(self) -> Vgtid:
+        """Return where the keyspace is, or was when it was asked."""
+        self.now = self.now or self._inquiry.position()
+        return self.now
+
+    def copy_position(self, table: str) -> Vgtid:
+        """Return the position a table's snapshots must contain: that of its stream."""
+        groups = self.groups()
+        own = [group for group in groups if table in group.tables] or groups
+        return own[0].position if own else self.located()
+
+    def unite(self) -> None:
+        """Let the groups of this run stand at one position: what all of them contain."""
+        groups = self.groups()
+        if len(groups) < 2:
+            return
+        position = groups[0].position
+        for group in groups[1:]:
+            common = position.intersection(group.position)
+            if common is None:
+                return
+            position = common
+        for group in groups:
+            self.state = self.state.moved(frozenset(group.tables), position)
+        # Groups that are not in this run may stand there too, and stay apart.
+        self.state = self.state.merged().split(self.followed)
+
+    # What is to be copied
+
+    def is_resumable(self, spec: TableSpec) -> bool:
+        """Tell whether a cut copy can be resumed where it was."""
+        return spec.resumable and not self._inquiry.why_not_resumable(spec.name)
+
+    def is_copied(self, table: str) -> bool:
+        """Tell whether a table's copy is finished."""
+        return self._part[table] is Part.COPIED or self.state.is_copied(table)
+
+    def is_brought(self, table: str) -> bool:
+        """Tell whether a table is copied, and followed as far as the others."""
+        return self._part[table] in {Part.TAKEN, Part.COPIED} and self.is_copied(table)
+
+    def are_brought(self) -> bool:
+        """Tell whether all tables are, and none is left behind."""
+        return not self.errors and all(map(self.is_brought, self.specs))
+
+    def pending(self) -> list[TableSpec]:
+        """List what is left to copy, those last that hold up the others: they cannot be paused."""
+        state = self.state
+        pending = [
+            spec
+            for spec in self.specs.values()
+            if self._part[spec.name] is Part.TAKEN and not state.is_copied(spec.name)
+        ]
+        return sorted(pending, key=lambda spec: not self.is_resumable(spec))
+
+    def finish(self, spec: TableSpec) -> None:
+        """Note that a copy is finished."""
+        if spec.full_table:
+            self._part[spec.name] = Part.COPIED
+        self.state = self.state.copied(spec.name)
+
+    # What becomes of them
+
+    def lose(self, tables: frozenset[str], error: VitessError, *, history: bool = False) -> None:
+        """Let tables go that cannot be read on, or copy them again where that is the setting.
+
+        history: whether the fault is of their changes, and a copy does not have it.
+        """
+        options = self._options
+        lost = (history or error.remedy is Remedy.POLICY) and (
+            options.resync or tables <= self._asked
+        )
+        if lost and max(self._again[table] for table in tables) < options.copy_restarts:
+            logger.warning("%s: %s copied again: %s", self.keyspace, *self._told(tables, error))
+            if isinstance(error, UnreadableError):
+                self.now = None  # what cannot be read may stand after an earlier answer
+            self.state = self.state.restarted(tables & self.log_based, self.located())
+            self._again.update(tables)
+            for table in tables:
+                self.layouts.copy_begins(table)
+        else:
+            self._part |= dict.fromkeys(tables, Part.LEFT)
+            self.followed -= tables
+            self.state = self.state.split(self.followed)
+            self._leave_behind(tables, error)
+        self.running -= tables
+
+    def postpone(self, table: str, error: VitessError) -> None:
+        """Leave a table's copy to the next run, for an error."""
+        self._part[table] = Part.POSTPONED
+        self._leave_behind(frozenset({table}), error)
+
+    def _leave_behind(self, tables: frozenset[str], error: VitessError) -> None:
+        """Do without some tables; the run ends with the error all the same."""
+        logger.error("%s: %s left behind: %s", self.keyspace, *self._told(tables, error))
+        self.errors.append(error)
+        self.left_behind.update(dict.fromkeys(tables, error))
+
+    def _told(self, tables: frozenset[str], error: VitessError) -> tuple[str, str]:
+        return ", ".join(sorted(tables)), error.within(self.keyspace)
+
+    def copy_again(self, tables: Mapping[str, str]) -> None:
+        """Note, with the position after the DDL, that what was given of tables does not count.
+
+        A DDL comes once a shard, and several may come before the copy: they ask for one copy.
+
+        Args:
+            tables: each with why it must be copied again.
+        """
+        for table, why in tables.items():
+            if table not in self.running or self.state.copies.get(table) == {}:
+                continue
+            self.state = self.state.recopied(table)
+            self._again[table] += 1
+            again = self._again[table] <= self._options.copy_restarts
+            if not again:
+                self._part[table] = Part.POSTPONED
+            logger.warning(
+                "%s.%s is copied again in %s run: %s",
+                self.keyspace,
+                table,
+                "this" if again else "the next",
+                why,
+            )

@@ -1,0 +1,277 @@
+"""The shared stream of a run: all tables that are followed, from their position to a stop position.
+
+Groups of tables stand at several positions after some were left out of a run, or were lost by it.
+Each is streamed to the same stop position, and then they are one. With `follow` the stream stays
+open, and its stop position is replaced by a later one every so often (`protocol/changes.py`): it is
+left for a table that is to be copied, for an error, and when the run is told to end.
+
+A table that cannot be read on is taken out of a stream that runs, whose other tables move on.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Generator
+
+from tap_vitess.errors import (
+    ConnectError,
+    PositionLostError,
+    RequestError,
+    RetriableError,
+    StalledError,
+    StuckError,
+    StumbleError,
+    VitessError,
+)
+from tap_vitess.protocol.changes import ChangeStream, EndlessStream, by_table
+from tap_vitess.protocol.items import Boundary, Fields, Rows
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.inquiry import Inquiry
+from tap_vitess.run.looking import Looking
+from tap_vitess.run.pace import Activity, Output, Outputs, Pace
+from tap_vitess.run.parts import Parts
+from tap_vitess.run.sift import Sieve, SiftStoppedError
+from tap_vitess.vtgate.retry import Question
+
+logger = logging.getLogger(__name__)
+
+_ASK_AGAIN_SECONDS = 2.0
+_NAP_SECONDS = 0.2
+_STATED = "a statement whose rows MySQL does not log (binlog_format STATEMENT or MIXED)"
+_SIFTED_AGAIN = 3
+
+
+class SharedStream:
+    """Streams the groups of a run, one at a time."""
+
+    def __init__(self, parts: Parts, inquiry: Inquiry, looking: Looking, pace: Pace) -> None:
+        self.keyspace = parts.keyspace
+        self._parts = parts
+        self._inquiry = inquiry
+        self._looking = looking
+        self._pace = pace
+        self._options = pace.options
+        self._next_stop = 0.0  # when the next stop position is asked for
+        self._question: Question[Vgtid] | None = None
+        self._checked: dict[tuple[str, str], Fields] = {}
+        self._met_shards = frozenset[str]()  # by the stream that runs
+        self._met_unplaced = set[tuple[str, str, int]]()  # statements that have no position
+        self._unsifted = 0  # how often a passing fault has cut the sifting short
+
+    def follow(self) -> Outputs:
+        """Bring every group of this run to where the keyspace is now, and make them one."""
+        self._pace.activity = Activity()
+        self._parts.now = self._inquiry.stop_position()
+        self._parts.layouts.asked()
+        self._next_stop = 0.0
+        for group in self._parts.groups():
+            yield from self._bring(frozenset(group.tables), self._parts.located())
+            if self._pace.stopped:
+                return
+        self._parts.unite()
+        yield self._pace.checkpoint()
+
+    def stay(self) -> Outputs:
+        """Follow on until there is something to copy, an error, or an order to stop."""
+        groups = self._parts.groups()
+        self._question = None
+        if len(groups) == 1:
+            yield from self._bring(frozenset(groups[0].tables), groups[0].position, endless=True)
+            return
+        # Groups that do not meet, as while only some have passed a reshard.
+        until = time.monotonic() + self._options.poll_seconds
+        while not self._pace.stop_here() and time.monotonic() < until:
+            time.sleep(_NAP_SECONDS)
+        if not self._pace.stopped:
+            yield from self.follow()
+
+    def _bring(self, tables: frozenset[str], stop: Vgtid, *, endless: bool = False) -> Outputs:
+        """Stream a group; a table that cannot be read is let go, and the others come."""
+        parts = self._parts
+        parts.running = tables
+        checked = False
+        while parts.running and not self._pace.stopped:
+            if endless and not parts.are_brought():
+                return
+            try:
+                # Older than the stop position it may be purged, newer it comes from elsewhere.
+                if not checked and parts.position != stop:
+                    self._inquiry.check(parts.position, stop.shards)
+                    checked = True
+                if (yield from self._stream(stop, endless=endless)):
+                    return
+            except RequestError as error:
+                one = frozenset({error.table or ""}) & parts.running
+                parts.lose(one or parts.running, error)
+
+    def _stream(self, stop: Vgtid, *, endless: bool) -> Generator[Output, None, bool]:
+        """Stream a group once; tell whether that is all, or what is left of it comes again."""
+        parts, kind = self._parts, EndlessStream if endless else ChangeStream
+        feed = kind(parts.running, parts.position, stop, self._options.request)
+        count = len(parts.running)
+        if feed.finished:
+            logger.info("%s: nothing new for %d tables", self.keyspace, count)
+        else:
+            logger.info("%s: streaming the changes of %d tables", self.keyspace, count)
+            try:
+                yield from self._read(feed)
+            except (StuckError, StalledError) as error:
+                self._sift(feed, error)
+                return False
+        if feed.finished:
+            parts.copy_again(parts.layouts.reached(parts.running))
+        if feed.finished and feed.behind:
+            logger.warning(
+                "%s: shards %s end with a transaction that has no position; they stay before it",
+                self.keyspace,
+                ", ".join(feed.behind),
+            )
+        return True
+
+    def _read(self, feed: ChangeStream) -> Outputs:
+        self._pace.activity = Activity("streaming", feed=feed)
+        shards = self._met_shards = feed.shards
+        look = functools.partial(self._look, feed)
+        for items in self._pace.read(feed, ("stream", feed.tables), look):
+            for item in by_table(items) if self._options.by_table else items:
+                if isinstance(item, Boundary):
+                    self._pass(item)
+                elif self._gives_out(item):
+                    yield item
+            if not self._parts.running:
+                return
+            if items and isinstance(items[-1], Rows):
+                continue
+            yield from self._pace.due()
+            if feed.shards != shards:
+                shards = feed.shards
+                logger.info("%s: resharded to %s", self.keyspace, ", ".join(sorted(shards)))
+                self._parts.layouts.resharded(shards)
+            if self._leaves(feed):
+                return
+
+    def _gives_out(self, rows: Rows) -> bool:
+        """Tell whether rows are given out: their table is still followed, and read rightly."""
+        raw, table, shard = rows.fields, rows.fields.table, rows.fields.shard
+        if table not in self._parts.running:
+            return False
+        rows.fields = self._inquiry.charsets.told(raw)
+        if shard not in self._met_shards:
+            # Its rows may come together with the end of the shards before it.
+            self._met_shards |= {shard}
+            self._parts.layouts.resharded([shard])
+        if self._checked.get((table, shard)) is not rows.fields:
+            try:
+                self._parts.layouts.check(rows.fields, raw)
+            except PositionLostError as error:
+                self._parts.lose(frozenset({table}), error)
+                return False
+            self._checked[table, shard] = rows.fields
+        return True
+
+    def _pass(self, boundary: Boundary) -> None:
+        """Move the position of the tables that are still followed."""
+        parts = self._parts
+        stated = self._stated(boundary)
+        parts.move(boundary)
+        if boundary.is_plain:
+            return
+        altered = (a for a in boundary.altered if a.table in parts.running)
+        parts.copy_again({**stated, **parts.layouts.altered(altered), **boundary.replaced})
+
+    def _stated(self, boundary: Boundary) -> dict[str, str]:
+        """Name the tables that statements in the place of rows may have changed.
+
+        Those of a transaction without a position come again with each call of the stream.
+        """
+        if not boundary.statements:
+            return {}
+        if boundary.unplaced:
+            gtids = next(e.gtid for e in boundary.vgtid.shard_gtids if e.shard == boundary.shard)
+            place = boundary.shard, gtids, boundary.unplaced
+            if place in self._met_unplaced:
+                return {}
+            self._met_unplaced.add(place)
+        changed = self._inquiry.changed(boundary.statements, self._parts.running)
+        return dict.fromkeys(changed, f"{_STATED} on shard {boundary.shard}")
+
+    # Its end, and its stop position
+
+    def _leaves(self, feed: ChangeStream) -> bool:
+        """Tell whether a stream is left before it is finished; move its stop position."""
+        if isinstance(feed, EndlessStream):
+            self._move_stop(feed)
+            if not self._parts.are_brought():
+                return True
+        elif feed.unknown_shards and time.monotonic() >= self._next_stop:
+            # For a while after the journal SQL still names the old shards.
+            feed.stop_at(self._inquiry.position())
+            self._next_stop = time.monotonic() + _ASK_AGAIN_SECONDS
+        return not feed.finished and self._pace.stop_here()
+
+    def _move_stop(self, feed: EndlessStream) -> None:
+        """Ask for the next stop position where the last one is reached, or is of other shards."""
+        if self._question is not None:
+            if self._question.answered:
+                self._take_stop(feed, self._question)
+                self._question = None
+        elif (feed.reached or feed.unknown_shards) and time.monotonic() >= self._next_stop:
+            layouts = self._parts.layouts
+            if feed.reached:
+                self._parts.copy_again(layouts.reached(self._parts.running))
+            layouts.asked()
+            self._question = Question(self._inquiry.position)
+
+    def _take_stop(self, feed: EndlessStream, question: Question[Vgtid]) -> None:
+        try:
+            self._parts.now = question.answer()
+        except (RetriableError, ConnectError) as error:
+            logger.warning("%s: asked again later: %s", self.keyspace, error)
+        else:
+            feed.stop_at(self._parts.now)
+        again = _ASK_AGAIN_SECONDS if feed.unknown_shards else self._options.poll_seconds
+        self._next_stop = time.monotonic() + min(again, self._options.poll_seconds)
+
+    # What holds it up
+
+    def _look(self, feed: ChangeStream, error: VitessError) -> VitessError:
+        """Look into a fault of the shared stream; a stop position that never comes is mended."""
+        if isinstance(error, StumbleError):
+            return error
+        if isinstance(error, StalledError) and (stuck := self._looking.circles(feed.behind)):
+            return stuck
+        found = self._looking.look(error, feed.position)
+        if isinstance(found, StalledError):
+            stop = self._looking.peek(feed.stop)
+            if stop != feed.stop:
+                logger.warning(
+                    "%s: shards are behind the stop position taken before, as after a failover; "
+                    "the run ends where they are now",
+                    self.keyspace,
+                )
+                feed.stop_at(stop)
+        return found
+
+    def _sift(self, feed: ChangeStream, why: VitessError) -> None:
+        """Let go of the tables that a stream cannot pass its place with."""
+        waiting = frozenset({why.shard} if why.shard else feed.behind)
+        sieve = Sieve(
+            self._pace, self._looking, feed.position, waiting & feed.shards or feed.shards
+        )
+        try:
+            found = sieve.sift(self._parts.running, why)
+        except SiftStoppedError:
+            return
+        except RetriableError as fault:
+            self._unsifted += 1
+            if self._unsifted > _SIFTED_AGAIN:
+                raise
+            logger.warning("%s: %s; streamed again", self.keyspace, fault)
+            return
+        self._unsifted = 0
+        for culprits, error in found.items():
+            if isinstance(error, RetriableError):
+                raise error  # it stands still for another reason than its tables
+            self._parts.lose(culprits, error)
