@@ -27,7 +27,7 @@ def parts(*, resync: bool = True, restarts: int = 1, full: str = "") -> Parts:
     """Make the parts of tables a, b and c, which are copied and streamed from one position."""
     specs = [TableSpec(name, full_table=name in full) for name in "abc"]
     state = KeyspaceState("shop", (Group(at(1), dict.fromkeys("abc", 7)),))
-    inquiry = Inquiry("shop", Asked(lambda: at(5)), "PRIMARY", RetryOptions(), lambda: False)
+    inquiry = Inquiry(Asked(lambda: at(5)), RetryOptions(), lambda: False)
     made = Parts(specs, state, inquiry, SyncOptions(resync=resync, copy_restarts=restarts))
     made.running = made.log_based
     return made
