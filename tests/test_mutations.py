@@ -297,7 +297,6 @@ def _values(row: query.Row, columns: Sequence[query.Field] | None) -> Values:
 class _Stream:
     """What a RecordMaker wants to know of a table: all columns as the FIELD event has them."""
 
-    charsets: Mapping[str, str] = MappingProxyType({})
     own_columns: Mapping[str, str] = MappingProxyType({"deleted_at": "deleted at"})
 
     def __init__(self, session: Session, found: Rows) -> None:

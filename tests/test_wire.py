@@ -56,7 +56,6 @@ class _Stream:
     name = "shop.t"
     keyspace = "shop"
     primary_keys = ("id",)
-    charsets: Mapping[str, str] = MappingProxyType({})
     own_columns: Mapping[str, str] = MappingProxyType({"deleted_at": "deleted_at"})
 
     def stream_schema(self) -> StreamSchema:

@@ -102,12 +102,6 @@ class ConfiguredStream:
         """What log lines and errors call it."""
         return f"{self.keyspace}.{self.table}"
 
-    @property
-    def charsets(self) -> dict[str, str]:
-        """What discovery has noted of columns' charsets, where FIELD events may not tell."""
-        noted = {n: prop.get(DATATYPE_PROPERTIES, {}) for n, prop in self.properties.items()}
-        return {name: found["charset"] for name, found in noted.items() if "charset" in found}
-
     def stream_schema(self) -> StreamSchema:
         """Return the properties, to be compared with what comes."""
         return StreamSchema(

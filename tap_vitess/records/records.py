@@ -30,9 +30,9 @@ logger = logging.getLogger(__name__)
 class RecordStream(Protocol):
     """What records are made for.
 
-    primary_keys: the key columns, in order. charsets: those that FIELD events may not tell, by
-    column. own_columns: what to add to a record, and the column's name for it: `deleted_at`
-    always, and of `op`, `shard`, `commit_time` and `seq` what the front end has.
+    primary_keys: the key columns, in order. own_columns: what to add to a record, and the column's
+    name for it: `deleted_at` always, and of `op`, `shard`, `commit_time` and `seq` what the front
+    end has.
     """
 
     @property
@@ -41,8 +41,6 @@ class RecordStream(Protocol):
     def keyspace(self) -> str: ...
     @property
     def primary_keys(self) -> Sequence[str]: ...
-    @property
-    def charsets(self) -> Mapping[str, str]: ...
     @property
     def own_columns(self) -> Mapping[str, str]: ...
     def stream_schema(self) -> StreamSchema: ...
@@ -85,7 +83,7 @@ class RecordMaker:
         """Prepare for a stream whose numbers come from `sequence`."""
         self.schema = stream.stream_schema()
         self.tally = Tally()
-        table = stream.keyspace, self.schema, stream.primary_keys, stream.charsets
+        table = stream.keyspace, self.schema, stream.primary_keys, self.schema.charsets
         self._images = TableImages(*table, options, RowDecoder, logger.warning)
         self._sequence = sequence
         self._copied_at = options.copied_at

@@ -80,6 +80,12 @@ class StreamSchema:
         return frozenset(self.properties)
 
     @property
+    def charsets(self) -> dict[str, str]:
+        """What the catalog notes of columns' charsets, where FIELD events may not tell."""
+        noted = {n: prop.get(DATATYPE_PROPERTIES, {}) for n, prop in self._catalog.items()}
+        return {name: found["charset"] for name, found in noted.items() if "charset" in found}
+
+    @property
     def is_altered(self) -> bool:
         """Whether `altered` may name any."""
         return bool(self.version or self._given)

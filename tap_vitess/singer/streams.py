@@ -32,19 +32,15 @@ from singer_sdk.mapper import (
     StreamMap,
 )
 from singer_sdk.singerlib import (
-    ActivateVersionMessage,
     Metadata,
     MetadataMapping,
-    SchemaMessage,
 )
 
 from tap_vitess.errors import CatalogError
 from tap_vitess.records.images import Record
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, OWN_COLUMNS, stream_name
-from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.plain import _selected
-from tap_vitess.values.types import DATATYPE_PROPERTIES
 
 LOG_BASED = "LOG_BASED"
 FULL_TABLE = "FULL_TABLE"
@@ -159,15 +155,6 @@ class VitessStream(Stream):
         properties, mask = self.effective_schema["properties"], self.mask
         return frozenset(c for c in properties if mask.get(("properties", c), True))
 
-    @property
-    def charsets(self) -> dict[str, str]:
-        """What discovery has noted of columns' charsets, where FIELD events may not tell."""
-        return {
-            name: schema[DATATYPE_PROPERTIES]["charset"]
-            for name, schema in self.effective_schema["properties"].items()
-            if DATATYPE_PROPERTIES in schema and "charset" in schema[DATATYPE_PROPERTIES]
-        }
-
     def stream_schema(self) -> StreamSchema:
         """Return the selected properties, to be followed through the run."""
         properties = self.effective_schema["properties"]
@@ -185,44 +172,7 @@ class VitessStream(Stream):
         """Return the stream's maps for the properties as they are now."""
         if not schema.version:
             return self.stream_maps
-        return self._make_maps({**self.effective_schema, "properties": schema.properties})
-
-    def _make_maps(self, schema: dict[str, Any]) -> Sequence[StreamMap]:
-        """Let the tap's mapper take the stream for one with another schema."""
-        mapper = self._sdk_tap.mapper
-        mapper.register_raw_stream_schema(self.name, schema, self.primary_keys)
+        mapper, told = self._sdk_tap.mapper, self.effective_schema
+        told = {**told, "properties": schema.properties}
+        mapper.register_raw_stream_schema(self.name, told, self.primary_keys)
         return mapper.stream_maps[self.name]
-
-
-def write_schema(maps: Iterable[StreamMap], writer: BufferedWriter) -> None:
-    """Write the SCHEMA message of each map."""
-    for stream_map in maps:
-        if not isinstance(stream_map, RemoveRecordTransform):
-            writer.write_message(
-                SchemaMessage(
-                    stream_map.stream_alias,
-                    _with_datatype_properties(stream_map.transformed_schema),
-                    list(stream_map.transformed_key_properties or ()),
-                )
-            )
-
-
-def write_activate_version(maps: Iterable[StreamMap], writer: BufferedWriter, version: int) -> None:
-    """Tell the target that all rows of other versions may go."""
-    for stream_map in maps:
-        if not isinstance(stream_map, RemoveRecordTransform):
-            writer.write_message(ActivateVersionMessage(stream_map.stream_alias, version))
-
-
-def _with_datatype_properties(schema: dict[str, Any]) -> dict[str, Any]:
-    """Put precision and scale where targets look for them; catalogs cannot hold them there."""
-    properties = {
-        name: _with_digits(prop) if DATATYPE_PROPERTIES in prop else prop
-        for name, prop in schema["properties"].items()
-    }
-    return {**schema, "properties": properties}
-
-
-def _with_digits(prop: Mapping[str, Any]) -> dict[str, Any]:
-    noted = dict(prop[DATATYPE_PROPERTIES])
-    return {**prop, **{k: v for k, v in noted.items() if k in {"precision", "scale"}}}

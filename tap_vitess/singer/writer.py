@@ -7,18 +7,21 @@ by one here; only streams with maps or flattening go through it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
-from singer_sdk.mapper import SameRecordTransform
-from singer_sdk.singerlib import RecordMessage
+from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
+from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, SchemaMessage
 
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.images import Record
 from tap_vitess.records.records import RecordMaker
 from tap_vitess.singer.output import BufferedWriter
-from tap_vitess.singer.streams import VitessStream, write_activate_version, write_schema
+from tap_vitess.singer.streams import VitessStream
 from tap_vitess.values.documents import plain
+from tap_vitess.values.types import DATATYPE_PROPERTIES
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +50,18 @@ class RecordWriter:
 
     def write_activate_version(self, version: int) -> None:
         """Tell the target that all rows of other versions may go."""
-        write_activate_version(self._maps, self._writer, version)
+        for stream_map in self._kept_maps():
+            self._writer.write_message(ActivateVersionMessage(stream_map.stream_alias, version))
+
+    def _kept_maps(self) -> list[StreamMap]:
+        return [m for m in self._maps if not isinstance(m, RemoveRecordTransform)]
 
     def _choose_way(self) -> None:
         self._maps = self._stream.maps_of(self.maker.schema)
-        write_schema(self._maps, self._writer)
+        for stream_map in self._kept_maps():
+            schema = _with_datatype_properties(stream_map.transformed_schema)
+            key = list(stream_map.transformed_key_properties or ())
+            self._writer.write_message(SchemaMessage(stream_map.stream_alias, schema, key))
         first = self._maps[0]
         self._direct = (
             len(self._maps) == 1
@@ -83,3 +93,17 @@ class RecordWriter:
                         )
                     )
         return len(records)
+
+
+def _with_datatype_properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """Put precision and scale where targets look for them; catalogs cannot hold them there."""
+    properties = {
+        name: _with_digits(prop) if DATATYPE_PROPERTIES in prop else prop
+        for name, prop in schema["properties"].items()
+    }
+    return {**schema, "properties": properties}
+
+
+def _with_digits(prop: Mapping[str, Any]) -> dict[str, Any]:
+    noted = dict(prop[DATATYPE_PROPERTIES])
+    return {**prop, **{k: v for k, v in noted.items() if k in {"precision", "scale"}}}
