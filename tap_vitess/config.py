@@ -26,6 +26,9 @@ from tap_vitess.values.types import DEFAULTS, ValueOptions
 from tap_vitess.vtgate.address import Address, Tls, check_metadata, tls_of
 
 Keys = Literal["with_vindex", "primary"]
+TabletType = Literal["PRIMARY", "REPLICA", "RDONLY"]
+OnLostPosition = Literal["fail", "resync"]
+OnPartialImage = Literal["fetch", "omit", "fail"]
 
 
 def _told(
@@ -138,7 +141,7 @@ class Config(Address):
         (),
         examples=[["*.audit_log"]],
     )
-    keys: Keys = _setting(  # noqa: RUF009 - it makes a field
+    keys: Keys = _setting(
         "Keys",
         "What identifies a row in a sharded keyspace, where MySQL keeps a key unique within each "
         "shard only: `with_vindex`, the table's key and the columns of its primary vindex; "
@@ -146,13 +149,11 @@ class Config(Address):
         "shards, as those of a sequence are.",
         "with_vindex",
     )
-    tablet_type: Literal["PRIMARY", "REPLICA", "RDONLY"] = _setting(
-        "Tablet type", "Which tablets to read from.", "PRIMARY"
-    )
+    tablet_type: TabletType = _setting("Tablet type", "Which tablets to read from.", "PRIMARY")
     cells: tuple[str, ...] = _setting(
         "Cells", "Cells to pick tablets from; not used for PRIMARY. Default: VTGate's own cell.", ()
     )
-    tls: Tls | None = _setting("TLS", "Use TLS on both ports.")  # noqa: RUF009
+    tls: Tls | None = _setting("TLS", "Use TLS on both ports.")
     grpc_headers: Mapping[str, str] = _setting(
         "gRPC headers",
         "Further gRPC metadata for each call, such as an authorization header.",
@@ -165,7 +166,7 @@ class Config(Address):
         "each record. _sdc_deleted_at is always there.",
         default=True,
     )
-    on_lost_position: Literal["fail", "resync"] = _setting(
+    on_lost_position: OnLostPosition = _setting(
         "On a lost position",
         "What to do when the changes after a bookmark are gone or can no longer be read (binlogs "
         "purged, old shards deleted, another cluster, a table altered since): `fail` says so and "
@@ -181,7 +182,7 @@ class Config(Address):
         (),
         examples=[["shop.orders"]],
     )
-    on_partial_image: Literal["fetch", "omit", "fail"] = _setting(
+    on_partial_image: OnPartialImage = _setting(
         "On a partial row image",
         "What to do when the binlog does not carry every column of a changed row "
         "(binlog_row_image=NOBLOB, PARTIAL_JSON): `fetch` asks for the row's present value by its "

@@ -73,7 +73,7 @@ def descriptor(keyspace: str, table: str) -> dict[str, str]:
 
 
 def record_frame(keyspace: str, table: str) -> tuple[bytes, bytes]:
-    """Return what stands before and behind the members of a record's data."""
+    """Return what stands before and after the members of a record's data."""
     head = b'{"type":"RECORD","record":{"stream":%b,"namespace":%b,"emitted_at":%d,"data":{'
     return head % (orjson.dumps(table), orjson.dumps(keyspace), now()), b"}}}\n"
 

@@ -6,7 +6,7 @@
 
 A stream stands in `stream_states` from the moment its copy begins. Airbyte takes it out there,
 and leaves `shared_state` as it was, when the user clears or refreshes it; so what is not listed
-is forgotten, and copied anew. Keyspaces that a sync does not touch keep their place.
+is forgotten, and copied again. Keyspaces that a sync does not touch keep their place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ States = Mapping[str, KeyspaceState]  # by keyspace
 
 
 def state_message(states: States, records: int) -> Message:
-    """Make a STATE message, behind so many records since the last one."""
+    """Make a STATE message, after so many records since the last one."""
     return {
         "type": "STATE",
         "state": {

@@ -1,11 +1,11 @@
 """A stream's properties, and how they follow a table that is altered. Pure.
 
 A FIELD event tells the columns of one shard's table. What the SCHEMA message has told before
-goes on being true of every record behind it, whatever shard it comes from:
+stays true of every record after it, whatever shard it comes from:
 
     new column             is added, nullable; left out with a warning where the catalog deselects
                            columns, because then somebody has chosen what may leave the database
-    dropped column         stays in the SCHEMA, records go on without it: absent, not null
+    dropped column         stays in the SCHEMA, later records lack it: absent, not null
     other type that fits   nothing (INT to BIGINT); a DECIMAL's precision and scale grow
     any other type         the property becomes a string and values come as text, from every
                            shard: shards are altered at different times, and a property that is

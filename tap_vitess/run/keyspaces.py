@@ -96,7 +96,7 @@ class Run(Generic[Made]):
         """Bring each sink's keyspace, and yield what the sinks make of it, in this thread.
 
         Raises:
-            VitessError: VTGate cannot be reached, or no sink can go on.
+            VitessError: VTGate cannot be reached, or no sink can continue.
         """
         parallel = len(sinks) if self._options.follow else 1
         with connect(self._config) as client:

@@ -71,7 +71,7 @@ class RecordWriter:
         self._stream_name = orjson.dumps(first.stream_alias)
 
     def _frame(self, version: int) -> tuple[bytes, bytes]:
-        """Return what stands before and behind a record's members."""
+        """Return what stands before and after a record's members."""
         now = datetime.now(UTC).isoformat().encode()
         return (
             b'{"type":"RECORD","stream":%b,"record":{' % self._stream_name,

@@ -66,7 +66,7 @@ class Collector:
         return len(self._items) >= self._rows or now - self._since >= self._seconds
 
     def take(self, state: str | None) -> Batch:
-        """Return what was collected, and begin anew."""
+        """Return what was collected, and start over."""
         batch = Batch(tuple(self._items), state)
         self._items.clear()
         self._since = None

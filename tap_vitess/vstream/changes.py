@@ -2,7 +2,7 @@
 
 A table is copied, then its changes are followed, by the algorithm of `run/sync.py`: several tables
 and shards in one stream of a keyspace, each change at least once, in order within a shard. What may
-be stored is told by boundaries, and a run that starts from such a state goes on behind it.
+be stored is told by boundaries, and a run that is given such a state resumes after it.
 
 Tables of several keyspaces come one keyspace after the other; with `follow` all at once, each
 keyspace read in a thread of its own, the items given out in the caller's.
@@ -44,7 +44,7 @@ DEFAULT_RETRY = RetryOptions()
 class TableCopied:
     """All rows of a table's copy have been given out: rows of older versions may go.
 
-    They are of a copy that was begun anew, or that nobody remembers, and may have been deleted in
+    They are of a copy that was started over, or that nobody remembers, and may have been deleted in
     the source without a delete among the changes. Every Change carries its table's version.
     """
 
@@ -102,19 +102,19 @@ def changes(
     Args:
         vitess: where they are.
         tables: their names, as `keyspace.table`. A table that the state does not know is copied.
-        state: a boundary's, to go on from there; None for a first run. Tables that it knows and
+        state: a boundary's, to resume from there; None for a first run. Tables that it knows and
             that are not named keep their place in it.
-        follow: whether to go on for ever; else the iterator ends where the keyspaces were when it
+        follow: whether to follow for ever; else the iterator ends where the keyspaces were when it
             began.
         stop: asked about every second; True ends the iterator with a last boundary.
-        boundary_seconds: how often there is a boundary, 0 for one behind each response of VTGate.
+        boundary_seconds: how often there is a boundary, 0 for one after each response of VTGate.
         poll_seconds: with `follow`, how often SQL is asked where the keyspace is, to see that the
             stream brings all there is.
         retry: how long passing faults are retried.
 
     Raises:
-        VitessError: a setting or the state is wrong (at once), or the run cannot go on: there was
-            a last boundary before, and it holds. A table that cannot be read does not stop the
+        VitessError: a setting or the state is wrong (at once), or the run cannot continue: there
+            was a last boundary before, and it holds. A table that cannot be read does not stop the
             others, unless `follow` is set; its error is raised at the end.
     """
     bookmarks = _bookmarks(state)

@@ -1,6 +1,7 @@
 """Where a Vitess is and how it is read: a frozen value that makes a Config.
 
-Its names, defaults and checks are the tap's settings; `config.py` is what validates them.
+Its names, choices, defaults and checks are those of `Config`, which a test holds it to; they are
+written out here for editors and type checkers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from tap_vitess.config import Config, checked
+from tap_vitess.config import (
+    Config,
+    Keys,
+    OnLostPosition,
+    OnPartialImage,
+    TabletType,
+    checked,
+)
 from tap_vitess.vtgate.address import Tls
 
 
@@ -28,11 +36,11 @@ class Vitess:
     password: str | None = field(default=None, repr=False)
     tls: bool | Tls = False
     grpc_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    tablet_type: Literal["PRIMARY", "REPLICA", "RDONLY"] = "PRIMARY"
+    tablet_type: TabletType = "PRIMARY"
     cells: Sequence[str] = ()
-    keys: Literal["with_vindex", "primary"] = "with_vindex"
-    on_lost_position: Literal["fail", "resync"] = "fail"
-    on_partial_image: Literal["fetch", "omit", "fail"] = "fetch"
+    keys: Keys = "with_vindex"
+    on_lost_position: OnLostPosition = "fail"
+    on_partial_image: OnPartialImage = "fetch"
     float_as: Literal["selected", "stored"] = "selected"
     invalid_text: Literal["error", "replace"] = "error"
     copy_parallelism: int = 1

@@ -1,4 +1,4 @@
-"""Level 3: batches of changes to a function, and the position stored behind it.
+"""Level 3: batches of changes to a function, and the position stored after it.
 
 The state is saved only when `flush` has returned for all that it covers. So after a kill at any
 moment what was flushed since the last save comes again, and nothing is left out: at least once.
@@ -69,8 +69,8 @@ def consume(
             transaction with the state, by a store of the caller's own. An error of it ends the
             call, and the batch comes again in the next.
         state: where the position is kept. A first run copies.
-        follow: whether to go on for ever; else it ends where the keyspaces were when it began.
-        batch_rows: how many rows make a batch full; it ends at the boundary behind them.
+        follow: whether to follow for ever; else it ends where the keyspaces were when it began.
+        batch_rows: how many rows make a batch full; it ends at the boundary after them.
         batch_seconds: how old the first row of a batch becomes. While nothing comes, VTGate speaks
             once a second, so a batch may be so much older.
         converter: makes an object of a row and a class of `tables`, such as msgspec.convert.

@@ -3,8 +3,8 @@
 A row is an event of its own, and its values are Python's objects. A kind that is not known here is
 an UnknownEvent, so that nothing is passed over in silence.
 
-The feed goes on at the last boundary (COMMIT, DDL, OTHER) after a fault: a ReopenedEvent says that
-what came behind it comes again. A copy is not gone on with: the positions in it do not tell which
+The feed resumes at the last boundary (COMMIT, DDL, OTHER) after a fault: a ReopenedEvent says that
+what came after it comes again. A copy is not resumed: the positions in it do not tell which
 tables are copied, and VTGate would leave some out without a word. `changes` is what resumes copies.
 """
 
@@ -78,7 +78,7 @@ class RowEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class VgtidEvent(Event):
-    """The position behind the transaction whose end comes next.
+    """The position after the transaction whose end comes next.
 
     usable: whether it is a position to start from. Not so in a copy, and not so at the beginning of
     a stream without a position, while some shards have not said yet where they are.
@@ -132,7 +132,7 @@ class UnknownEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReopenedEvent(Event):
-    """The call was opened again: what came behind this position comes again, or has changed.
+    """The call was opened again: what came after this position comes again, or has changed.
 
     It is None when the stream had come to no boundary yet, and begins at the present once more.
     """

@@ -37,7 +37,7 @@ def events(
     Args:
         vitess: where it is.
         tables: as `keyspace.table`, of one keyspace.
-        position: a VgtidEvent's, to go on behind the boundary that followed it; None for what
+        position: a VgtidEvent's, to resume after the boundary that followed it; None for what
             happens from now on.
         copy: whether to copy the tables first, which goes without a position.
         stop: asked about every second, and between responses; True ends the iterator.
@@ -45,7 +45,7 @@ def events(
 
     Raises:
         CopyCutError: the call was cut in the middle of a copy.
-        VitessError: the stream cannot be opened, or cannot go on.
+        VitessError: the stream cannot be opened, or cannot continue.
     """
     keyspaces = by_keyspace(tables)
     if len(keyspaces) != 1:
