@@ -44,6 +44,7 @@ ARROWS = {
 OUTSIDE = {
     "grpc": {"vtgate", "sandbox"},
     "pymysql": {"vtgate"},
+    "pyarrow": {"values"},
     "singer_sdk": {"singer"},
     "backoff": {"vtgate"},
 }

@@ -29,6 +29,7 @@ PRINTS = [
     "rows older than version",
     "0 rows: nothing was copied",
     "customers None {'id': ",
+    "shop.orders ",
     "Batch(items=(Change(keyspace='ref', table='countries'",
     '{"bookmarks":',
     "copy shop.orders {'id': ",

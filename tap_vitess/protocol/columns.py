@@ -46,8 +46,8 @@ _EVENT = b"\x0a"  # opens an event of a response; its size comes behind it
 _LONGEST = 5  # bytes of such a size
 
 # Behind each row: a value that no server can guess, and its length, packed.
-_MARK = secrets.token_bytes(8)
-_LENGTH_OF_MARK = bytes([2 * len(_MARK)])
+MARK = secrets.token_bytes(8)
+_LENGTH_OF_MARK = bytes([2 * len(MARK)])
 
 Column = list[bytes | None]
 
@@ -93,7 +93,7 @@ class Images:
         return cls(
             rows,
             _LENGTH_OF_MARK.join([*message.lengths, b""]),
-            _MARK.join([*message.values, b""]),
+            MARK.join([*message.values, b""]),
         )
 
     def chunks(self, width: int, where: str, columns: Sequence[int]) -> Iterator[Chunk]:
@@ -117,7 +117,7 @@ class Images:
             last = min(first + step, self.count)
             part = lengths.cut(self.values, end, first, last, wanted)
             end = part.end
-            if part.values[width].count(_MARK) != last - first:
+            if part.values[width].count(MARK) != last - first:
                 raise ProtocolError(f"{where}: a row's lengths are not those of its values")
             yield Chunk(last - first, part.values, part.nulls)
         if end < len(self.values):

@@ -49,10 +49,10 @@ class RowDecoder:
                 "knows the columns of its older changes; set on_lost_position to `resync` for a "
                 "run to copy the table again"
             )
-        types = value_types(fields, options, key=key, charsets=charsets)
-        types |= {name: types[name].as_text() for name in names if name in as_text}
+        self.types = value_types(fields, options, key=key, charsets=charsets)
+        self.types |= {name: self.types[name].as_text() for name in names if name in as_text}
         self.columns: list[tuple[str, Convert | None]] = [
-            (name, self._form(types[name]) if name in wanted else None) for name in names
+            (name, self._form(self.types[name]) if name in wanted else None) for name in names
         ]
 
     def _form(self, type_: ValueType) -> Convert:

@@ -26,7 +26,15 @@ from typing import Any
 
 import orjson
 
-from tap_vitess.values.types import Declared, JsonColumn, UnfitError, Values, ValueType, Whole
+from tap_vitess.values.types import (
+    Arrow,
+    Declared,
+    JsonColumn,
+    UnfitError,
+    Values,
+    ValueType,
+    Whole,
+)
 
 # A string, or a number, of which some are none in JSON: `.5`, `-.25`, `000000007`.
 _STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"?|(-?)([0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?')
@@ -47,17 +55,28 @@ def document(column: Declared) -> ValueType:
                 "copy the table again, or deselect the column"
             ) from None
 
+    def written(raw: bytes) -> str:
+        return text(raw).decode()
+
+    def python(raw: bytes) -> Any:
+        return _parsed(text(raw))
+
+    arrow = Arrow(lambda pa: pa.json_(), written, _checked)
     if column.options.json_as == "string":
-        return ValueType(
-            {"type": "string"}, lambda raw: text(raw).decode(), lambda raw: _parsed(text(raw))
-        )
+        return ValueType({"type": "string"}, written, python, arrow)
     return ValueType(
         {"type": ["object", "array", "string", "number", "boolean", "null"]},
         # As it is written, so that no number changes.
         lambda raw: orjson.Fragment(text(raw).replace(b"\n", b" ")),
-        lambda raw: _parsed(text(raw)),
+        python,
+        arrow,
         DOCUMENTS,
     )
+
+
+def _checked(pa: Any, column: Any) -> Any:
+    check([value for value in column.to_pylist() if value is not None])
+    return column.cast(pa.string())
 
 
 def plain(value: Any) -> Any:

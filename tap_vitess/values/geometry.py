@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from tap_vitess.values.types import Declared, ValueType
+from tap_vitess.values.types import Arrow, Declared, ValueType
 
 _POINT, _COLLECTION = 1, 7
 _NAMES = {
@@ -45,13 +45,10 @@ class Geometry:
 
 def geometry(column: Declared) -> ValueType:
     """Enter GEOMETRY, POINT and the other kinds."""
-    match column.options.geometry_as:
-        case "geojson":
-            return ValueType({"type": "object"}, geojson, bytes)
-        case "wkt":
-            return ValueType({"type": "string"}, ewkt, bytes)
-        case "wkb":
-            return ValueType({"type": "string"}, ewkb, bytes)
+    write = {"geojson": geojson, "wkt": ewkt, "wkb": ewkb}[column.options.geometry_as]
+    kind = "object" if column.options.geometry_as == "geojson" else "string"
+    arrow = Arrow(lambda pa: pa.binary(), _ewkb)
+    return ValueType({"type": kind}, write, bytes, arrow)
 
 
 def geojson(raw: bytes) -> GeoJson:
@@ -83,13 +80,17 @@ def ewkb(raw: bytes) -> str:
     Raises:
         ValueError: the bytes are no geometry of MySQL's.
     """
+    return _ewkb(raw).hex().upper()
+
+
+def _ewkb(raw: bytes) -> bytes:
     srid, _ = _read(raw)
     wkb = raw[4:]
     if srid:
         order = "<" if wkb[0] else ">"
         (kind,) = struct.unpack_from(order + "I", wkb, 1)
         wkb = wkb[:1] + struct.pack(order + "II", kind | _HAS_SRID, srid) + wkb[5:]
-    return wkb.hex().upper()
+    return wkb
 
 
 def _read(raw: bytes) -> tuple[int, Geometry]:

@@ -17,17 +17,21 @@ import re
 import struct
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import orjson
 
 from tap_vitess.values.types import (
     DATATYPE_PROPERTIES,
+    Arrow,
+    Convert,
     Declared,
     JsonColumn,
     UnfitError,
     Values,
     ValueType,
     Whole,
+    spelled,
 )
 
 # As JSON has them, without leading zeros; a decimal of nothing has no sign.
@@ -40,14 +44,15 @@ _DECIMAL = re.compile(rb"(-?)0*([0-9]*)(?:\.([0-9]+))?")
 
 def integer(column: Declared) -> ValueType:
     """Enter TINYINT to INT, and the BIGINT that is written as such."""
-    return ValueType({"type": "integer"}, int, int, None if _is_padded(column) else INTEGERS)
+    whole = None if _is_padded(column) else INTEGERS
+    return ValueType({"type": "integer"}, int, int, _integers(column), whole)
 
 
 def tinyint(column: Declared) -> ValueType:
     """Enter TINYINT, of which `tinyint(1)` may be a boolean."""
     is_bool = column.arguments == "1" and not column.attributes.strip()
     if column.options.tinyint1_as == "boolean" and is_bool:
-        return ValueType({"type": "boolean"}, lambda raw: int(raw) != 0, int)
+        return ValueType({"type": "boolean"}, lambda raw: int(raw) != 0, int, _integers(column))
     return integer(column)
 
 
@@ -57,20 +62,22 @@ def bigint(column: Declared) -> ValueType:
         return integer(column)
     if column.options.unsigned_bigint_as == "decimal":
         # The binlog has an integer as a copy has it.
-        return replace(_decimal(column, "20,0", canonical=True), python=int)
-    return ValueType({"type": "string"}, lambda raw: str(int(raw)), int)
+        found = _decimal(column, "20,0", canonical=True)
+        return replace(found, python=int, arrow=_integers(column))
+    return ValueType({"type": "string"}, lambda raw: str(int(raw)), int, _integers(column))
 
 
 def year(_: Declared) -> ValueType:
     """Enter YEAR; 0000 is no JSON."""
-    return ValueType({"type": "integer"}, int, int)
+    return ValueType({"type": "integer"}, int, int, Arrow(lambda pa: pa.int16(), int, _digits))
 
 
 def bit(column: Declared) -> ValueType:
     """Enter BIT."""
+    arrow = Arrow(lambda pa: pa.uint64(), _bits)
     if column.options.bit1_as == "boolean" and column.arguments == "1":
-        return ValueType({"type": "boolean"}, any, bytes)
-    return ValueType({"type": "integer"}, lambda raw: int.from_bytes(raw, "big"), bytes)
+        return ValueType({"type": "boolean"}, any, bytes, arrow)
+    return ValueType({"type": "integer"}, _bits, bytes, arrow)
 
 
 def decimal(column: Declared) -> ValueType:
@@ -90,7 +97,8 @@ def double(column: Declared) -> ValueType:
 
 def vector(_: Declared) -> ValueType:
     """Enter VECTOR."""
-    return ValueType({"type": "array", "items": {"type": "number"}}, _floats, _floats)
+    arrow = Arrow(lambda pa: pa.list_(pa.float32()), _floats)
+    return ValueType({"type": "array", "items": {"type": "number"}}, _floats, _floats, arrow)
 
 
 def _is_padded(column: Declared) -> bool:
@@ -99,31 +107,87 @@ def _is_padded(column: Declared) -> bool:
 
 
 def _decimal(column: Declared, arguments: str, *, canonical: bool) -> ValueType:
+    precision, _, scale = arguments.partition(",")
+    digits = {"precision": int(precision or 10), "scale": int(scale or 0)}
+    arrow = Arrow(
+        lambda pa: (pa.decimal128 if digits["precision"] <= 38 else pa.decimal256)(
+            *digits.values()
+        ),
+        lambda raw: Decimal(_decimal_text(raw)),
+        _decimals,
+    )
     if column.options.decimal_as == "number":
         whole = NUMBERS if canonical and not _is_padded(column) else None
         return ValueType(
-            {"type": "number"}, lambda raw: orjson.Fragment(_decimal_text(raw)), _exact, whole
+            {"type": "number"},
+            lambda raw: orjson.Fragment(_decimal_text(raw)),
+            _exact,
+            arrow,
+            whole,
         )
-    precision, _, scale = arguments.partition(",")
-    schema = {
-        "type": "string",
-        "format": "x-singer.decimal",
-        DATATYPE_PROPERTIES: {"precision": int(precision or 10), "scale": int(scale or 0)},
-    }
-    return ValueType(schema, _decimal_text, _exact, DECIMALS)
+    schema = {"type": "string", "format": "x-singer.decimal", DATATYPE_PROPERTIES: digits}
+    return ValueType(schema, _decimal_text, _exact, arrow, DECIMALS)
+
+
+_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 32, "int": 32, "bigint": 64}
+
+
+def _integers(column: Declared) -> Arrow:
+    sign = "u" if "unsigned" in column.attributes else ""
+    name = f"{sign}int{_BITS[column.name]}"
+    return Arrow(lambda pa: getattr(pa, name)(), int, _digits)
+
+
+def _digits(pa: Any, column: Any) -> Any:
+    return spelled(pa, column, b"0123456789-")
+
+
+def _decimals(pa: Any, column: Any) -> Any:
+    text = spelled(pa, column, b"0123456789-.")
+    if pa.compute.any(pa.compute.ends_with(text, ".")).as_py():
+        raise ValueError("a point without digits")
+    return text
+
+
+def _single_precision(convert: Convert) -> Arrow:
+    def in_range(raw: bytes) -> float:
+        try:
+            return _single(convert(raw))
+        except OverflowError:
+            raise UnfitError("not a FLOAT") from None
+
+    return Arrow(lambda pa: pa.float32(), in_range, lambda pa, c: _floating_numbers(pa, c, "f4"))
+
+
+def _double_precision(convert: Convert) -> Arrow:
+    return Arrow(lambda pa: pa.float64(), convert, lambda pa, c: _floating_numbers(pa, c, "f8"))
+
+
+def _floating_numbers(pa: Any, column: Any, kind: str) -> Any:
+    # By way of a double, as `convert` goes.
+    found = spelled(pa, column, b"0123456789-.eE+").cast(pa.float64()).cast(kind)
+    if pa.compute.all(pa.compute.is_finite(found)).as_py() is False:
+        raise ValueError("not a finite number")
+    return found
+
+
+def _bits(raw: bytes) -> int:
+    return int.from_bytes(raw, "big")
 
 
 def _floating(column: Declared, *, digits: str | None, single: bool) -> ValueType:
     _, _, scale = column.arguments.partition(",")
     shown = f"%.{int(scale)}f" if scale else digits
+    arrow = _single_precision(_finite) if single else _double_precision(_finite)
     if column.copying or column.options.float_as == "stored" or shown is None:
-        return ValueType({"type": "number"}, _finite, _finite, FLOATS)
+        return ValueType({"type": "number"}, _finite, _finite, arrow, FLOATS)
 
     def selected(raw: bytes) -> float:
         value = _finite(raw)
         return float(shown % (_single(value) if single else value))
 
-    return ValueType({"type": "number"}, selected, selected)
+    arrow = _single_precision(selected) if single else _double_precision(selected)
+    return ValueType({"type": "number"}, selected, selected, replace(arrow, parse=None))
 
 
 def _single(value: float) -> float:
@@ -151,6 +215,10 @@ def _decimal_text(raw: bytes) -> str:
     sign, whole, fraction = match.groups()
     text = (whole or b"0") + (b"." + fraction if fraction else b"")
     return (sign + text if text.strip(b"0.") else text).decode()
+
+
+def _decimal_number(raw: bytes) -> orjson.Fragment:
+    return orjson.Fragment(_decimal_text(raw))
 
 
 def _exact(raw: bytes) -> Decimal:

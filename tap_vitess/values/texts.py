@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import replace
+from typing import Any
 
 from tap_vitess.values.charsets import BINARY, decoder
 from tap_vitess.values.types import (
     DATATYPE_PROPERTIES,
+    Arrow,
     Convert,
     Declared,
     JsonColumn,
@@ -54,10 +56,10 @@ def unknown(column: Declared) -> ValueType:
 def enum(column: Declared) -> ValueType:
     """Enter ENUM."""
     found = text(column)
-    if column.copying:
-        return found
-    if column.labelled:
-        return _text(found.schema, "utf8mb4", column.options)
+    if column.labelled and not column.copying:
+        found = _text(found.schema, "utf8mb4", column.options)
+    if column.copying or column.labelled:
+        return replace(found, arrow=_labelled(found))
     labels = ["", *_labels(column.arguments)]
 
     def label(raw: bytes) -> str:
@@ -66,7 +68,7 @@ def enum(column: Declared) -> ValueType:
             raise UnfitError("an ENUM's index without a label")
         return labels[number]
 
-    return ValueType(found.schema, label, label)
+    return ValueType(found.schema, label, label, Arrow(_dictionary, label))
 
 
 def set_(column: Declared) -> ValueType:
@@ -75,7 +77,7 @@ def set_(column: Declared) -> ValueType:
     members = _labels(column.arguments)
     if not column.copying and not column.labelled:
         convert = _bitmap(members)
-        found = ValueType(found.schema, convert, convert)
+        found = replace(found, convert=convert, python=convert)
     elif not column.copying and len(members) == 64:
         found = replace(
             found,
@@ -83,7 +85,8 @@ def set_(column: Declared) -> ValueType:
             "changes; only a copy has it",
         )
     if column.options.set_as == "string":
-        return found
+        parse = _utf8 if found.whole else None
+        return replace(found, arrow=Arrow(_string, found.convert, parse))
     as_text = found.python
 
     def chosen(raw: bytes) -> list[str]:
@@ -91,21 +94,42 @@ def set_(column: Declared) -> ValueType:
         return joined.split(",") if joined else []
 
     schema = {**found.schema, "type": "array", "items": {"type": "string"}}
-    return replace(found, schema=schema, convert=chosen, whole=None)
+    arrow = Arrow(lambda pa: pa.list_(pa.string()), chosen)
+    return replace(found, schema=schema, convert=chosen, arrow=arrow, whole=None)
 
 
 def binary(column: Declared) -> ValueType:
     """Enter BINARY, VARBINARY and the kinds of BLOB."""
+    arrow = Arrow(lambda pa: pa.binary(), bytes, lambda _, found: found)
     if column.options.binary_as == "hex":
         schema = {"type": "string", "contentEncoding": "base16"}
-        return ValueType(schema, lambda raw: raw.hex().upper(), bytes)
+        return ValueType(schema, lambda raw: raw.hex().upper(), bytes, arrow)
     schema = {"type": "string", "contentEncoding": "base64"}
-    return ValueType(schema, lambda raw: base64.b64encode(raw).decode(), bytes)
+    return ValueType(schema, lambda raw: base64.b64encode(raw).decode(), bytes, arrow)
 
 
 def _text(schema: JsonSchema, charset: str | None, options: ValueOptions) -> ValueType:
     convert = _decoder(charset, options)
-    return ValueType(schema, convert, convert, TEXTS if charset == "utf8mb4" else None)
+    if charset != "utf8mb4":
+        return ValueType(schema, convert, convert, Arrow(_string, convert))
+    return ValueType(schema, convert, convert, Arrow(_string, convert, _utf8), TEXTS)
+
+
+def _string(pa: Any) -> Any:
+    return pa.string()
+
+
+def _utf8(pa: Any, column: Any) -> Any:
+    return column.cast(pa.string())
+
+
+def _labelled(found: ValueType) -> Arrow:
+    parse = (lambda pa, column: _utf8(pa, column).dictionary_encode()) if found.whole else None
+    return Arrow(_dictionary, found.convert, parse)
+
+
+def _dictionary(pa: Any) -> Any:
+    return pa.dictionary(pa.int32(), pa.string())
 
 
 def _decoder(charset: str | None, options: ValueOptions) -> Convert:

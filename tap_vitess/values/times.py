@@ -14,6 +14,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from tap_vitess.values.types import (
+    Arrow,
     Convert,
     Declared,
     JsonColumn,
@@ -22,6 +23,7 @@ from tap_vitess.values.types import (
     Values,
     ValueType,
     Whole,
+    spelled,
 )
 
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d")
@@ -31,21 +33,34 @@ _TIME = re.compile(rb"(-?)(\d+):(\d\d):(\d\d)(?:\.(\d{1,6}))?")
 
 def date_(column: Declared) -> ValueType:
     """Enter DATE."""
-    python = _of_calendar(date.fromisoformat, _date_text)
-    return ValueType(_schema(column, "date"), _json(column, str, _date_text), python)
+    convert = _calendar(column, str, _date_text)
+    python = _or_text(date.fromisoformat, _date_text)
+    arrow = Arrow(
+        lambda pa: pa.date32(),
+        _calendar(column, date.fromisoformat, _date_text),
+        lambda pa, found: _in_calendar(pa, found, pa.date32()),
+    )
+    return ValueType(_schema(column, "date"), convert, python, _arrow(column, convert, arrow))
 
 
 def moment(column: Declared) -> ValueType:
     """Enter DATETIME and TIMESTAMP."""
-    python = _of_calendar(datetime.fromisoformat, _moment_text)
-    return ValueType(
-        _schema(column, "date-time"), _json(column, _iso, _moment_text), python, MOMENTS
+    zone = "UTC" if column.name == "timestamp" else None
+    convert = _calendar(column, _iso, _moment_text)
+    python = _or_text(datetime.fromisoformat, _moment_text)
+    arrow = Arrow(
+        lambda pa: pa.timestamp("us", zone),
+        _calendar(column, datetime.fromisoformat, _moment_text),
+        lambda pa, found: _in_calendar(pa, found, pa.timestamp("us")),
     )
+    arrow = _arrow(column, convert, arrow)
+    return ValueType(_schema(column, "date-time"), convert, python, arrow, MOMENTS)
 
 
 def time(_: Declared) -> ValueType:
     """Enter TIME."""
-    return ValueType({"type": "string"}, lambda raw: raw.decode("ascii"), _span)
+    arrow = Arrow(lambda pa: pa.duration("us"), _span)
+    return ValueType({"type": "string"}, lambda raw: raw.decode("ascii"), _span, arrow)
 
 
 def _schema(column: Declared, format_: str) -> JsonSchema:
@@ -54,7 +69,21 @@ def _schema(column: Declared, format_: str) -> JsonSchema:
     return {"type": "string"} if is_kept else {"type": "string", "format": format_}
 
 
-def _json(column: Declared, write: Callable[[str], str], check: Convert) -> Convert:
+def _arrow(column: Declared, convert: Convert, arrow: Arrow) -> Arrow:
+    """Take text where zero and partial dates are to be kept."""
+    is_kept = column.options.zero_dates == "string"
+    return Arrow(lambda pa: pa.string(), convert) if is_kept else arrow
+
+
+def _in_calendar(pa: Any, column: Any, type_: Any) -> Any:
+    """Read what Arrow can; it has a year 0, which neither Python nor the calendar has."""
+    found = spelled(pa, column, b"0123456789-:. ").cast(type_)
+    if pa.compute.any(pa.compute.less(pa.compute.year(found), 1)).as_py():
+        raise ValueError("a year 0")
+    return found
+
+
+def _calendar(column: Declared, write: Callable[[str], Any], check: Convert) -> Convert:
     """Take dates of the calendar; what becomes of zero and partial ones is the setting's."""
     if column.options.zero_dates == "string":
         return lambda raw: write(check(raw))
@@ -63,7 +92,7 @@ def _json(column: Declared, write: Callable[[str], str], check: Convert) -> Conv
     else:
         refusal = "a zero or partial date; set zero_dates to null or to"
 
-    def convert(raw: bytes) -> str | None:
+    def convert(raw: bytes) -> Any:
         text = raw.decode()
         try:
             datetime.fromisoformat(text)
@@ -77,7 +106,7 @@ def _json(column: Declared, write: Callable[[str], str], check: Convert) -> Conv
     return convert
 
 
-def _of_calendar(read: Callable[[str], Any], check: Convert) -> Convert:
+def _or_text(read: Callable[[str], Any], check: Convert) -> Convert:
     """Read dates of the calendar; zero and partial ones stay text."""
 
     def convert(raw: bytes) -> Any:

@@ -1,9 +1,9 @@
 """What a MySQL type becomes: its forms beside each other, and the settings that choose them. Pure.
 
 A `ValueType` is one column's entry. It holds all forms of its values, so they cannot disagree: the
-JSON schema, one value as JSON, a whole column as JSON text, one value as Python's object. The
-entries are in numbers.py, times.py, texts.py, documents.py and geometry.py, by kind of type, and
-`entries.py` looks them up.
+JSON schema, one value as JSON, a whole column as JSON text, one value as Python's object, a whole
+column as Arrow's. The entries are in numbers.py, times.py, texts.py, documents.py and geometry.py,
+by kind of type, and `entries.py` looks them up.
 
 The same value comes in different bytes: copied rows are MySQL's text protocol, streamed ones
 Vitess' own decoding of the binlog. Each entry takes both and gives one value.
@@ -65,19 +65,38 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrow:
+    """A column as Arrow holds it. `arrow.py` imports pyarrow, when rows are asked for so; here and
+    in the entries it is an argument.
+
+    type: makes the type, of pyarrow. convert: makes what `pyarrow.array` takes for a value of it;
+    raises as `ValueType.convert` does. parse: makes an array of one of bytes, at once, which can be
+    cast to the type; its values are what `convert` comes to. It raises ValueError when one does not
+    look as it should, and each has to be converted; None where they always have to.
+    """
+
+    type: Callable[[Any], Any]
+    convert: Convert
+    parse: Callable[[Any, Any], Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ValueType:
     """What becomes of the bytes of a column's values that are not NULL.
 
     schema: the JSON schema, without null. convert: makes what `json` or orjson can write. python:
     makes the object that PyMySQL gives for a SELECT of the row, whatever the settings say of JSON;
     but JSON is parsed, and a VECTOR is a list of floats. Both raise ValueError when the bytes do
-    not fit the type, and only an UnfitError never quotes them. whole: writes a column of them as
-    JSON text; None where each must be converted. warning: what the user should know of the column.
+    not fit the type, and only an UnfitError never quotes them. arrow: what Arrow makes of a column
+    of them; of the settings, `zero_dates`, `set_as` and those of text and of floats count. whole:
+    writes a column of them as JSON text; None where each must be converted. warning: what the user
+    should know of the column.
     """
 
     schema: JsonSchema
     convert: Convert
     python: Convert
+    arrow: Arrow
     whole: Whole | None = None
     warning: str | None = None
 
@@ -97,6 +116,18 @@ class ValueType:
             return orjson.dumps(value).decode()
 
         return replace(self, convert=text, whole=None)
+
+
+def spelled(pa: Any, column: Any, letters: bytes) -> Any:
+    """Return a column of bytes, which has a buffer of its own, as one of text.
+
+    Raises:
+        ValueError: there are others than these letters.
+    """
+    buffer = column.buffers()[2]
+    if buffer is not None and bytes(buffer).translate(None, letters):
+        raise ValueError("other letters")
+    return column.cast(pa.string())
 
 
 @dataclass(frozen=True, slots=True)

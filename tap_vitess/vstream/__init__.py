@@ -5,6 +5,7 @@
     events.py      its events as frozen objects, made of VEvents                         pure
     changes.py     level 2: tables in, changes and boundaries out
     decoding.py    a table's rows as changes, with Python's own objects
+    arrow.py       level 2 with Arrow's columns for rows, arrow_batches.py their batches
     consume.py     level 3: batches to a function of the caller's, the state stored after them
     mapping.py     rows as the caller's own classes                                      pure
     batches.py     when a batch is full                                                  pure
@@ -38,6 +39,8 @@ from tap_vitess.errors import (
 )
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.vstream.arrow import TableRows, TableSchema, arrow_changes
+from tap_vitess.vstream.arrow_batches import ArrowBatch
 from tap_vitess.vstream.batches import Batch
 from tap_vitess.vstream.changes import Boundary, TableCopied, changes, state_at
 from tap_vitess.vstream.connection import Vitess
@@ -66,6 +69,7 @@ from tap_vitess.vtgate.address import Tls
 from tap_vitess.vtgate.retry import RetryOptions
 
 __all__ = [
+    "ArrowBatch",
     "AuthError",
     "Batch",
     "BeginEvent",
@@ -103,6 +107,8 @@ __all__ = [
     "StateStore",
     "TableCopied",
     "TableGoneError",
+    "TableRows",
+    "TableSchema",
     "Tls",
     "UnknownEvent",
     "ValueDecodeError",
@@ -111,6 +117,7 @@ __all__ = [
     "Vitess",
     "VitessError",
     "VitessTableState",
+    "arrow_changes",
     "changes",
     "consume",
     "events",

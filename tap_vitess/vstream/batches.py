@@ -38,10 +38,11 @@ class Collector:
     """Collects items until they are a batch."""
 
     def __init__(self, rows: int, seconds: float) -> None:
-        self._rows = rows
+        self._most = rows
         self._seconds = seconds
-        self._items: list[Change[Any] | TableCopied] = []
+        self._items: list[Any] = []
         self._since: float | None = None
+        self.rows = 0
 
     @property
     def is_empty(self) -> bool:
@@ -51,11 +52,12 @@ class Collector:
     @property
     def is_too_large(self) -> bool:
         """Whether a part is to be given out before its boundary."""
-        return len(self._items) >= self._rows * PARTS_ABOVE
+        return self._size() >= self._most * PARTS_ABOVE
 
-    def add(self, item: Change[Any] | TableCopied, now: float) -> None:
+    def add(self, item: object, now: float) -> None:
         """Collect an item that came at a time."""
         self._items.append(item)
+        self.rows += self._rows_of(item)
         if self._since is None:
             self._since = now
 
@@ -63,11 +65,20 @@ class Collector:
         """Tell whether there is a batch, at a boundary."""
         if self._since is None:
             return False
-        return len(self._items) >= self._rows or now - self._since >= self._seconds
+        return self._size() >= self._most or now - self._since >= self._seconds
 
-    def take(self, state: str | None) -> Batch:
-        """Return what was collected, and start over."""
-        batch = Batch(tuple(self._items), state)
+    def take(self, state: str | None) -> Any:
+        """Return what was collected as a batch, and start over."""
+        batch = self._batch(state)
         self._items.clear()
-        self._since = None
+        self._since, self.rows = None, 0
         return batch
+
+    def _size(self) -> int:
+        return len(self._items)
+
+    def _rows_of(self, item: object) -> int:
+        return int(isinstance(item, Change))
+
+    def _batch(self, state: str | None) -> Any:
+        return Batch(tuple(self._items), state)

@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from tap_vitess.errors import ConfigError, StateError, VitessError
 from tap_vitess.protocol.items import Rows
@@ -38,6 +38,8 @@ from tap_vitess.vtgate.retry import RetryOptions, retrying
 logger = logging.getLogger(__name__)
 
 DEFAULT_RETRY = RetryOptions()
+ItemT = TypeVar("ItemT")
+Item_co = TypeVar("Item_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,39 @@ def changes(
             was a last boundary before, and it holds. A table that cannot be read does not stop the
             others, unless `follow` is set; its error is raised at the end.
     """
+    return items_of(
+        vitess,
+        tables,
+        TableReader,
+        state=state,
+        follow=follow,
+        stop=stop,
+        boundary_seconds=boundary_seconds,
+        poll_seconds=poll_seconds,
+        retry=retry,
+    )
+
+
+class Reader(Protocol[Item_co]):
+    """Makes items of one table's rows. opening: what is told before the first row."""
+
+    def opening(self) -> Iterable[Item_co]: ...
+    def read(self, rows: Rows, version: int) -> Sequence[Item_co]: ...
+
+
+def items_of(
+    vitess: Vitess,
+    tables: Iterable[str],
+    reader: Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]],
+    *,
+    state: str | None,
+    follow: bool,
+    stop: Callable[[], bool],
+    boundary_seconds: float,
+    poll_seconds: float,
+    retry: RetryOptions,
+) -> Generator[ItemT | TableCopied | Boundary, None, None]:
+    """Yield what a reader makes of each table's rows; for all else see `changes`."""
     bookmarks = _bookmarks(state)
     keyspaces = by_keyspace(tables)
     states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
@@ -128,20 +163,20 @@ def changes(
         poll_seconds=poll_seconds,
         by_table=False,
     )
-    run: engine.Run[_Made] = engine.Run(config, retry, stop, sync)
+    run: engine.Run[_Made[ItemT]] = engine.Run(config, retry, stop, sync)
     sinks = []
     for keyspace, names in keyspaces.items():
         described = functools.partial(discovery.patiently_described, config, keyspace, retry, stop)
-        sinks.append(_KeyspaceReader(states[keyspace], names, described, follow=follow))
+        sinks.append(_KeyspaceReader(states[keyspace], names, described, reader, follow=follow))
     return _items(run, sinks, states, bookmarks)
 
 
 def _items(
-    run: engine.Run[_Made],
-    sinks: Sequence[_KeyspaceReader],
+    run: engine.Run[_Made[ItemT]],
+    sinks: Sequence[_KeyspaceReader[ItemT]],
     states: Mapping[str, KeyspaceState],
     bookmarks: Mapping[str, Any],
-) -> Generator[Item, None, None]:
+) -> Generator[ItemT | TableCopied | Boundary, None, None]:
     """Yield the items of all keyspaces, in the caller's thread."""
     for made in run.into(sinks):
         for item in made:
@@ -198,10 +233,10 @@ class _Reached:
     phase: bool
 
 
-_Made = Sequence[Change[Row] | TableCopied | _Reached]
+_Made = Sequence[ItemT | TableCopied | _Reached]
 
 
-class _KeyspaceReader:
+class _KeyspaceReader(Generic[ItemT]):
     """Makes items of what one keyspace brings, in one thread."""
 
     def __init__(
@@ -209,6 +244,7 @@ class _KeyspaceReader:
         state: KeyspaceState,
         names: Iterable[str],
         described: Callable[[], Iterable[Table]],
+        reader: Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]],
         *,
         follow: bool,
     ) -> None:
@@ -217,7 +253,9 @@ class _KeyspaceReader:
         self._described = described
         self._follow = follow
         self._tables: list[Table] = []
-        self._readers: dict[str, TableReader] = {}
+        self._make = reader
+        self._readers: dict[str, Reader[ItemT]] = {}
+        self._opening: list[ItemT] = []
 
     def tables(self) -> list[TableSpec]:
         found = {table.name: table for table in self._described()}
@@ -230,16 +268,21 @@ class _KeyspaceReader:
         return [TableSpec(table.name, key=table.key) for table in self._tables]
 
     def begin(self, _: KeyspaceSync, sequence: RecordSequence, options: RecordOptions) -> None:
-        self._readers = {t.name: TableReader(t, sequence, options) for t in self._tables}
+        self._readers = {t.name: self._make(t, sequence, options) for t in self._tables}
+        self._opening = [item for reader in self._readers.values() for item in reader.opening()]
 
-    def write(self, rows: Rows, version: int) -> _Made:
-        return self._readers[rows.fields.table].read(rows, version)
+    def write(self, rows: Rows, version: int) -> _Made[ItemT]:
+        return [*self._opened(), *self._readers[rows.fields.table].read(rows, version)]
 
-    def finish_copy(self, table: str, version: int) -> _Made:
-        return [TableCopied(self.state.keyspace, table, version)]
+    def finish_copy(self, table: str, version: int) -> _Made[ItemT]:
+        return [*self._opened(), TableCopied(self.state.keyspace, table, version)]
 
-    def keep(self, state: KeyspaceState, *, phase: bool) -> _Made:
-        return [_Reached(state, phase)]
+    def keep(self, state: KeyspaceState, *, phase: bool) -> _Made[ItemT]:
+        return [*self._opened(), _Reached(state, phase)]
+
+    def _opened(self) -> list[ItemT]:
+        opening, self._opening = self._opening, []
+        return opening
 
     def failed(self, error: VitessError) -> None:
         """Tell the error, which is raised at the end; with `follow` it is raised at once."""

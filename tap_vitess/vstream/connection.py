@@ -43,6 +43,8 @@ class Vitess:
     on_partial_image: OnPartialImage = "fetch"
     float_as: Literal["selected", "stored"] = "selected"
     invalid_text: Literal["error", "replace"] = "error"
+    zero_dates: Literal["null", "error", "string"] = "null"  # these two of rows as Arrow
+    set_as: Literal["string", "array"] = "string"
     copy_parallelism: int = 1
     connect_timeout_seconds: float = 10
     max_message_bytes: int | None = None

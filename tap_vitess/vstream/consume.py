@@ -10,16 +10,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from tap_vitess.errors import ConfigError, MappingError
 from tap_vitess.signals import taken_over
 from tap_vitess.values.decode import Row
+from tap_vitess.vstream.arrow import OWN_COLUMNS, ArrowItem, TableRows, arrow_changes
+from tap_vitess.vstream.arrow_batches import ArrowBatch, ArrowCollector
 from tap_vitess.vstream.batches import Batch, Collector
-from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, TableCopied, changes
+from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, Item, changes
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vstream.decoding import Change
 from tap_vitess.vstream.mapping import Converter, Mapper, as_it_is, mapper_of
@@ -46,11 +49,14 @@ class Consumed:
 def consume(
     vitess: Vitess,
     tables: Mapping[str, Any],
-    flush: Callable[[Batch], object],
+    flush: Callable[[Batch], object] | Callable[[ArrowBatch], object],
     state: StateStore,
     *,
+    rows: Literal["python", "arrow"] = "python",
+    own_columns: Collection[str] = OWN_COLUMNS,
     follow: bool = True,
     batch_rows: int = 1000,
+    batch_bytes: int = 64 << 20,
     batch_seconds: float = 1.0,
     converter: Converter | None = None,
     stop: Callable[[], bool] | threading.Event | None = None,
@@ -65,12 +71,16 @@ def consume(
         vitess: where they are.
         tables: what the rows of each `keyspace.table` become: dict, a dataclass, any function of a
             row, or with a converter any class. It is a Change's `after`; its `before` is a dict.
+            With rows as Arrow it must be dict.
         flush: applies a batch; what it applied must be stored for good when it returns, or in one
             transaction with the state, by a store of the caller's own. An error of it ends the
             call, and the batch comes again in the next.
         state: where the position is kept. A first run copies.
+        rows: "arrow" for an ArrowBatch, which has columns, where else there is a Batch.
+        own_columns: of rows as Arrow, see `arrow_changes`.
         follow: whether to follow for ever; else it ends where the keyspaces were when it began.
         batch_rows: how many rows make a batch full; it ends at the boundary after them.
+        batch_bytes: from how many bytes on rows as Arrow are given out in parts.
         batch_seconds: how old the first row of a batch becomes. While nothing comes, VTGate speaks
             once a second, so a batch may be so much older.
         converter: makes an object of a row and a class of `tables`, such as msgspec.convert.
@@ -86,15 +96,20 @@ def consume(
         MappingError: a row does not fit its class.
         VitessError: see `changes`. What was not flushed and saved comes again.
     """
-    if batch_rows < 1:
-        raise ConfigError("batch_rows: at least 1")
+    if batch_rows < 1 or batch_bytes < 1:
+        raise ConfigError("batch_rows and batch_bytes: at least 1")
+    if rows == "arrow" and any(target is not dict for target in tables.values()):
+        raise ConfigError("tables: rows as Arrow become nothing else; name each with dict")
     mappers = {name: mapper_of(target, converter) for name, target in tables.items()}
     _check_apart(state, tables)
     asked = stop.is_set if isinstance(stop, threading.Event) else stop or (lambda: False)
     with taken_over(wanted=signals) as signal, closing(state):
         collector = Collector(batch_rows, batch_seconds)
+        if rows == "arrow":
+            collector = ArrowCollector(batch_rows, batch_seconds, batch_bytes)
         work = _Work(mappers, flush, state, collector, idle_seconds)
-        found = changes(
+        source = changes if rows == "python" else partial(arrow_changes, own_columns=own_columns)
+        found: Generator[Item | ArrowItem, None, None] = source(
             vitess,
             tables,
             state=state.load(),
@@ -126,7 +141,7 @@ class _Work:
     def __init__(
         self,
         mappers: Mapping[str, Mapper],
-        flush: Callable[[Batch], object],
+        flush: Callable[[Any], object],
         state: StateStore,
         collector: Collector,
         idle_seconds: float,
@@ -141,13 +156,19 @@ class _Work:
         self.rows = 0
         self.batches = 0
 
-    def take(self, item: Change[Row] | TableCopied | Boundary) -> None:
-        """Take the next item of `changes`."""
+    def take(self, item: Item | ArrowItem) -> None:
+        """Take the next item of `changes` or `arrow_changes`."""
         now = time.monotonic()
         if isinstance(item, Boundary):
             self._reach(item, now)
-            return
-        self._collector.add(self._mapped(item) if isinstance(item, Change) else item, now)
+        elif isinstance(item, TableRows) and isinstance(self._collector, ArrowCollector):
+            for piece in self._collector.pieces(item):
+                self._collect(piece, now)
+        else:
+            self._collect(self._mapped(item) if isinstance(item, Change) else item, now)
+
+    def _collect(self, item: object, now: float) -> None:
+        self._collector.add(item, now)
         if self._collector.is_too_large:
             self._give(None)
             self._unsaved = True
@@ -163,9 +184,9 @@ class _Work:
             self._saved_at = time.monotonic()
 
     def _give(self, state: str | None) -> None:
-        batch = self._collector.take(state)
-        self._flush(batch)
-        self.rows += len(batch.changes)
+        rows = self._collector.rows
+        self._flush(self._collector.take(state))
+        self.rows += rows
         self.batches += 1
 
     def _mapped(self, change: Change[Row]) -> Change[Any]:

@@ -11,19 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Never, TypeVar
 
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.images import ImageOptions, Operation, TableImages
 from tap_vitess.records.records import RecordSequence
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.survey.facts import Table
-from tap_vitess.values.decode import ObjectDecoder, Row
+from tap_vitess.values.decode import ObjectDecoder, Row, RowDecoder
 from tap_vitess.values.entries import value_type
 
 logger = logging.getLogger(__name__)
 
 RowT = TypeVar("RowT")
+DecoderT = TypeVar("DecoderT", bound=RowDecoder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,26 @@ class Change(Generic[RowT]):
         return f"{self.keyspace}.{self.table}"
 
 
+def images_of(
+    table: Table, options: ImageOptions, decoder: type[DecoderT], *, before: bool = False
+) -> TableImages[DecoderT]:
+    """Return what tells what happened to a table's rows; for `before` see TableImages."""
+    properties = {
+        c.name: value_type(c.column_type, c.charset, options=options.values).nullable()
+        for c in table.columns
+    }
+    return TableImages(
+        table.keyspace,
+        StreamSchema(f"{table.keyspace}.{table.name}", properties, table.key, (), ()),
+        table.key,
+        {c.name: c.charset for c in table.columns if c.charset is not None},
+        options,
+        decoder,
+        logger.warning,
+        before=before,
+    )
+
+
 _Found = tuple[Operation, Row | None, Row | None]
 
 
@@ -64,20 +85,11 @@ class TableReader:
         """Prepare for a table whose numbers come from `sequence`."""
         self.table = table
         self._sequence = sequence
-        properties = {
-            c.name: value_type(c.column_type, c.charset, options=options.values).nullable()
-            for c in table.columns
-        }
-        self._images = TableImages(
-            table.keyspace,
-            StreamSchema(f"{table.keyspace}.{table.name}", properties, table.key, (), ()),
-            table.key,
-            {c.name: c.charset for c in table.columns if c.charset is not None},
-            options,
-            ObjectDecoder,
-            logger.warning,
-            before=True,
-        )
+        self._images = images_of(table, options, ObjectDecoder, before=True)
+
+    def opening(self) -> Iterable[Never]:
+        """Tell nothing before the first row."""
+        return ()
 
     def read(self, rows: Rows, version: int) -> list[Change[Row]]:
         """Return the changes that rows are.

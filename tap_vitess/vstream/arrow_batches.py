@@ -1,0 +1,96 @@
+"""Batches of rows as Arrow: when one is full is told by batches.py, and here by bytes, too. Pure.
+
+Within a batch a table's rows are joined, whatever responses and shards they came in. The order of
+its own rows, schemas and finished copies stays; that of several tables was never promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from tap_vitess.values.arrow import pyarrow
+from tap_vitess.vstream.arrow import TableRows, TableSchema
+from tap_vitess.vstream.batches import PARTS_ABOVE, Collector
+from tap_vitess.vstream.changes import TableCopied
+
+
+@dataclass(frozen=True, slots=True)
+class ArrowBatch:
+    """What to apply, in order.
+
+    items: rows, finished copies, and each table's schema before its first row and where it changes.
+    state: see Batch.
+    """
+
+    items: Sequence[TableRows | TableCopied | TableSchema]
+    state: str | None
+
+    @property
+    def rows(self) -> list[TableRows]:
+        """The rows alone."""
+        return [item for item in self.items if isinstance(item, TableRows)]
+
+
+class ArrowCollector(Collector):
+    """Collects items until they are a batch."""
+
+    def __init__(self, rows: int, seconds: float, size: int) -> None:
+        super().__init__(rows, seconds)
+        self._most_bytes = size
+        self._bytes = 0
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether a part is to be given out before its boundary."""
+        return super().is_too_large or self._bytes >= self._most_bytes
+
+    def pieces(self, item: TableRows) -> Iterator[TableRows]:
+        """Yield rows in pieces of which none is larger than a part."""
+        count = item.rows.num_rows
+        step = min(
+            self._most * PARTS_ABOVE, max(self._most_bytes * count // (item.rows.nbytes or 1), 1)
+        )
+        for first in range(0, count, step):
+            yield replace(item, rows=item.rows.slice(first, step))
+
+    def add(self, item: object, now: float) -> None:
+        """Collect an item that came at a time."""
+        super().add(item, now)
+        self._bytes += item.rows.nbytes if isinstance(item, TableRows) else 0
+
+    def _size(self) -> int:
+        return self.rows
+
+    def _rows_of(self, item: object) -> int:
+        return int(item.rows.num_rows) if isinstance(item, TableRows) else 0
+
+    def _batch(self, state: str | None) -> ArrowBatch:
+        self._bytes = 0
+        return ArrowBatch(tuple(_joined(self._items)), state)
+
+
+def _joined(
+    items: Sequence[TableRows | TableCopied | TableSchema],
+) -> Iterator[TableRows | TableCopied | TableSchema]:
+    waiting: dict[str, list[TableRows]] = {}
+    for item in items:
+        known = waiting.get(item.name)
+        if isinstance(item, TableRows):
+            if known and known[0].version == item.version:
+                known.append(item)
+                continue
+            waiting[item.name] = [item]
+        elif known:
+            del waiting[item.name]
+        if known:
+            yield _one(known)
+        if not isinstance(item, TableRows):
+            yield item
+    yield from map(_one, waiting.values())
+
+
+def _one(parts: Sequence[TableRows]) -> TableRows:
+    if len(parts) == 1:
+        return parts[0]
+    return replace(parts[0], rows=pyarrow().concat_batches([part.rows for part in parts]))
