@@ -34,6 +34,7 @@ from tap_vitess.vstream import (
     changes,
     consume,
 )
+from tap_vitess.vstream.arrow import FEW_ROWS
 
 Items = list[TableSchema | TableRows | TableCopied | Boundary]
 
@@ -83,7 +84,7 @@ def test_a_copy_and_changes(sandbox: Sandbox) -> None:
     first = same_as_changes(sandbox, NAMES, None)
     write(sandbox.cluster)
     with sandbox.cluster.transaction("shop"):
-        insert(sandbox.cluster, "empty", *range(300, 400))
+        insert(sandbox.cluster, "empty", *range(300, 600))
     found = same_as_changes(sandbox, NAMES, last_state(first))
     gone = [
         (row["id"], row["name"])
@@ -91,7 +92,7 @@ def test_a_copy_and_changes(sandbox: Sandbox) -> None:
         if row["_operation"] == "delete"
     ]
     assert sorted(gone) == [(3, "n3"), (4, "n4")]
-    assert any(item.rows.num_rows > 20 for item in found if isinstance(item, TableRows))
+    assert any(item.rows.num_rows > FEW_ROWS for item in found if isinstance(item, TableRows))
 
 
 def test_numbers_and_versions(sandbox: Sandbox) -> None:

@@ -11,6 +11,7 @@ Pyarrow is an extra of this package, `arrow`, and slow to import: it is, when a 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -44,6 +45,11 @@ def pyarrow() -> Any:
     return pa
 
 
+def scalar(value: Any, kind: Any) -> Any:
+    """Return a scalar; `pyarrow.scalar` looks for dateutil, each time, which takes far longer."""
+    return pyarrow().array([value], kind)[0]
+
+
 def schema_of(types: Mapping[str, ValueType]) -> Any:
     """Return the Arrow schema of columns; any may be null."""
     pa = pyarrow()
@@ -65,6 +71,9 @@ class ArrowDecoder(RowDecoder):
         """
         super().__init__(fields, *args, **more)
         self._pa = pyarrow()
+        kind = self._pa.int64()
+        self._zero, self._below, self._null = (scalar(value, kind) for value in (0, -1, None))
+        self._one, self._mark = scalar(1, self._pa.uint8()), scalar(MARK, self._pa.binary())
         wanted = [name for name, convert in self.columns if convert is not None]
         self.schema = schema_of({name: self.types[name] for name in wanted})
 
@@ -126,19 +135,20 @@ class ArrowDecoder(RowDecoder):
             )
         if (pc.sum(sizes).as_py() or 0) != len(images.values):
             raise self._misfit()
-        offsets = pa.concat_arrays([pa.array([0]), pc.cumulative_sum(sizes)]).cast(pa.int32())
+        offsets = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(sizes)]).cast(
+            pa.int32()
+        )
         every = pa.Array.from_buffers(
             pa.binary(), len(sizes), [None, offsets.buffers()[1], pa.py_buffer(images.values)]
         )
-        firsts = pa.arange(0, len(sizes), width)
 
         def column(index: int) -> Any:
-            places = pc.add(firsts, index)
+            places = pa.arange(index, len(sizes), width)
             if nulls is not None:
-                places = pc.if_else(nulls.take(places), pa.scalar(None, pa.int64()), places)
+                places = pc.if_else(nulls.take(places), self._null, places)
             return every.take(places)
 
-        if pc.all(pc.equal(column(width - 1), MARK), skip_nulls=False).as_py() is not True:
+        if pc.all(pc.equal(column(width - 1), self._mark), skip_nulls=False).as_py() is not True:
             raise self._misfit()
         return [
             None if convert is None else column(index)
@@ -150,17 +160,18 @@ class ArrowDecoder(RowDecoder):
         pa, pc = self._pa, self._pa.compute
         if not packed.translate(None, _SHORT):
             marks = pa.Array.from_buffers(pa.uint8(), len(packed), [None, pa.py_buffer(packed)])
-            nulls = pc.equal(marks, pa.scalar(1, pa.uint8())) if b"\x01" in packed else None
-            return pc.shift_right(marks, pa.scalar(1, pa.uint8())).cast(pa.int64()), nulls
+            nulls = pc.equal(marks, self._one) if b"\x01" in packed else None
+            return pc.shift_right(marks, self._one).cast(pa.int64()), nulls
         try:
             row = query.Row.FromString(b"\x0a" + varint(len(packed)) + packed)
         except DecodeError:
             raise ProtocolError(f"{self.where}: a length that is none") from None
-        lengths = pa.array(row.lengths, pa.int64())
+        plain = array("q", row.lengths)
+        lengths = pa.Array.from_buffers(pa.int64(), len(plain), [None, pa.py_buffer(plain)])
         if pc.min(lengths).as_py() < -1:
             raise ProtocolError(f"{self.where}: a length that is none")
-        nulls = pc.equal(lengths, -1)
-        return pc.if_else(nulls, 0, lengths), nulls
+        nulls = pc.equal(lengths, self._below)
+        return pc.if_else(nulls, self._zero, lengths), nulls
 
     def _misfit(self) -> ProtocolError:
         return ProtocolError(f"{self.where}: a row's lengths are not those of its values")

@@ -78,7 +78,9 @@ def _arrow(column: Declared, convert: Convert, arrow: Arrow) -> Arrow:
 def _in_calendar(pa: Any, column: Any, type_: Any) -> Any:
     """Read what Arrow can; it has a year 0, which neither Python nor the calendar has."""
     found = spelled(pa, column, b"0123456789-:. ").cast(type_)
-    if pa.compute.any(pa.compute.less(pa.compute.year(found), 1)).as_py():
+    if pa.compute.any(
+        pa.compute.less(pa.compute.year(found), pa.array([1], pa.int64())[0])
+    ).as_py():
         raise ValueError("a year 0")
     return found
 

@@ -21,7 +21,7 @@ from tap_vitess.protocol.items import Rows
 from tap_vitess.records.images import ImageOptions, Operation
 from tap_vitess.records.records import RecordSequence
 from tap_vitess.survey.facts import Table
-from tap_vitess.values.arrow import ArrowDecoder, pyarrow, schema_of
+from tap_vitess.values.arrow import ArrowDecoder, pyarrow, scalar, schema_of
 from tap_vitess.values.entries import value_type
 from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, TableCopied, items_of
 from tap_vitess.vstream.connection import Vitess
@@ -31,6 +31,7 @@ from tap_vitess.vtgate.retry import RetryOptions
 logger = logging.getLogger(__name__)
 
 OWN_COLUMNS = ("operation", "sequence", "version", "shard", "commit_time", "unsent")
+FEW_ROWS = 60  # up to which one by one is faster than by column
 _OPERATIONS: Sequence[Operation] = get_args(Operation)
 
 
@@ -177,11 +178,11 @@ class _ArrowReader:
         return self._pa.schema([*schema, *self._own.values()])
 
     def _alike(self, rows: Rows, decoder: ArrowDecoder) -> _Taken | None:
-        found = self._images.alike(rows)
+        found = self._images.alike(rows) if len(rows.changes) > FEW_ROWS else None
         if found is None:
             return None
         number = _OPERATIONS.index(found.operation)
-        operations = self._pa.repeat(self._pa.scalar(number, self._pa.int8()), found.count)
+        operations = self._pa.repeat(scalar(number, self._pa.int8()), found.count)
         unsent = self._pa.nulls(found.count, self._pa.list_(self._pa.string()))
         return decoder.decode_all(found.rows), operations, unsent
 
@@ -202,7 +203,7 @@ class _ArrowReader:
         commit_time = None if rows.fields.copying else rows.commit_time
 
         def alike(value: Any, kind: Any) -> Any:
-            return pa.repeat(pa.scalar(value, kind), count)
+            return pa.repeat(scalar(value, kind), count)
 
         def labelled(numbers: Any, labels: Sequence[str]) -> Any:
             return pa.DictionaryArray.from_arrays(numbers, pa.array(labels, pa.string()))
