@@ -1,0 +1,1 @@
+"""What VStream says; pure."""

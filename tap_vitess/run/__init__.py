@@ -1,0 +1,1 @@
+"""The engine: a run over all keyspaces."""

@@ -1,0 +1,1 @@
+"""The tap; the only room that knows the SDK."""

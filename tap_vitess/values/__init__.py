@@ -1,0 +1,1 @@
+"""MySQL's values, one entry a type; pure."""

@@ -1,0 +1,1 @@
+"""VTGate's two ports."""
