@@ -46,13 +46,13 @@ class ArrowCollector(Collector):
         return super().is_too_large or self._bytes >= self._most_bytes
 
     def pieces(self, item: TableRows) -> Iterator[TableRows]:
-        """Yield rows in pieces of which none is larger than a part."""
-        count = item.rows.num_rows
-        step = min(
-            self._most * PARTS_ABOVE, max(self._most_bytes * count // (item.rows.nbytes or 1), 1)
-        )
-        for first in range(0, count, step):
+        """Yield rows in pieces, each to be added before the next: none makes a part too large."""
+        count, first = item.rows.num_rows, 0
+        by_bytes = max(self._most_bytes * count // (item.rows.nbytes or 1), 1)
+        while first < count:
+            step = min(self._most * PARTS_ABOVE - self.rows, by_bytes)
             yield replace(item, rows=item.rows.slice(first, step))
+            first += step
 
     def add(self, item: object, now: float) -> None:
         """Collect an item that came at a time."""
