@@ -1,4 +1,4 @@
-"""How each table looked at its position, so that old row events are not read wrongly. Pure.
+"""When an ALTER means a new copy: how each table looked at its position. Pure.
 
 Vitess reads a row event of the past with the table's definition of today (unless vttablet tracks
 schema versions), and says nothing as long as the types match by position: after a rename, a
