@@ -430,6 +430,8 @@ def check(session: Session, responses: Sequence[bytes], chance: random.Random) -
                 elif isinstance(item, Boundary):
                     position = item.vgtid.SerializeToString()
                     count = sum(map(len, given.values()))
+            if feed.fault:
+                raise feed.fault
     except (VitessError, DecodeError, WrongError):
         read_all = False
     _read_events(session, responses)

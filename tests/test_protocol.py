@@ -22,8 +22,10 @@ from support.events import (
     rows,
     vgtid,
 )
+from support.recordings import replay
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto.vtgate_pb2 import VStreamResponse
 from tap_vitess.errors import (
     CopyCutError,
     ProtocolError,
@@ -44,6 +46,9 @@ from tap_vitess.protocol.items import (
 )
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.vtgate.grpc import connect
+from tap_vitess.vtgate.reader import read
+from tap_vitess.vtgate.retry import RetryOptions
 
 A, B = "-80", "80-"
 ID = field("id", key=True)
@@ -121,6 +126,18 @@ def test_vtgate_resumes_within_a_transaction(inner: binlogdata.VEvent) -> None:
         stream.feed(transaction(A, 4, {A: 3, B: 1}))
     assert Vgtid.from_proto("shop", stream.request().vgtid.shard_gtids) == at(1, 1)
     assert kinds(stream.feed(transaction(A, 4, {A: 1, B: 1}))) == ["Rows", "Boundary"]
+
+
+def test_what_came_before_a_resumed_transaction_is_given_out() -> None:
+    """The next request starts behind it, so it would not come again."""
+    stream = change_stream(at(9, 3))
+    begun, told, row, _, _ = transaction(A, 3, {A: 2, B: 1})
+    torn = [begun, told, row, vgtid(A, {A: 3, B: 1}), other(A)]
+    items = stream.feed([*transaction(A, 2, {A: 1, B: 1}), *torn, *transaction(A, 4, {A: 3, B: 1})])
+    assert kinds(items) == ["Rows", "Boundary", "Rows"]
+    assert isinstance(stream.fault, RetriableError)
+    assert Vgtid.from_proto("shop", stream.request().vgtid.shard_gtids) == at(2, 1)
+    assert stream.fault is None
 
 
 def test_a_copy_streams_a_transaction_with_an_other_within() -> None:
@@ -323,6 +340,21 @@ def test_a_snapshot_must_contain_the_floor() -> None:
     assert numbers(table_copy(floor=at(3, 4)).feed(whole_copy(A, {A: 3, B: 0})))
 
 
+def test_what_came_before_an_old_snapshot_is_given_out() -> None:
+    """A shard's rows are not lost with the fault of another, whose events came with them."""
+    copy = table_copy(floor=at(3, 4))
+    done = whole_copy(A, {A: 3, B: 0})
+    first = [event.type for event in done].index(binlogdata.COMMIT) + 1
+    items = copy.feed([*done[:first], *whole_copy(B, {A: 3, B: 1})])
+    assert numbers(items) == ["1", "2", "3"]
+    assert isinstance(copy.fault, SnapshotTooOldError)
+    asked = {entry.shard: entry for entry in copy.request().vgtid.shard_gtids}
+    assert asked[A].table_p_ks[0].lastpk == next(
+        item.lastpk for item in items if isinstance(item, CopyProgress)
+    )
+    assert copy.fault is None
+
+
 def test_rows_without_a_snapshot_are_refused() -> None:
     """Without its VGTID nobody knows how old a snapshot is."""
     with pytest.raises(ProtocolError):
@@ -470,3 +502,17 @@ def test_a_shard_that_goes_on_is_not_silent() -> None:
     for second in range(5 * SILENT_SECONDS, 9 * SILENT_SECONDS):
         stream.feed([heartbeat(second)])
     assert not stream.finished
+
+
+def test_the_reader_gives_out_what_came_before_a_passing_fault() -> None:
+    """Over a real connection: the rows, then the call again from behind them, and no row twice."""
+    copy = table_copy(floor=at(3, 4))
+    whole, old = whole_copy(A, {A: 3, B: 0}), whole_copy(B, {A: 3, B: 1})
+    first = [event.type for event in whole].index(binlogdata.COMMIT) + 1
+    rest = [*whole[:3], *whole[first:], *whole_copy(B, {A: 3, B: 4})]
+    calls = ([[*whole[:first], *old[:3]], old[3:]], [rest])
+    served = [[VStreamResponse(events=events) for events in call] for call in calls]
+    with replay(*served) as config, connect(config) as client:
+        found = [item for items in read(client, copy, RetryOptions()) for item in items]
+    assert numbers(found) == ["1", "2", "3", "4", "5", "1", "2", "3", "4", "5"]
+    assert copy.finished

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
-from concurrent import futures
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import orjson
 import pytest
 from support import recordings
-from support.recordings import Recording
+from support.recordings import Recording, replay
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
-from tap_vitess._proto import vtgate_pb2 as vtgate
-from tap_vitess.config import Config
 from tap_vitess.errors import (
     PositionLostError,
     RequestError,
@@ -34,7 +29,7 @@ from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.values.decode import RowDecoder
 from tap_vitess.values.types import ValueOptions
-from tap_vitess.vtgate.grpc import METHOD, connect
+from tap_vitess.vtgate.grpc import connect
 from tap_vitess.vtgate.reader import read
 from tap_vitess.vtgate.retry import RetryOptions
 
@@ -47,38 +42,6 @@ class Everything:
 
     def __contains__(self, _: object) -> bool:
         return True
-
-
-@contextmanager
-def replay(recording: Recording) -> Iterator[Config]:
-    """Serve a recording: its responses, then the way it ended; from then on only the end."""
-    rest = list(recording.responses)
-
-    def stream(
-        _: vtgate.VStreamRequest, context: grpc.ServicerContext
-    ) -> Iterator[vtgate.VStreamResponse]:
-        while rest:
-            yield rest.pop(0)
-        code = getattr(grpc.StatusCode, recording.end, None)
-        if code is not None and code is not grpc.StatusCode.DEADLINE_EXCEEDED:
-            context.abort(code, recording.details)
-
-    handler = grpc.unary_stream_rpc_method_handler(
-        stream,
-        request_deserializer=vtgate.VStreamRequest.FromString,
-        response_serializer=vtgate.VStreamResponse.SerializeToString,
-    )
-    service, method = METHOD.removeprefix("/").split("/")
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    server.add_generic_rpc_handlers(
-        [grpc.method_handlers_generic_handler(service, {method: handler})]
-    )
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield Config.from_settings({"host": "127.0.0.1", "grpc_port": port})
-    finally:
-        server.stop(None).wait()
 
 
 def feed_for(recording: Recording) -> ChangeStream | TableCopy:
@@ -103,7 +66,10 @@ def feed_for(recording: Recording) -> ChangeStream | TableCopy:
 def read_all(recording: Recording, each: Callable[[Rows, RowDecoder], None]) -> VitessError:
     """Read a recording to its end, and return what it ended with."""
     decoders: dict[Fields, RowDecoder] = {}
-    with replay(recording) as config, connect(config) as client:
+    with (
+        replay(recording.responses, end=recording.end, details=recording.details) as config,
+        connect(config) as client,
+    ):
         try:
             for items in read(client, feed_for(recording), RetryOptions(budget=0)):
                 for item in items:

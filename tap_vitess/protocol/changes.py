@@ -200,6 +200,7 @@ class ChangeStream(Decoded):
 
     def request(self) -> vtgate.VStreamRequest:
         """Ask for what follows the last boundary; forgets what came after it."""
+        self.fault = None
         self._pending = None
         self._open.clear()
         self._torn.clear()
@@ -214,8 +215,14 @@ class ChangeStream(Decoded):
 
         Raises:
             ProtocolError: the events contradict what VStream promises.
+            RetriableError: VTGate resumed within a transaction.
         """
         items: list[ChangeItem] = []
+        with self._given_out(items):
+            self._feed(events, items)
+        return items
+
+    def _feed(self, events: Iterable[StreamEvent], items: list[ChangeItem]) -> None:
         uncommitted: list[Rows] = []
         for event in events:
             if not isinstance(event, binlogdata.VEvent):
@@ -239,7 +246,6 @@ class ChangeStream(Decoded):
                     raise ProtocolError(f"{self.name}: VTGate answered with a copy")
                 case _:
                     self._note(event)
-        return items
 
     def _note(self, event: binlogdata.VEvent) -> None:
         """Keep what belongs to the boundary that follows."""

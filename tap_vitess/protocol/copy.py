@@ -105,6 +105,7 @@ class TableCopy(Decoded):
             CopyCutError: rows have been given out, and the copy cannot be resumed.
         """
         self._check_resumable()
+        self.fault = None
         self._lastpk.clear()
         self._snapshots.clear()
         self._open.clear()
@@ -120,7 +121,9 @@ class TableCopy(Decoded):
             ReshardedError: the shards are no longer those of the request.
             ProtocolError: the events contradict what VStream promises.
         """
-        items = [item for event in events if (item := self._take(event))]
+        items: list[CopyItem] = []
+        with self._given_out(items):
+            items.extend(item for event in events if (item := self._take(event)))
         self.signs += len(items)
         self.steps += sum(not isinstance(item, Rows) for item in items)
         return items

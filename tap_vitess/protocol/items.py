@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
-from tap_vitess.errors import ProtocolError
+from tap_vitess.errors import ProtocolError, RetriableError
 from tap_vitess.protocol.alterations import ColumnChange
 from tap_vitess.protocol.columns import StreamEvent
 from tap_vitess.protocol.images import PRI_KEY_FLAG
@@ -120,7 +121,8 @@ class Feed(Protocol[Item_co]):
 
     signs: how much has come of the shards that are waited for; steps: how often they have come
     to a place to go on from. What other shards bring is no sign that these move. place: where a
-    shard, or where none is named all of it, would go on; to be compared.
+    shard, or where none is named all of it, would go on; to be compared. fault: a passing one that
+    ended the last events after what they gave out, to be raised once that has been taken.
     """
 
     @property
@@ -133,6 +135,8 @@ class Feed(Protocol[Item_co]):
     def signs(self) -> int: ...
     @property
     def steps(self) -> int: ...
+    @property
+    def fault(self) -> RetriableError | None: ...
     def place(self, shard: str | None) -> object: ...
     def request(self) -> vtgate.VStreamRequest: ...
     def feed(self, events: Iterable[StreamEvent]) -> Sequence[Item_co]: ...
@@ -144,12 +148,26 @@ class Decoded:
     def __init__(self, keyspace: str, tables: frozenset[str]) -> None:
         self.keyspace = keyspace
         self.tables = tables
+        self.fault: RetriableError | None = None
         self._fields: dict[tuple[str, str], Fields] = {}
 
     @property
     def name(self) -> str:
         """What logs and errors call this feed."""
         raise NotImplementedError
+
+    @contextmanager
+    def _given_out(self, items: Collection[object]) -> Iterator[None]:
+        """Keep a passing fault back where something has to be given out before it.
+
+        The place that is asked for next is behind the items already; without them rows are lost.
+        """
+        try:
+            yield
+        except RetriableError as error:
+            if not items:
+                raise
+            self.fault = error
 
     def _learn(self, event: binlogdata.VEvent, *, copying: bool) -> None:
         field = event.field_event

@@ -153,6 +153,7 @@ class EventFeed:
     """Makes events of a call's, and tells where the next call starts. It is never finished."""
 
     finished = False
+    fault = None
     waits_for = "the call was opened without a stop position"
 
     def __init__(

@@ -125,6 +125,8 @@ def _responses(
             now = time.monotonic()
             # Given out before anything is raised: the feed's position is behind them already.
             yield items
+            if feed.fault:
+                raise feed.fault
             if feed.finished:
                 return
             if feed.signs != signs:

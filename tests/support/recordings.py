@@ -6,13 +6,19 @@ those of a snapshot of Vitess 24, the others of 22.0.3.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 from google.protobuf import json_format
 
+from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess._proto.vtgate_pb2 import VStreamRequest, VStreamResponse
+from tap_vitess.config import Config
+from tap_vitess.vtgate.grpc import METHOD
 
 DIRECTORY = Path(__file__).parents[1] / "captures"
 
@@ -62,3 +68,36 @@ def _messages(data: bytes) -> Iterator[bytes]:
                 break
         yield data[start : start + length]
         start += length
+
+
+@contextmanager
+def replay(
+    *calls: Sequence[VStreamResponse], end: str = "UNAVAILABLE", details: str = ""
+) -> Iterator[Config]:
+    """Serve responses call by call, each followed by the end; from then on only that."""
+    rest = list(calls)
+
+    def stream(
+        _: vtgate.VStreamRequest, context: grpc.ServicerContext
+    ) -> Iterator[vtgate.VStreamResponse]:
+        yield from rest.pop(0) if rest else ()
+        code = getattr(grpc.StatusCode, end, None)
+        if code is not None and code is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            context.abort(code, details)
+
+    handler = grpc.unary_stream_rpc_method_handler(
+        stream,
+        request_deserializer=vtgate.VStreamRequest.FromString,
+        response_serializer=vtgate.VStreamResponse.SerializeToString,
+    )
+    service, method = METHOD.removeprefix("/").split("/")
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler(service, {method: handler})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield Config.from_settings({"host": "127.0.0.1", "grpc_port": port})
+    finally:
+        server.stop(None).wait()
