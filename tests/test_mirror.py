@@ -50,14 +50,6 @@ def two_keyspaces() -> Cluster:
 pytestmark = served(two_keyspaces)
 
 
-@pytest.fixture(autouse=True)
-def interrupt() -> Iterator[None]:
-    """Keep the handler that `confirm` takes away."""
-    kept = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, kept)
-
-
 @pytest.fixture
 def config(sandbox: Sandbox) -> Config:
     """Return the settings, the mirror's table made."""
@@ -381,6 +373,29 @@ def test_confirm_does_not_wait_for_the_end(
 
     mirror_command.confirm(config, lines())
     assert capsysbinary.readouterr().out.startswith(b'{"bookmarks"')
+
+
+def test_an_interrupt_does_not_end_confirm(
+    sandbox: Sandbox, config: Config, tmp_path: Path
+) -> None:
+    """It goes to the whole pipe, and the target's last state is still to come."""
+    claimed, _ = claim(config, PLACE)
+    state = {"bookmarks": {BOOKMARK: {"run": claimed.token}}}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(tap_settings(sandbox)))
+    start = [sys.executable, "-W", "error", "-m", "tap_vitess.mirror.__main__"]
+    with subprocess.Popen(
+        [*start, "confirm", "--config", path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"\n"
+        process.send_signal(signal.SIGINT)
+        process.communicate(json.dumps(state).encode() + b"\n", timeout=30)
+    assert process.returncode == 0
+    assert json.loads(row(sandbox)["confirmed"]) == state
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command == "ddl":
             _ddl(config, run=options.run)
         else:
+            # An interrupt from the keyboard goes to the whole pipe: what the target stores then
+            # counts too.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             confirm(config, sys.stdin.buffer)
     except VitessError as error:
         sys.stderr.write(f"tap-vitess-mirror: {error}\n")
@@ -120,8 +123,6 @@ def confirm(config: Config, lines: Iterable[bytes]) -> None:
     Raises:
         VitessError: the last state was not stored, or there was none.
     """
-    # An interrupt from the keyboard goes to the whole pipe: what the target stores then counts too.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     confirmer = _Confirmer(config)
     try:
         for line in lines:
