@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
 from tap_vitess.survey.facts import Column as FoundColumn
 from tap_vitess.survey.facts import Table as FoundTable
-from tap_vitess.survey.keys import Key, doubt, identity, lacking
+from tap_vitess.survey.keys import Key, doubt, identity, lacking, repeats
 from tap_vitess.values.types import DEFAULTS
 from tap_vitess.vstream import Change, Vitess, changes
 
@@ -251,6 +252,39 @@ def test_the_doctor_lists_them(sandbox: Sandbox) -> None:
     assert "its key id is unique within a shard only" in catalogued.what
     sandbox.cluster.create_table("shop", Table("lost", AI.columns, ("id",), role="unlisted"))
     assert [f for f in found() if "VSchema lacks it" in f.what and f.place.table == "lost"]
+
+
+@pytest.mark.parametrize(
+    ("key", "uniques", "repeated"),
+    [
+        (("id",), [("id",)], False),
+        (("ID", "region"), [("id",)], False),
+        (("id",), [("n",), ("id",)], False),
+        (("id",), [("id", "n")], True),
+        (("id",), [], True),
+        ((), [], False),
+    ],
+)
+def test_a_key_that_mysql_does_not_keep(key: Key, uniques: list[Key], repeated: bool) -> None:  # noqa: FBT001
+    """A key of a catalog that an ALTER has taken away since lets rows become one."""
+    assert bool(repeats(key, uniques)) is repeated
+
+
+def test_a_key_that_was_altered(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """The run and the doctor say so; a run with nothing to do asks for nothing."""
+    config, target = settings(sandbox, tables=["shop.*"], keys="primary"), Target()
+    catalog = discover(config)
+    run(config, target, catalog=catalog)
+    said = "shop.ai: its key id holds no primary key and no NOT NULL unique key of the table"
+    assert said not in caplog.text
+    altered = replace(AI, primary_key=("id", "customer"))
+    rekeyed = "alter table ai drop primary key, add primary key (id, customer)"
+    sandbox.cluster.ddl("shop", rekeyed, altered)
+    counted(sandbox.cluster, altered, range(30, 32), first=50)
+    run(config, target, catalog=catalog)
+    assert said in caplog.text
+    found = examine(Config.from_settings(config), {"shop": {"ai": ("id",)}})
+    assert [f for f in found if f.check == "key" and "holds no primary key" in f.what]
 
 
 # Images that do not carry every column

@@ -9,7 +9,7 @@ from tap_vitess.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Place
 from tap_vitess.doctor.judge_cluster import Problem, has
 from tap_vitess.survey.cascades import ADVICE
 from tap_vitess.survey.facts import Table, Text, Version
-from tap_vitess.survey.keys import Key, doubt
+from tap_vitess.survey.keys import ANOTHER_KEY, Key, doubt, repeats
 from tap_vitess.values.charsets import decoder
 
 _BAD_JSON = Problem(
@@ -51,6 +51,8 @@ def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Ite
     for table in chosen:
         place = Place(table.keyspace, table=table.name)
         key = told.get(table.name, table.key)
+        if why := repeats(key, table.uniques):
+            yield Finding(WARNING, "key", place, why, ANOTHER_KEY)
         if why := doubt(key, table.vindex):
             yield Finding(
                 INFO if setting == "primary" else WARNING,

@@ -184,7 +184,7 @@ def sync_options(config: Config, retry: RetryOptions) -> SyncOptions:
         copy_parallelism=config.copy_parallelism,
         resync=config.on_lost_position == "resync",
         by_table=True,
-        check_keys=config.keys == "with_vindex",
+        keys=config.keys,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tap_vitess.config import Keys
 from tap_vitess.errors import VitessError
 from tap_vitess.protocol.changes import ChangeStream
 from tap_vitess.protocol.items import Feed, Rows
@@ -29,8 +30,8 @@ class SyncOptions:
     is lost are copied again; else they are left behind with an error. follow: whether the run has
     no end, but for an error. poll_seconds: how often such a run asks where the keyspace is, to see
     that the stream brings all there is. by_table: whether the rows of small transactions may come
-    table by table; else they come in the order of their commits. check_keys: whether to tell of
-    tables whose key is not unique over the shards.
+    table by table; else they come in the order of their commits. keys: what the keys were
+    chosen by, to tell of tables whose key is not unique; None tells of none.
     """
 
     request: RequestOptions = field(default_factory=RequestOptions)
@@ -43,7 +44,7 @@ class SyncOptions:
     follow: bool = False
     poll_seconds: float = 10.0
     by_table: bool = False
-    check_keys: bool = False
+    keys: Keys | None = None
 
 
 @dataclass(frozen=True, slots=True)

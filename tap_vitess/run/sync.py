@@ -122,8 +122,9 @@ class KeyspaceSync:
             self._telling.routed(parts.log_based)
             self._telling.cascades(parts.log_based)
         # A question a table: too dear for a run with nothing to do.
-        if self._options.check_keys and (parts.state.groups != before or parts.pending()):
-            self._telling.keys({s.name: s.key for s in parts.specs.values() if s.key})
+        setting = self._options.keys
+        if setting and (parts.state.groups != before or parts.pending()):
+            self._telling.keys({s.name: s.key for s in parts.specs.values() if s.key}, setting)
         yield from self._copy_and_follow()
         # What is not copied in this run is copied in the next.
         while self._options.follow and not self.stopped and parts.groups() and parts.are_brought():

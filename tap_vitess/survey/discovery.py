@@ -15,16 +15,15 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
-from operator import itemgetter
 
 from tap_vitess.config import Config, Keys
 from tap_vitess.errors import ConfigError, RetriableError
 from tap_vitess.protocol.ddl import INTERNAL_TABLE, migration_tables
 from tap_vitess.survey import vschema
 from tap_vitess.survey.facts import Column, Table, Tablet, none_of_type
-from tap_vitess.survey.keys import doubt, identity
+from tap_vitess.survey.keys import Key, doubt, identity
 from tap_vitess.survey.keyspace import KeyspaceSql, Survey, all_tablets
+from tap_vitess.survey.tables import by_table, unique_keys
 from tap_vitess.survey.telling import Telling
 from tap_vitess.vtgate.mysql import Sql, SqlRow, connect, text
 from tap_vitess.vtgate.retry import RetryOptions, Stopping, retrying
@@ -44,13 +43,6 @@ select table_name as table_name, column_name as column_name, column_type as colu
 from information_schema.columns where table_schema = %s
 order by table_name, ordinal_position
 """
-_KEYS = """
-select table_name as table_name, index_name as index_name, seq_in_index as seq_in_index,
-       column_name as column_name, non_unique as non_unique, nullable as nullable,
-       sub_part as sub_part
-from information_schema.statistics where table_schema = %s
-order by table_name, index_name, seq_in_index
-"""
 
 
 def keyspaces_of(sql: Sql) -> list[str]:
@@ -62,8 +54,8 @@ def keyspaces_of(sql: Sql) -> list[str]:
 def describe(at: KeyspaceSql, keys: Keys) -> list[Table]:
     """Describe the base tables; views, sequences and internal tables are left out."""
     sql, keyspace = at.anywhere(), at.keyspace
-    columns = _by_table(sql.query(_COLUMNS, keyspace))
-    indexes = _by_table(sql.query(_KEYS, keyspace))
+    columns = by_table(sql.query(_COLUMNS, keyspace))
+    uniques = unique_keys(at)
     names = sorted(
         str(row["table_name"])
         for row in sql.query(_TABLES, keyspace)
@@ -76,7 +68,8 @@ def describe(at: KeyspaceSql, keys: Keys) -> list[Table]:
             keyspace,
             name,
             tuple(map(_column, columns.get(name, []))),
-            _key(indexes.get(name, []), _inexact(columns.get(name, []))),
+            _key(uniques.get(name, ()), _inexact(columns.get(name, []))),
+            uniques=uniques.get(name, ()),
         )
         for name in names
     ]
@@ -250,11 +243,6 @@ def _matches(table: Table, pattern: str) -> bool:
     return Config.matches(f"{table.keyspace}.{table.name}", (pattern,))
 
 
-def _by_table(rows: list[SqlRow]) -> dict[str, list[SqlRow]]:
-    name = itemgetter("table_name")
-    return {str(table): list(group) for table, group in groupby(sorted(rows, key=name), key=name)}
-
-
 def _column(row: SqlRow) -> Column:
     return Column(
         str(row["column_name"]),
@@ -273,24 +261,6 @@ def _is_inexact(column_type: str) -> bool:
     return column_type.startswith("float")
 
 
-def _key(rows: list[SqlRow], inexact: set[str]) -> tuple[str, ...]:
-    """Choose the primary key, else the NOT NULL unique key of the fewest columns."""
-    keys: list[tuple[bool, int, str, tuple[str, ...]]] = []
-    for index, group in groupby(rows, key=itemgetter("index_name")):
-        parts = list(group)
-        primary = index == "PRIMARY"
-        if primary or all(_identifies(part) for part in parts):
-            names = tuple(str(part["column_name"]) for part in parts)
-            if not inexact & set(names):
-                keys.append((not primary, len(names), str(index), names))
-    return min(keys)[-1] if keys else ()
-
-
-def _identifies(part: SqlRow) -> bool:
-    """Tell whether an index part is a whole column that is never NULL, of a unique index."""
-    return (
-        not int(part["non_unique"])
-        and part["nullable"] != "YES"
-        and part["sub_part"] is None
-        and part["column_name"] is not None
-    )
+def _key(uniques: Iterable[Key], inexact: set[str]) -> Key:
+    """Choose the first key that tells rows apart."""
+    return next((key for key in uniques if not inexact & set(key)), ())

@@ -28,6 +28,7 @@ class Table:
     key: the primary key in index order, else a NOT NULL unique key; in a sharded keyspace, by the
     setting keys, with the columns of the primary vindex after it.
     vindex: these columns as VTGate tells them; None where the VSchema lacks the table.
+    uniques: what MySQL itself keeps unique within a shard.
     """
 
     keyspace: str
@@ -35,6 +36,7 @@ class Table:
     columns: tuple[Column, ...]
     key: Key
     vindex: str | None = ""
+    uniques: tuple[Key, ...] = ()
 
     def nullable(self, key: Key) -> list[str]:
         """Name the columns of a key that may be NULL, as a vindex's may."""

@@ -10,12 +10,16 @@ A table that is pinned to a shard or, as a reference table, on each has no vinde
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from tap_vitess.config import Keys
 
 Key = tuple[str, ...]
 
+ANOTHER_KEY = (
+    "rows that share it become one row in the target: discover again and copy the table into an "
+    "empty target table"
+)
 GENERATED: Key = ("my_row_id",)  # MySQL's generated invisible key
 
 
@@ -62,6 +66,17 @@ def doubt(key: Sequence[str], vindex: str | None) -> str | None:
             f"vindex's column {_listed(missing)}"
         )
     return None
+
+
+def repeats(key: Sequence[str], uniques: Iterable[Key]) -> str | None:
+    """Say why rows of one shard may have one key; None where MySQL keeps it unique.
+
+    A key of a catalog may be one that an ALTER has taken away since.
+    """
+    held = {name.lower() for name in key}
+    if not held or any({name.lower() for name in unique} <= held for unique in uniques):
+        return None
+    return f"its key {_listed(key)} holds no primary key and no NOT NULL unique key of the table"
 
 
 def _listed(names: Sequence[str]) -> str:

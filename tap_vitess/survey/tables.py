@@ -11,6 +11,8 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from tap_vitess.errors import RequestError, RetriableError
@@ -18,8 +20,9 @@ from tap_vitess.protocol.keys import KeyPart, why_not_resumable
 from tap_vitess.survey import vschema
 from tap_vitess.survey.cascades import Cascade
 from tap_vitess.survey.facts import Text
+from tap_vitess.survey.keys import Key
 from tap_vitess.survey.keyspace import KeyspaceSql, shards
-from tap_vitess.vtgate.mysql import Sql, quote, text
+from tap_vitess.vtgate.mysql import Sql, SqlRow, quote, text
 
 # The keyspace's own database only: a shard's MySQL has Vitess' and its own beside it.
 _ROW_COUNTS = """
@@ -52,6 +55,12 @@ _NATIVE = "innodb_native_foreign_keys"
 _KEY_COLUMNS = """
 select table_name as table_name, column_name as column_name, column_type as column_type
 from information_schema.columns where table_schema = %s and column_key = 'PRI'
+"""
+_INDEXES = """
+select table_name as table_name, index_name as index_name, seq_in_index as seq_in_index,
+       column_name as column_name, nullable as nullable, sub_part as sub_part
+from information_schema.statistics where table_schema = %s and non_unique = 0
+order by table_name, index_name, seq_in_index
 """
 _UNIQUE_KEYS = """
 select table_name as table_name, index_name as index_name, column_name as column_name,
@@ -154,6 +163,37 @@ def texts(at: KeyspaceSql) -> list[Text]:
     names = ("table_name", "column_name", "column_type", "charset", "collation")
     rows = at.anywhere().query(_TEXTS, at.keyspace)
     return [Text(*(text(row[name]) for name in names)) for row in rows]
+
+
+def unique_keys(at: KeyspaceSql) -> dict[str, tuple[Key, ...]]:
+    """List the keys that tell a table's rows apart within a shard, best first.
+
+    That is the primary key, then NOT NULL unique keys of whole columns, the fewest columns first.
+    """
+    found: dict[str, tuple[Key, ...]] = {}
+    for table, rows in by_table(at.anywhere().query(_INDEXES, at.keyspace)).items():
+        keys: list[tuple[bool, int, str, Key]] = []
+        for index, group in groupby(rows, key=itemgetter("index_name")):
+            parts = list(group)
+            primary = index == "PRIMARY"
+            if primary or all(_identifies(part) for part in parts):
+                names = tuple(str(part["column_name"]) for part in parts)
+                keys.append((not primary, len(names), str(index), names))
+        found[table] = tuple(key[-1] for key in sorted(keys))
+    return found
+
+
+def _identifies(part: SqlRow) -> bool:
+    """Tell whether a part of a unique index is a whole column that is never NULL."""
+    return (
+        part["nullable"] != "YES" and part["sub_part"] is None and part["column_name"] is not None
+    )
+
+
+def by_table(rows: Iterable[SqlRow]) -> dict[str, list[SqlRow]]:
+    """Group rows by their table."""
+    name = itemgetter("table_name")
+    return {str(table): list(group) for table, group in groupby(sorted(rows, key=name), key=name)}
 
 
 def not_resumable(at: KeyspaceSql) -> dict[str, str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from tap_vitess.config import Keys
 from tap_vitess.errors import VitessError
 from tap_vitess.survey.cascades import ADVICE, told
-from tap_vitess.survey.keys import doubt
+from tap_vitess.survey.keys import ANOTHER_KEY, doubt, repeats
 from tap_vitess.survey.keyspace import Asking, P, Survey, T
-from tap_vitess.survey.tables import cascades, routed, vindexes
+from tap_vitess.survey.tables import cascades, routed, unique_keys, vindexes
 from tap_vitess.vtgate.retry import Stopping, answered
 
 logger = logging.getLogger(__name__)
@@ -52,8 +53,19 @@ class Telling:
                 table,
             )
 
-    def keys(self, keys: Mapping[str, Sequence[str]]) -> None:
-        """Warn of tables whose rows of several shards may have one key in the target."""
+    def keys(self, keys: Mapping[str, Sequence[str]], setting: Keys) -> None:
+        """Warn of tables of which several rows may have one key in the target."""
+        unknown = "%s: the tables' keys are not known: %s"
+        uniques = self._ask(unknown, unique_keys) if keys else None
+        if uniques is not None:
+            found = {t: repeats(key, uniques.get(t, ())) for t, key in sorted(keys.items())}
+            for table, why in found.items():
+                if why:
+                    logger.warning("%s.%s: %s; %s", self._survey.keyspace, table, why, ANOTHER_KEY)
+        if setting == "with_vindex":
+            self._vindexes(keys)
+
+    def _vindexes(self, keys: Mapping[str, Sequence[str]]) -> None:
         unknown = "%s: the tables' vindexes are not known: %s"
         found = self._ask(unknown, vindexes, keys) if keys else None
         for table, vindex in sorted((found or {}).items()):

@@ -212,6 +212,29 @@ def test_two_exchanges_between_two_runs(
     _check(pipe, table)
 
 
+@pytest.mark.parametrize("way", ["alter", "exchange"])
+def test_another_key(
+    source: Source,
+    own_cluster: Cluster,
+    pipeline: Callable[..., Pipeline],
+    table: str,
+    way: str,
+) -> None:
+    """An exchange that brings another key is followed as the ALTER would be: with a warning."""
+    pipe = pipeline(tables=[f"*.{table}"])
+    pipe.use_catalog(pipe.discover())
+    pipe.complete()
+    alter = "drop primary key, add primary key (id, v)"
+    exchange = [s.replace("add column z int", alter) for s in STATEMENTS["gh-ost"]]
+    by = {"alter": [f"alter table {{t}} {alter}"], "exchange": exchange}
+    _on_each_shard(own_cluster, source.address.keyspace, table, by[way])
+    source.execute(f"update {quote(table)} set n = -1 where id < 100")
+    outcome = pipe.complete()
+    assert BEGINS not in outcome.log
+    assert "its key id holds no primary key and no NOT NULL unique key of the table" in outcome.log
+    _check(pipe, table)
+
+
 @pytest.fixture(autouse=True)
 def _tidy(source: Source, own_cluster: Cluster) -> Iterator[None]:
     """Drop what the tools have left."""
