@@ -248,6 +248,13 @@ class Config(Address):
         10,
         minimum=0,
     )
+    batch_keep_hours: float = _setting(
+        "Hours to keep BATCH files",
+        "With batch_config, a run removes the files that runs before it have left in the same "
+        "place with the same prefix, when these began so many hours ago.",
+        24,
+        minimum=0,
+    )
     values: ValueOptions = field(default=DEFAULTS)
 
     @classmethod

@@ -97,7 +97,9 @@ def test_spec(tmp_path: Path) -> None:
     schema = spec["connectionSpecification"]
     jsonschema.Draft7Validator.check_schema(schema)
     assert done.code == 0
-    assert schema["properties"].keys() == SETTINGS.keys() - {"metadata_columns", "resync_tables"}
+    assert schema["properties"].keys() == SETTINGS.keys() - {
+        *("metadata_columns", "resync_tables", "batch_keep_hours")
+    }
     assert {n: p["type"] for n, p in schema["properties"].items() if p.get("airbyte_secret")} == {
         "password": "string",
         "grpc_headers": "string",

@@ -37,6 +37,7 @@ def test_the_generated_parts_are_current() -> None:
 
 HUB = ROOT / "meltano-hub" / "extractors" / "tap-vitess" / "tap-vitess.yml"
 OF_THE_SDK = {
+    "batch_config",
     "stream_maps",
     "stream_map_config",
     "flattening_enabled",

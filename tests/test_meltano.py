@@ -412,6 +412,40 @@ def test_sigterm_in_mid_copy(changed: Project) -> None:
         assert own(rows) == expected(cluster, "shop", "customers")
 
 
+def test_batches_into_postgres(project: Project, sandbox: Sandbox, tmp_path: Path) -> None:
+    """What docs/batch.md has for meltano.yml is all that it takes."""
+    batching = Project(tmp_path)
+    (tmp_path / ".meltano").mkdir()
+    plugins = project.folder / ".meltano" / "extractors"
+    (tmp_path / ".meltano" / "extractors").symlink_to(plugins)
+    [shown] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/batch.md").read_text(), re.DOTALL)
+    [more] = yaml.safe_load(shown)["plugins"]["extractors"]
+    file = yaml.safe_load((ROOT / "meltano.yml").read_text())
+    [plugin] = file["plugins"]["extractors"]
+    assert more.pop("name") == plugin["name"]
+    plugin["config"] |= more.pop("config")
+    assert not more
+    url = {"name": "sqlalchemy_url", "kind": "string"}
+    loader = {"name": "target-postgres", "namespace": "target_postgres", "settings": [url]}
+    loader["executable"] = str(install(targets.POSTGRES) / "target-postgres")
+    file["plugins"]["loaders"] = [loader]
+    (tmp_path / "meltano.yml").write_text(yaml.safe_dump(file))
+    batching.point_to(sandbox)
+    cluster = sandbox.cluster
+    with targets.postgres() as address:
+        place = {"TARGET_POSTGRES_SQLALCHEMY_URL": address.replace("sql:", "sql+psycopg:")}
+        for _ in range(2):
+            _, log = batching.do("meltano run tap-vitess target-postgres", **place)
+            assert "rows go into files in batches" in log
+            rows = targets.read_postgres(address, '"shop"."customers"')
+            here = {row["id"]: row["name"] for row in rows if row["_sdc_deleted_at"] is None}
+            source = cluster.rows("shop", "customers")
+            assert here == {int(r["id"] or 0): (r["name"] or b"").decode() for r in source}
+            cluster.insert("shop", "customers", customers(range(3001, 3003)))
+            cluster.delete("shop", "customers", {"id": b"3"})
+    assert list((tmp_path / "batches").glob("tap-vitess-*-shop-customers.jsonl.gz"))
+
+
 @pytest.fixture(scope="module")
 def validator() -> Draft202012Validator:
     """Return Meltano's own schema of meltano.yml, out of its package."""

@@ -6,6 +6,9 @@ watch out for" is held against it here.
 
 from __future__ import annotations
 
+import os
+import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,6 +26,7 @@ from tap_vitess.sandbox.server import serve
 
 pytestmark = pytest.mark.environments
 
+EXAMPLES = int(os.environ.get("TAP_VITESS_EXAMPLES", "4"))
 ID = Column("id", "int", nullable=False)
 Start = Callable[..., AbstractContextManager[Pipeline]]
 
@@ -122,7 +126,9 @@ def write(cluster: Cluster) -> tuple[Rows, Rows]:
     return gone, delete(cluster, "person", 2)
 
 
-@pytest.mark.parametrize("target", ["jsonl", "duckdb", "duckdb-hard", "postgres-hard"])
+@pytest.mark.parametrize(
+    "target", ["jsonl", "duckdb", "duckdb-hard", "postgres-hard", "postgres-batch"]
+)
 def test_changes(target: str, start: Start) -> None:
     """Copy, follow, and a run with nothing new; one of the streams goes through a stream map.
 
@@ -169,7 +175,9 @@ def lines(pipeline: Pipeline, *, deleted: bool) -> list[str]:
     return sorted(row["line"] for row in rows if (row[DELETED_AT] is not None) == deleted)
 
 
-@pytest.mark.parametrize("target", ["jsonl", "duckdb", "postgres", "postgres-hard"])
+@pytest.mark.parametrize(
+    "target", ["jsonl", "duckdb", "postgres", "postgres-hard", "postgres-batch"]
+)
 def test_rows_that_vanish(target: str, start: Start) -> None:
     """FULL_TABLE, TRUNCATE and a resync after a purge, which tell of no delete.
 
@@ -257,6 +265,41 @@ def test_killed_in_mid_copy(start: Start) -> None:
         pipeline.run()
         assert "the copy goes on" in pipeline.log("tap")
         check(pipeline, "item", deleted={k: row for k, row in gone.items() if k in stored})
+
+
+def test_batches_killed(start: Start) -> None:
+    """Tap or target killed at random, a TRUNCATE and a resync among it; equal in the end.
+
+    More by hand: TAP_VITESS_EXAMPLES=60.
+    """
+    seed = random.getrandbits(32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    options = Options(copy_rows_per_packet=20)
+    with start("postgres-batch", table("item", name="varchar(400)"), options=options) as pipeline:
+        cluster = pipeline.sandbox.cluster
+        fill(cluster, "item", *range(1200), name="n{}" + "." * 300)
+        begun = 0.0
+        for number in range(EXAMPLES):
+            if number in {0, EXAMPLES - 1}:
+                began = time.monotonic()
+                pipeline.run(on_lost_position="resync")
+                begun = time.monotonic() - began
+                check(pipeline, "item", vanished=source(cluster, "item"))
+            else:
+                pipeline.kill(chance, begun * chance.uniform(0.3, 1.1))
+            there = sorted(source(cluster, "item"))
+            for key in chance.sample(there, 60):
+                update(cluster, "item", int(key), name=f"changed {chance.random()}")
+            fill(cluster, "item", *range(2000 + 40 * number, 2040 + 40 * number), name="new {}")
+            if number % 4 == 2:
+                cluster.ddl("shop", "truncate table item", None)
+                fill(cluster, "item", *range(500), name="after {}")
+            if number % 5 == 3:
+                for shard in cluster.shards("shop"):
+                    cluster.purge_binlogs("shop", shard)
+        pipeline.run(on_lost_position="resync")
+        check(pipeline, "item")
 
 
 # Altered tables

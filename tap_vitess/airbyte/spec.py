@@ -15,7 +15,8 @@ from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config, checked
 from tap_vitess.errors import ConfigError
 
 DEFAULTS = {"decimal_as": "number", "json_as": "string"}
-_OMITTED = {"metadata_columns", "resync_tables"}  # Airbyte refreshes a stream by itself
+# Airbyte refreshes a stream by itself, and its destinations take no files.
+_OMITTED = {"metadata_columns", "resync_tables", "batch_keep_hours"}
 _CHANGES: dict[str, dict[str, Any]] = {
     "grpc_headers": {
         "type": "string",

@@ -21,6 +21,7 @@ from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequenc
 from tap_vitess.run.parts import TableSpec
 from tap_vitess.run.state import KeyspaceState, bookmark_key
 from tap_vitess.run.sync import KeyspaceSync
+from tap_vitess.singer.batch import BatchFolder
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.progress import Watch
 from tap_vitess.singer.streams import FULL_TABLE, VitessStream
@@ -70,8 +71,10 @@ class KeyspaceWriter:
         states: StateTeller,
         counters: Mapping[str, Counter],
         watch: Watch,
+        folder: BatchFolder | None,
     ) -> None:
         """Prepare for the selected streams of a keyspace; `again` names those to copy again."""
+        self._folder = folder
         self.state = state
         self._streams = {stream.table: stream for stream in streams}
         self._again = frozenset(again)
@@ -115,6 +118,8 @@ class KeyspaceWriter:
         self._writers[table].write_activate_version(version)
 
     def keep(self, state: KeyspaceState, *, phase: bool) -> None:  # noqa: ARG002
+        for writer in self._writers.values():
+            writer.flush()
         self._states.tell(replace(state, altered=self._told_otherwise(state)))
         if not self._started:
             self._started = True
@@ -135,7 +140,10 @@ class KeyspaceWriter:
     def _start(self) -> None:
         self._writers = {
             table: RecordWriter(
-                stream, RecordMaker(stream, self._sequence, self._options), self._writer
+                stream,
+                RecordMaker(stream, self._sequence, self._options),
+                self._writer,
+                self._folder,
             )
             for table, stream in self._streams.items()
         }

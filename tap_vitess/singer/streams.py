@@ -121,6 +121,9 @@ class VitessStream(Stream):
         """Copy the table; used by --test and the SDK's tests, which read one stream at a time."""
         return self._read_table(self)
 
+    def get_batch_config(self, config: Mapping[str, Any]) -> None:
+        """Keep the SDK from writing BATCH files of its own: they ignore selection and maps."""
+
     def check_catalog(self) -> None:
         """Refuse a catalog entry that would lose something.
 

@@ -38,6 +38,7 @@ from tap_vitess.run.state import KeyspaceState, bookmark_key, bookmarks_of, pars
 from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.signals import Taken
 from tap_vitess.singer import plain as catalog
+from tap_vitess.singer.batch import BatchFolder, BatchOptions
 from tap_vitess.singer.columns import AUTOMATIC, json_schema, stream_name
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.plain import changes_nothing, is_plain
@@ -65,7 +66,6 @@ class TapVitess(Tap):
     message_writer_class = BufferedWriter
     retry: ClassVar[RetryOptions] = RetryOptions()
     config_jsonschema: ClassVar[dict[str, Any]] = copy.deepcopy(SETTINGS_SCHEMA)
-    # No batch: the SDK's own ignores selection and stream maps.
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         TapCapabilities.CATALOG,
         TapCapabilities.STATE,
@@ -76,6 +76,7 @@ class TapVitess(Tap):
         PluginCapabilities.ABOUT,
         PluginCapabilities.STREAM_MAPS,
         PluginCapabilities.FLATTENING,
+        PluginCapabilities.BATCH,
         PluginCapabilities.STRUCTURED_LOGGING,
     ]
 
@@ -189,6 +190,7 @@ class TapVitess(Tap):
         mirror = Mirroring(self.settings, self.retry, self._is_signalled)
         self.load_state(dict(mirror.start(self.state, given=self._state_given)))
         parts = list(self._by_keyspace(selected))
+        folder = self._batch_folder()
         states = StateTeller(self.state, self._writer, mirror)
         run: Run[None] = Run(self.settings, self.retry, self._is_signalled)
         self._syncing = True
@@ -201,13 +203,26 @@ class TapVitess(Tap):
             counters = {s.name: stack.enter_context(s.get_record_counter()) for s in selected}
             watch = stack.enter_context(Watch(self.settings.progress_seconds, self._estimate_rows))
             sinks = [
-                KeyspaceWriter(state, streams, again, self._writer, states, counters, watch)
+                KeyspaceWriter(state, streams, again, self._writer, states, counters, watch, folder)
                 for state, streams in parts
             ]
             for _ in run.into(sinks):
                 pass
             states.tell_last()
             self._end(stopped=run.stopped, errors=[*run.errors, *mirror.finish(self.state)])
+
+    def _batch_folder(self) -> BatchFolder | None:
+        options = BatchOptions.of(self.config.get("batch_config"))
+        if options is None:
+            return None
+        logger.info(
+            "rows go into files in %s, and BATCH messages name them: the target must know BATCH, "
+            "as target-postgres does; target-jsonl and target-duckdb do not",
+            options.root,
+        )
+        folder = BatchFolder(options, self._writer)
+        folder.tidy(self.settings.batch_keep_hours)
+        return folder
 
     def _by_keyspace(
         self, selected: Sequence[VitessStream]

@@ -1,4 +1,4 @@
-"""Rows to Singer's RECORD lines, and a new SCHEMA before the first record that needs one.
+"""Rows to Singer's RECORD lines or BATCH files, and a new SCHEMA before the first that needs one.
 
 Records are encoded without the SDK, many at once where that can be (`records/lines.py`), else one
 by one here; only streams with maps or flattening go through it.
@@ -18,6 +18,7 @@ from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, SchemaMe
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.images import Record
 from tap_vitess.records.records import RecordMaker
+from tap_vitess.singer.batch import VERSION_COLUMN, Batch, BatchFolder
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.streams import VitessStream
 from tap_vitess.values.documents import plain
@@ -29,11 +30,22 @@ logger = logging.getLogger(__name__)
 class RecordWriter:
     """Writes a stream's rows as RECORD messages, and its SCHEMA messages; `maker` makes them."""
 
-    def __init__(self, stream: VitessStream, maker: RecordMaker, writer: BufferedWriter) -> None:
-        """Write the SCHEMA and choose the way: encoded here, or through the stream's maps."""
+    def __init__(
+        self,
+        stream: VitessStream,
+        maker: RecordMaker,
+        writer: BufferedWriter,
+        folder: BatchFolder | None = None,
+    ) -> None:
+        """Write the SCHEMA and choose the way: encoded here, or through the stream's maps.
+
+        Rows that are encoded here go into a folder, if there is one.
+        """
         self._stream = stream
         self.maker = maker
         self._writer = writer
+        self._folder = folder
+        self._batch: Batch | None = None
         self._choose_way()
 
     def write(self, rows: Rows, version: int) -> int:
@@ -43,13 +55,23 @@ class RecordWriter:
             self._choose_way()
         if not self._direct:
             return self._write_mapped(self.maker.records(rows), version)
+        if self._batch:
+            count, lines = self.maker.written(rows, b"{", _end_of_row(version))
+            self._batch.add(lines)
+            return count
         count, lines = self.maker.written(rows, *self._frame(version))
         for some in lines:
             self._writer.write_line(some)
         return count
 
+    def flush(self) -> None:
+        """Hand the target the rows that it has not been given yet, if any wait in a batch."""
+        if self._batch:
+            self._batch.flush()
+
     def write_activate_version(self, version: int) -> None:
         """Tell the target that all rows of other versions may go."""
+        self.flush()
         for stream_map in self._kept_maps():
             self._writer.write_message(ActivateVersionMessage(stream_map.stream_alias, version))
 
@@ -57,17 +79,23 @@ class RecordWriter:
         return [m for m in self._maps if not isinstance(m, RemoveRecordTransform)]
 
     def _choose_way(self) -> None:
+        self.flush()
         self._maps = self._stream.maps_of(self.maker.schema)
-        for stream_map in self._kept_maps():
-            schema = _with_datatype_properties(stream_map.transformed_schema)
-            key = list(stream_map.transformed_key_properties or ())
-            self._writer.write_message(SchemaMessage(stream_map.stream_alias, schema, key))
         first = self._maps[0]
         self._direct = (
             len(self._maps) == 1
             and type(first) is SameRecordTransform
             and not first.flattening_enabled
         )
+        if self._direct and self._folder:
+            self._batch = self._batch or Batch(self._folder, first.stream_alias)
+        for stream_map in self._kept_maps():
+            schema = _with_datatype_properties(stream_map.transformed_schema)
+            if self._batch:
+                versioned = {**schema["properties"], VERSION_COLUMN: {"type": ["null", "integer"]}}
+                schema = {**schema, "properties": versioned}
+            key = list(stream_map.transformed_key_properties or ())
+            self._writer.write_message(SchemaMessage(stream_map.stream_alias, schema, key))
         self._stream_name = orjson.dumps(first.stream_alias)
 
     def _frame(self, version: int) -> tuple[bytes, bytes]:
@@ -93,6 +121,11 @@ class RecordWriter:
                         )
                     )
         return len(records)
+
+
+def _end_of_row(version: int) -> bytes:
+    """Return what stands after a row's members in a file."""
+    return b',"%b":%d}\n' % (VERSION_COLUMN.encode(), version)
 
 
 def _with_datatype_properties(schema: dict[str, Any]) -> dict[str, Any]:

@@ -13,9 +13,11 @@ prints no STATE.
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,13 +73,14 @@ class Released:
     """A line of the table.
 
     deleted: the fate of a row whose delete comes as a RECORD. vanished: of a row that is not in
-    the version an ACTIVATE_VERSION names.
+    the version an ACTIVATE_VERSION names. batches: whether the tap writes BATCH files.
     """
 
     program: Literal["target-jsonl", "target-duckdb", "target-postgres"]
     deleted: Fate
     vanished: Fate
     settings: Mapping[str, Any] = field(default_factory=dict)
+    batches: bool = False
 
 
 HARD = {"hard_delete": True}
@@ -87,6 +90,9 @@ TARGETS = {
     "duckdb-hard": Released("target-duckdb", deleted="gone", vanished="kept", settings=HARD),
     "postgres": Released("target-postgres", deleted="marked", vanished="marked"),
     "postgres-hard": Released("target-postgres", deleted="marked", vanished="gone", settings=HARD),
+    "postgres-batch": Released(
+        "target-postgres", deleted="marked", vanished="gone", settings=HARD, batches=True
+    ),
 }
 
 
@@ -182,6 +188,31 @@ class Pipeline:
         self.state = states[-1] if states else self.state
         return codes
 
+    def kill(self, chance: random.Random, seconds: float) -> None:
+        """Run tap | target, and kill one of them after so long; the other comes to its end."""
+        printed = self.folder / "states.jsonl"
+        with (
+            (self.folder / "tap.log").open("w") as tap_log,
+            (self.folder / "target.log").open("w") as target_log,
+            printed.open("wb") as states,
+            subprocess.Popen(
+                self._tap(None, {"on_lost_position": "resync"}),
+                stdout=subprocess.PIPE,
+                stderr=tap_log,
+            ) as tap,
+            subprocess.Popen(
+                self._command({}), stdin=tap.stdout, stdout=states, stderr=target_log
+            ) as target,
+        ):
+            assert tap.stdout is not None
+            tap.stdout.close()
+            time.sleep(seconds)
+            chance.choice((tap, target)).kill()
+            target.wait(SECONDS)
+            tap.wait(SECONDS)
+        if lines := printed.read_bytes().splitlines():
+            self.state = json.loads(lines[-1])
+
     @contextmanager
     def open(
         self, more: Mapping[str, Any] | None = None, catalog: dict[str, Any] | None = None
@@ -238,6 +269,10 @@ class Pipeline:
     def _tap(self, catalog: dict[str, Any] | None, options: Mapping[str, Any]) -> list[str]:
         command = [sys.executable, "-W", "error", "-m", "tap_vitess"]
         config = settings(self.sandbox, **options)
+        if self.target.batches:
+            encoding = {"format": "jsonl", "compression": "gzip"}
+            storage = {"root": str(self.folder / "batches")}
+            config["batch_config"] = {"encoding": encoding, "storage": storage, "batch_size": 50}
         given = {"config": config, "catalog": catalog, "state": self.state}
         for name, value in given.items():
             if value is not None:
