@@ -10,6 +10,7 @@ variables. Unlike the tap's, a file `.env` is not read.
 
 from __future__ import annotations
 
+import argparse
 import fnmatch
 import json
 import re
@@ -22,13 +23,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from jsonschema import Draft202012Validator
 
 from tap_vitess.errors import ConfigError, VitessError
+from tap_vitess.protocol.images import OnPartialImage
 from tap_vitess.values.types import DEFAULTS, ValueOptions
 from tap_vitess.vtgate.address import Address, Tls, check_metadata, tls_of
 
 Keys = Literal["with_vindex", "primary"]
 TabletType = Literal["PRIMARY", "REPLICA", "RDONLY"]
 OnLostPosition = Literal["fail", "resync"]
-OnPartialImage = Literal["fetch", "omit", "fail"]
 
 
 def _told(
@@ -41,14 +42,12 @@ def _told(
     **bounds: Any,
 ) -> dict[str, Any]:
     """Return what a setting's JSON schema tells beside the type; None is no default."""
-    first: dict[str, Any] = {} if default is None else {"default": default}
-    last: dict[str, Any] = {}
-    if isinstance(default, tuple | dict):
-        first, last = {}, {"default": [*default] if isinstance(default, tuple) else default}
-    secrecy = {"secret": True, "writeOnly": True} if secret else {}
-    shown = {"examples": examples} if examples else {}
-    words = {"title": title, "description": description}
-    return {**bounds, **first, **words, **last, **secrecy, **shown}
+    told = {**bounds, "title": title, "description": description}
+    if default is not None:
+        told["default"] = [*default] if isinstance(default, tuple) else default
+    if secret:
+        told |= {"secret": True, "writeOnly": True}
+    return {**told, "examples": examples} if examples else told
 
 
 def _setting(title: str, description: str, default: Any = None, **more: Any) -> Any:
@@ -272,10 +271,13 @@ class Config(Address):
             **{o.name: values.pop(o.name) for o in fields(ValueOptions)}
         )
         values["tls"] = tls_of(enabled=values["tls"], files=tls)
-        if (values["password"] is None) != (values["user"] is None):
-            raise ConfigError("settings user and password go together: one of them is missing")
+        _check_pair(values, "user", "password")
+        _check_pair(values, "mirror_keyspace", "mirror_name")
         check_metadata(values)
-        _check_mirror(values)
+        if values["start_from_mirror"] and values["mirror_keyspace"] is None:
+            raise ConfigError(
+                "setting start_from_mirror: there is no mirror without mirror_keyspace"
+            )
         for name, schema in SETTINGS.items():
             if schema["type"] == "array" and values[name] is not None:
                 values[name] = tuple(values[name])
@@ -361,15 +363,23 @@ def _may_meet(pattern: str, keyspace: str) -> bool:
     return literal.startswith(f"{keyspace}.") or f"{keyspace}.".startswith(literal)
 
 
-def _check_mirror(values: Mapping[str, Any]) -> None:
-    if (values["mirror_keyspace"] is None) != (values["mirror_name"] is None):
-        raise ConfigError("settings mirror_keyspace and mirror_name go together: one is missing")
-    if values["start_from_mirror"] and values["mirror_keyspace"] is None:
-        raise ConfigError("setting start_from_mirror: there is no mirror without mirror_keyspace")
+def _check_pair(values: Mapping[str, Any], one: str, other: str) -> None:
+    if (values[one] is None) != (values[other] is None):
+        raise ConfigError(f"settings {one} and {other} go together: one of them is missing")
 
 
 ENVIRONMENT = "ENV"
 _TRUE = {"true", "1", "yes", "on"}
+
+
+def config_option() -> argparse.ArgumentParser:
+    """Make the option of commands that take the sources of `read_config`, as their parent."""
+    parser = argparse.ArgumentParser(add_help=False)
+    told = "the tap's settings, or ENV for the variables TAP_VITESS_...; may be repeated"
+    parser.add_argument(
+        "--config", action="append", required=True, metavar=f"FILE|{ENVIRONMENT}", help=told
+    )
+    return parser
 
 
 def read_config(sources: Sequence[str], environment: Mapping[str, str]) -> Config:

@@ -15,29 +15,31 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Never
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def _end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    os._exit(128 + signum)
+def end_by_signals(end: Callable[[int], Never] = sys.exit) -> None:
+    """Let either signal end the process with 128 + signal."""
+    for number in SIGNALS:
+        signal.signal(number, lambda signum, _: end(128 + signum))
 
 
 @contextmanager
 def importing() -> Iterator[None]:
     """Import inside of this."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
+    end_by_signals(os._exit)
     gc.disable()
     yield
     gc.freeze()
     gc.enable()
-
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ ARROWS: Mapping[str, set[str]] = {
     "protocol": {"_proto", "errors"},
     "values": {"protocol", "_proto", "errors"},
     "vtgate": {"protocol", "_proto", "errors"},
-    "config": {"values", "vtgate", "errors"},
+    "config": {"values", "vtgate", "protocol", "_proto", "errors"},
     "records": {"values", "protocol", "_proto", "errors"},
     "survey": {"records", "config", "values", "vtgate", "protocol", "_proto", "errors"},
 }
@@ -37,7 +37,7 @@ ARROWS = {
     "singer": {*ENGINE, "run", "mirror", "signals", "stdout"},
     "airbyte": {*ENGINE, "run", "signals", "stdout"},
     "vstream": {*ENGINE, "run", "mirror", "signals"},
-    "doctor": {*ENGINE, "run", "mirror"},
+    "doctor": {*ENGINE, "run", "mirror", "signals"},
     "sandbox": {"values", "protocol", "_proto", "errors"},
     "__main__": {"signals", "stdout", "singer"},
 }

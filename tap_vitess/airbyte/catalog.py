@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 from tap_vitess.errors import CatalogError
 from tap_vitess.records.schema import JsonSchema, StreamSchema
 from tap_vitess.survey.facts import Table
-from tap_vitess.values.entries import value_type
 from tap_vitess.values.types import DATATYPE_PROPERTIES, ValueOptions
 
 UPDATED_AT = "_ab_cdc_updated_at"
@@ -42,17 +41,8 @@ def stream_of(table: Table, options: ValueOptions) -> dict[str, Any]:
     Raises:
         CatalogError: a column has the name of one of our own.
     """
-    if taken := sorted(OWN_PROPERTIES.keys() & {column.name for column in table.columns}):
-        raise CatalogError(
-            f"{table.keyspace}.{table.name} has a column {', '.join(taken)}, which is the name of "
-            "a column of the connector's own: leave the table out by the setting exclude_tables"
-        )
-    properties = {}
-    for column in table.columns:
-        key = column.name in table.key
-        found = value_type(column.column_type, column.charset, options=options, key=key)
-        schema = found.schema if table.requires(column) else found.nullable()
-        properties[column.name] = _property(schema)
+    table.check_names(OWN_PROPERTIES.keys(), "connector's")
+    properties = {name: _property(schema) for name, schema in table.properties(options)}
     return {
         "name": table.name,
         "namespace": table.keyspace,

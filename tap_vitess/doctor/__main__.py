@@ -5,25 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import Any
 
-from tap_vitess.config import read_config, read_json
+from tap_vitess.config import config_option, read_config, read_json
 from tap_vitess.doctor.examine import examine, failed
 from tap_vitess.doctor.findings import Finding, exit_code
 from tap_vitess.doctor.report import as_json, as_text
 from tap_vitess.errors import CatalogError, ConfigError, StateError
 from tap_vitess.run.state import bookmarks_of
+from tap_vitess.signals import end_by_signals
 from tap_vitess.survey.keys import Key
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Examine, report on stdout, and return the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
+    end_by_signals()
     options = _parser().parse_args(arguments)
     findings = _findings(options.config, options.catalog, options.state)
     width = shutil.get_terminal_size((100, 24)).columns
@@ -44,7 +41,7 @@ def _findings(sources: Sequence[str], catalog: str | None, state: str | None) ->
     except CatalogError as error:
         findings.append(failed("catalog", error))
     try:
-        bookmarks = read_state(state) if state else None
+        bookmarks = bookmarks_of(read_json(state, StateError)) if state else None
     except StateError as error:
         findings.append(failed("state", error))
     return findings + examine(config, tables, bookmarks)
@@ -53,26 +50,16 @@ def _findings(sources: Sequence[str], catalog: str | None, state: str | None) ->
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tap-vitess-doctor",
+        parents=[config_option()],
         description="Looks at a Vitess as tap-vitess would read it, and reports what a run would "
         "meet. It changes nothing.",
         epilog="Exit code: 0 all is well, 1 there are errors, 3 there are warnings but no errors "
         "(2 is a wrong command line).",
     )
-    parser.add_argument(
-        "--config",
-        action="append",
-        required=True,
-        metavar="FILE|ENV",
-        help="the tap's settings, or ENV for the variables TAP_VITESS_...; may be repeated",
-    )
     parser.add_argument("--catalog", metavar="FILE", help="look at the selected tables only")
     parser.add_argument("--state", metavar="FILE", help="look at its bookmarks too")
     parser.add_argument("--json", action="store_true", help="one JSON document for machines")
     return parser
-
-
-def _end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise SystemExit(128 + signum)
 
 
 def read_catalog(path: str) -> dict[str, dict[str, Key]]:
@@ -95,15 +82,6 @@ def read_catalog(path: str) -> dict[str, dict[str, Key]]:
     except (KeyError, TypeError, AttributeError, StopIteration) as error:
         raise CatalogError(f"{path} is no catalog of tap-vitess: discover again") from error
     return tables
-
-
-def read_state(path: str) -> dict[str, Any]:
-    """Read the bookmarks of a state.
-
-    Raises:
-        StateError: it cannot be read, or is no Singer state.
-    """
-    return bookmarks_of(read_json(path, StateError))
 
 
 if __name__ == "__main__":

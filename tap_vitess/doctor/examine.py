@@ -12,7 +12,7 @@ from typing import Any
 
 from tap_vitess.config import Config
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
-from tap_vitess.doctor.findings import ERROR, OK, Finding, Place
+from tap_vitess.doctor.findings import Finding, Place
 from tap_vitess.errors import ConfigError, StateError, VitessError
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.run.state import KeyspaceState, bookmark_key, parse
@@ -44,7 +44,7 @@ def examine(
 
 def failed(check: str, error: VitessError, place: Place = _HERE) -> Finding:
     """Make a finding of an error, which says what to do itself."""
-    return Finding(ERROR, check, place, str(error))
+    return place.error(check, str(error))
 
 
 class _UnreachableError(Exception):
@@ -113,7 +113,7 @@ class _Examination:
             self._note([failed("grpc", error)])
             return False
         where = f"{self._config.host}:{self._config.grpc_port}"
-        self._note([Finding(OK, "grpc", _HERE, f"the gRPC port {where} answers")])
+        self._note([_HERE.ok("grpc", f"the gRPC port {where} answers")])
         return True
 
     def _ask_sql(self, *, streams: bool) -> None:
@@ -122,7 +122,7 @@ class _Examination:
         if known is None:
             return
         where = f"{self._config.host}:{self._config.mysql_port}"
-        self._note([Finding(OK, "mysql", _HERE, f"the MySQL port {where} answers")])
+        self._note([_HERE.ok("mysql", f"the MySQL port {where} answers")])
         self._version = self._ask("version", _HERE, survey, ks.version)
         self._note(judge_cluster.version(self._version))
         wanted = self._keyspaces(known)

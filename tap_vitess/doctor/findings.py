@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partialmethod
 
 
 class Severity(IntEnum):
@@ -36,6 +37,14 @@ class Place:
         if self.shard is not None:
             return f"{self.keyspace}/{self.shard}"
         return self.keyspace if self.table is None else f"{self.keyspace}.{self.table}"
+
+    def finding(self, severity: Severity, check: str, what: str, advice: str = "") -> Finding:
+        return Finding(severity, check, self, what, advice)
+
+    ok = partialmethod(finding, Severity.OK)
+    info = partialmethod(finding, Severity.INFO)
+    warning = partialmethod(finding, Severity.WARNING)
+    error = partialmethod(finding, Severity.ERROR)
 
 
 @dataclass(frozen=True, slots=True)

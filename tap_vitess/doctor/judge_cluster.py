@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tap_vitess.config import Config
-from tap_vitess.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Place, duration
+from tap_vitess.doctor.findings import ERROR, INFO, WARNING, Finding, Place, duration
 from tap_vitess.survey.facts import ShardFacts, Tablet, Throttling, Version
 from tap_vitess.survey.verdict import READS_PARTIAL_JSON
 
@@ -29,14 +29,10 @@ def transport(config: Config) -> Iterator[Finding]:
     """Judge how the connection is secured."""
     if config.tls is not None:
         shown = ", with a client certificate" if config.tls.cert_file else ""
-        yield Finding(OK, "tls", _HERE, f"TLS on both ports{shown}")
+        yield _HERE.ok("tls", f"TLS on both ports{shown}")
     elif (config.user is not None or config.grpc_headers) and config.host not in _LOOPBACK:
-        yield Finding(
-            WARNING,
-            "tls",
-            _HERE,
-            "credentials go over the wire in the clear",
-            "set tls, where VTGate offers it",
+        yield _HERE.warning(
+            "tls", "credentials go over the wire in the clear", "set tls, where VTGate offers it"
         )
 
 
@@ -72,24 +68,22 @@ _PROBLEMS = (
 def version(found: Version | None) -> Iterator[Finding]:
     """Judge VTGate's version by what is known of it."""
     if found is None:
-        yield Finding(WARNING, "version", _HERE, "VTGate does not tell its version")
+        yield _HERE.warning("version", "VTGate does not tell its version")
         return
     shown = ".".join(map(str, found))
     if found[0] < OLDEST:
-        yield Finding(
-            ERROR,
+        yield _HERE.error(
             "version",
-            _HERE,
             f"Vitess {shown} is older than v{OLDEST}, the first that this tap knows",
             "upgrade",
         )
     elif found[0] > NEWEST:
-        yield Finding(INFO, "version", _HERE, f"Vitess {shown} is newer than this tap knows")
+        yield _HERE.info("version", f"Vitess {shown} is newer than this tap knows")
     else:
-        yield Finding(OK, "version", _HERE, f"Vitess {shown}")
+        yield _HERE.ok("version", f"Vitess {shown}")
     for problem in _PROBLEMS:
         if has(found, problem):
-            yield Finding(WARNING, "version", _HERE, f"{shown}: {problem.what}", problem.advice)
+            yield _HERE.warning("version", f"{shown}: {problem.what}", problem.advice)
 
 
 def has(found: Version, problem: Problem) -> bool:
@@ -101,10 +95,8 @@ def has(found: Version, problem: Problem) -> bool:
 def keyspaces(wanted: Iterable[str], known: Collection[str]) -> Iterator[Finding]:
     """Judge whether the keyspaces of the settings, catalog and state are there."""
     for name in sorted(set(wanted) - set(known)):
-        yield Finding(
-            ERROR,
+        yield Place(name).error(
             "keyspace",
-            Place(name),
             f"VTGate does not know this keyspace; it knows {', '.join(sorted(known)) or 'none'}",
             "check the setting keyspaces, the catalog and the state",
         )
@@ -120,17 +112,15 @@ def tablets(
     kind = config.tablet_type
     cells = config.cells if kind != "PRIMARY" else ()
     if not shards:
-        yield Finding(ERROR, "tablets", Place(keyspace), "the keyspace has no shard that serves")
+        yield Place(keyspace).error("tablets", "the keyspace has no shard that serves")
         return
     fit = [t for t in found if t.tablet_type == kind and (not cells or t.cell in cells)]
     where = f" in {', '.join(cells)}" if cells else ""
     serving = {tablet.shard for tablet in fit if tablet.state == "SERVING"}
     for shard in sorted(set(shards) - serving):
         there = ", ".join(f"{t} in {t.cell}" for t in found if t.shard == shard)
-        yield Finding(
-            ERROR,
+        yield Place(keyspace, shard).error(
             "tablets",
-            Place(keyspace, shard),
             f"no {kind} tablet serves{where}; VTGate sees {there or 'no tablet'}",
             "start one, or change the settings tablet_type and cells",
         )
@@ -140,9 +130,7 @@ def tablets(
             f"{sum((t.tablet_type, t.cell) == pair for t in found)} {pair[0]} in {pair[1]}"
             for pair in types
         )
-        yield Finding(
-            OK, "tablets", Place(keyspace), f"shards {', '.join(shards)}; tablets: {shown}"
-        )
+        yield Place(keyspace).ok("tablets", f"shards {', '.join(shards)}; tablets: {shown}")
 
 
 def shard(
@@ -151,29 +139,23 @@ def shard(
     """Judge what a shard's MySQL writes into its binlogs, how long it keeps them, its clock."""
     place = Place(keyspace, facts.shard)
     if facts.binlog_format != "ROW":
-        yield Finding(
-            ERROR,
+        yield place.error(
             "binlog",
-            place,
             f"binlog_format is {facts.binlog_format}",
             "set it to ROW on the tablets' MySQL",
         )
     yield from _row_image(place, facts, vitess, config)
     yield from _retention(place, facts)
     if abs(skew) > MOST_SKEW_SECONDS:
-        yield Finding(
-            WARNING,
+        yield place.warning(
             "clock",
-            place,
             f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} "
             "MySQL's: commit times and deletion times do not compare",
             "let both follow a time server",
         )
     kept = facts.binlog_expire_seconds
-    yield Finding(
-        OK,
+    yield place.ok(
         "shard",
-        place,
         f"MySQL {facts.mysql_version}, binlog format {facts.binlog_format}, row image "
         f"{facts.row_image}, binlogs {f'kept for {duration(kept)}' if kept else 'never expire'}",
     )
@@ -191,18 +173,15 @@ def _row_image(
 ) -> Iterator[Finding]:
     severity, effect = _PARTIAL[config.on_partial_image]
     if facts.row_image == "MINIMAL":
-        yield Finding(
-            ERROR,
+        yield place.error(
             "row_image",
-            place,
             "binlog_row_image is MINIMAL, which VStream cannot read",
             "set it to FULL on the tablets' MySQL",
         )
     elif facts.row_image != "FULL":
-        yield Finding(
+        yield place.finding(
             severity,
             "row_image",
-            place,
             f"binlog_row_image is {facts.row_image}: updates do not carry the TEXT and BLOB "
             f"columns they leave alone; {effect} (on_partial_image)",
             "set it to FULL on the tablets' MySQL",
@@ -210,19 +189,16 @@ def _row_image(
     if "PARTIAL_JSON" not in facts.row_value_options:
         return
     if vitess is None or vitess < READS_PARTIAL_JSON:
-        yield Finding(
-            ERROR,
+        yield place.error(
             "row_value_options",
-            place,
             "binlog_row_value_options has PARTIAL_JSON: before Vitess 22, every update is LOST "
             "without a word, of tables without JSON too",
             "set it to '' on the tablets' MySQL, or upgrade; then copy all tables again",
         )
     else:
-        yield Finding(
+        yield place.finding(
             severity,
             "row_value_options",
-            place,
             "binlog_row_value_options has PARTIAL_JSON: updates of a part of a JSON document do "
             f"not carry the document; {effect} (on_partial_image)",
             "set it to '' on the tablets' MySQL",
@@ -232,10 +208,8 @@ def _row_image(
 def _retention(place: Place, facts: ShardFacts) -> Iterator[Finding]:
     if 0 < facts.binlog_expire_seconds < SHORT_RETENTION_SECONDS:
         kept = duration(facts.binlog_expire_seconds)
-        yield Finding(
-            WARNING,
+        yield place.warning(
             "retention",
-            place,
             f"binlogs are kept for {kept} only: a bookmark that is older is lost",
             f"run more often than every {kept}, or raise binlog_expire_logs_seconds",
         )
@@ -248,29 +222,23 @@ def throttling(keyspace: str, found: Throttling) -> Iterator[Finding]:
         return
     held = {app: found.apps[app] for app in STREAMING_APPS if found.apps.get(app, 0) > 0}
     for app, ratio in held.items():
-        yield Finding(
-            WARNING,
+        yield place.warning(
             "throttler",
-            place,
             f"the throttler holds back the app {app} ({ratio:.0%}): "
             f"{'copies' if app == 'rowstreamer' else 'streams'} stand still or crawl",
             f"vtctldclient UpdateThrottlerConfig --unthrottle-app {app} {keyspace}",
         )
     if not held:
-        yield Finding(
-            INFO, "throttler", place, "the throttler is on: streams wait while replicas lag"
-        )
+        yield place.info("throttler", "the throttler is on: streams wait while replicas lag")
 
 
 def stream(keyspace: str, silent: Collection[str], seconds: float) -> Iterator[Finding]:
     """Judge whether each shard answered a VStream within some seconds."""
     for name in sorted(silent):
-        yield Finding(
-            ERROR,
+        yield Place(keyspace, name).error(
             "stream",
-            Place(keyspace, name),
             f"a VStream got no answer from this shard within {seconds:g} s",
             "look for its tablets, their throttler, and VTGate's log",
         )
     if not silent:
-        yield Finding(OK, "stream", Place(keyspace), "a VStream opens on every shard")
+        yield Place(keyspace).ok("stream", "a VStream opens on every shard")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tap_vitess.config import Config
-from tap_vitess.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Place
+from tap_vitess.doctor.findings import ERROR, WARNING, Finding, Place
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.state import COPIED, KeyspaceState
 from tap_vitess.survey.facts import ShardFacts, Tablet
@@ -38,10 +38,8 @@ def unfinished(state: KeyspaceState) -> Iterator[Finding]:
     """Tell which copies the next run goes on with."""
     for table, shards in sorted(state.copies.items()):
         done = sum(progress is COPIED for progress in shards.values())
-        yield Finding(
-            INFO,
+        yield Place(state.keyspace, table=table).info(
             "copy",
-            Place(state.keyspace, table=table),
             f"its copy is not finished ({done} of {len(shards)} shards are); the next run goes on",
         )
 
@@ -52,26 +50,21 @@ def followed(
     """Compare the state's tables with those that are there, and with those to be read."""
     names = {table for group in state.groups for table in group.tables}
     for table in sorted(names - set(there)):
-        yield Finding(
+        yield Place(state.keyspace, table=table).finding(
             ERROR if table in chosen else WARNING,
             "state",
-            Place(state.keyspace, table=table),
             "the state follows a table that is not there (any more): it was dropped, renamed, or "
             "moved away by MoveTables",
             "discover again",
         )
     if new := set(chosen) - names:
-        yield Finding(
-            INFO, "state", Place(state.keyspace), f"{_some(new)}: the next run copies these tables"
-        )
+        yield Place(state.keyspace).info("state", f"{_some(new)}: the next run copies these tables")
 
 
 def _shard_gone(place: Place, names: str, listed: Collection[str], config: Config) -> Finding:
     if place.shard in listed:
-        return Finding(
-            WARNING,
+        return place.warning(
             "position",
-            place,
             f"the bookmark of {names} names a shard that no longer serves: it was resharded, and "
             "the next run follows that only while the old shard is kept",
             "run before the reshard is completed; if it is completed, " + _COPY_AGAIN,
@@ -82,8 +75,8 @@ def _shard_gone(place: Place, names: str, listed: Collection[str], config: Confi
 def _lost(place: Place, what: str, config: Config) -> Finding:
     if config.on_lost_position == "resync":
         again = "nothing: the next run copies these tables again (on_lost_position)"
-        return Finding(WARNING, "position", place, what, again)
-    return Finding(ERROR, "position", place, what, _COPY_AGAIN)
+        return place.warning("position", what, again)
+    return place.error("position", what, _COPY_AGAIN)
 
 
 def _position(
@@ -94,13 +87,11 @@ def _position(
     for why in verdict.lost:
         yield _lost(place, f"the bookmark of {names} is lost: {why}", config)
     for warning in verdict.warnings:
-        yield Finding(WARNING, "position", place, f"the bookmark of {names}: {warning}")
+        yield place.warning("position", f"the bookmark of {names}: {warning}")
     if not verdict.lost and not verdict.warnings:
         gtids = saved.shards[facts.shard]
-        yield Finding(
-            OK,
+        yield place.ok(
             "position",
-            place,
             f"the bookmark of {names} is {facts.executed.beyond(gtids):,} transactions behind; "
             f"binlogs hold {gtids.beyond(facts.purged):,} before it",
         )

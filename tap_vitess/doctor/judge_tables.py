@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from tap_vitess.config import Keys
-from tap_vitess.doctor.findings import ERROR, INFO, OK, WARNING, Finding, Place
+from tap_vitess.doctor.findings import INFO, WARNING, Finding, Place
 from tap_vitess.doctor.judge_cluster import Problem, has
 from tap_vitess.survey.cascades import ADVICE
 from tap_vitess.survey.facts import Table, Text, Version
@@ -26,24 +26,18 @@ def tables(
     """Judge the tables to be read; `wanted` are a catalog's, None without one."""
     names = {table.name for table in found}
     for name in sorted(set(wanted or ()) - names):
-        yield Finding(
-            ERROR,
-            "catalog",
-            Place(keyspace, table=name),
-            "the catalog selects a table that is not there (any more)",
-            "discover again",
+        yield Place(keyspace, table=name).error(
+            "catalog", "the catalog selects a table that is not there (any more)", "discover again"
         )
     for table in chosen:
         if not table.key:
-            yield Finding(
-                WARNING,
+            yield Place(keyspace, table=table.name).warning(
                 "key",
-                Place(keyspace, table=table.name),
                 "no primary key and no NOT NULL unique key: rows cannot be matched in the target, "
                 "and a cut copy starts again",
                 "add a key, or leave the table out by the setting exclude_tables",
             )
-    yield Finding(OK, "tables", Place(keyspace), f"{len(chosen)} tables to read")
+    yield Place(keyspace).ok("tables", f"{len(chosen)} tables to read")
 
 
 def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Iterator[Finding]:
@@ -52,22 +46,19 @@ def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Ite
         place = Place(table.keyspace, table=table.name)
         key = told.get(table.name, table.key)
         if why := repeats(key, table.uniques):
-            yield Finding(WARNING, "key", place, why, ANOTHER_KEY)
+            yield place.warning("key", why, ANOTHER_KEY)
         if why := doubt(key, table.vindex):
-            yield Finding(
+            yield place.finding(
                 INFO if setting == "primary" else WARNING,
                 "key",
-                place,
                 f"{why}: rows of several shards with one key become one row in the target",
                 "let a sequence or the application keep the key unique over the shards, and set "
                 "keys to `primary`; or set keys to `with_vindex`, discover again and copy the "
                 "table again",
             )
         if nullable := table.nullable(key):
-            yield Finding(
-                WARNING,
+            yield place.warning(
                 "key",
-                place,
                 f"{', '.join(nullable)}, a column of the vindex and so of the key, may be NULL, "
                 "which many targets refuse in a key",
                 "declare it NOT NULL, or set keys to `primary`",
@@ -77,7 +68,7 @@ def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Ite
 def cascades(keyspace: str, told: Mapping[str, str]) -> Iterator[Finding]:
     """Judge the foreign keys by which rows change without being logged; tables with what to say."""
     for table, what in told.items():
-        yield Finding(WARNING, "cascade", Place(keyspace, table=table), what, ADVICE)
+        yield Place(keyspace, table=table).warning("cascade", what, ADVICE)
 
 
 def copies(
@@ -91,10 +82,8 @@ def copies(
         if table.key and (why := not_resumable.get(table.name)):
             count = row_counts.get(table.name)
             rows = "" if count is None else f" (about {count:,} rows)"
-            yield Finding(
-                WARNING,
+            yield Place(keyspace, table=table.name).warning(
                 "copy",
-                Place(keyspace, table=table.name),
                 f"Vitess would lose rows if it resumed a copy by the key's {why}: a cut copy "
                 f"starts over{rows}",
                 "nothing where a copy takes minutes; a longer one must not be cut by "
@@ -114,13 +103,7 @@ def columns(
         yield from _charsets(place, by_table.get(table.name, []))
         json = [c.name for c in table.columns if c.column_type.lower() == "json"]
         if json and vitess is not None and has(vitess, _BAD_JSON):
-            yield Finding(
-                WARNING,
-                "json",
-                place,
-                f"{', '.join(json)}: {_BAD_JSON.what}",
-                _BAD_JSON.advice,
-            )
+            yield place.warning("json", f"{', '.join(json)}: {_BAD_JSON.what}", _BAD_JSON.advice)
 
 
 def _charsets(place: Place, texts: Sequence[Text]) -> Iterator[Finding]:
@@ -128,17 +111,13 @@ def _charsets(place: Place, texts: Sequence[Text]) -> Iterator[Finding]:
     foreign = [t for t in texts if t not in unknown and not _is_utf8(t.charset)]
     binary = [t for t in texts if t not in unknown + foreign and t.collation.endswith("_bin")]
     if unknown:
-        yield Finding(
-            ERROR,
+        yield place.error(
             "charset",
-            place,
             f"{_listed(unknown)}: the charset cannot be decoded; a value in it ends a run",
             "alter the column to utf8mb4, or deselect it",
         )
     if foreign or binary:
-        yield Finding(
-            INFO, "charset", place, f"{_listed(foreign + binary)}: read as text, given as UTF-8"
-        )
+        yield place.info("charset", f"{_listed(foreign + binary)}: read as text, given as UTF-8")
 
 
 def _is_utf8(charset: str) -> bool:
@@ -152,10 +131,8 @@ def _listed(texts: Iterable[Text]) -> str:
 def routed(keyspace: str, found: Mapping[str, str]) -> Iterator[Finding]:
     """Judge tables whose queries go to another keyspace."""
     for table, other in sorted(found.items()):
-        yield Finding(
-            ERROR,
+        yield Place(keyspace, table=table).error(
             "moved",
-            Place(keyspace, table=table),
             f"MoveTables: queries go to the keyspace {other}, which owns the rows; changes arrive "
             "here only as long as MoveTables copies them over, and end without a word",
             f"read {other}.{table} instead",
@@ -165,10 +142,8 @@ def routed(keyspace: str, found: Mapping[str, str]) -> Iterator[Finding]:
 def unreadable(keyspace: str, refused: Mapping[str, str]) -> Iterator[Finding]:
     """Judge tables that SELECT cannot read; VStream looks at no such right."""
     for table, why in refused.items():
-        yield Finding(
-            WARNING,
+        yield Place(keyspace, table=table).warning(
             "select",
-            Place(keyspace, table=table),
             f"SELECT fails: {why}",
             "grant SELECT to the user, and see whether the VSchema has the table. VStream needs "
             "neither, but what a change carries only in part can be completed by SELECT alone",

@@ -20,13 +20,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from types import FrameType
 from typing import Any
 
-from tap_vitess.config import Config, read_config
+from tap_vitess.config import Config, config_option, read_config
 from tap_vitess.errors import FencedError, StateError, VitessError
 from tap_vitess.mirror.row import Claim, create, ddl, is_sharded
 from tap_vitess.mirror.run import place, run_of, text_of
+from tap_vitess.signals import end_by_signals
 from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 State = dict[str, Any]
@@ -36,8 +36,7 @@ _ONCE = RetryOptions(budget=0)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _end)
+    end_by_signals()
     options = _parser().parse_args(arguments)
     try:
         config = read_config(options.config, os.environ)
@@ -153,14 +152,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tap-vitess-mirror", description="Keeps the state of tap-vitess in a table."
     )
-    config = argparse.ArgumentParser(add_help=False)
-    config.add_argument(
-        "--config",
-        action="append",
-        required=True,
-        metavar="FILE|ENV",
-        help="the tap's settings, or ENV for the variables TAP_VITESS_...; may be repeated",
-    )
+    config = config_option()
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser(
         "ddl", parents=[config], help="print the statements that make the table"
@@ -172,10 +164,6 @@ def _parser() -> argparse.ArgumentParser:
         help="store the last state that a target prints; stdin is passed on to stdout",
     )
     return parser
-
-
-def _end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    raise SystemExit(128 + signum)
 
 
 if __name__ == "__main__":

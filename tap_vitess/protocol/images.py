@@ -20,12 +20,14 @@ So a value is one of three: sent, taken over from the before image, or unknown.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError
 
 Values = list[bytes | None]
+OnPartialImage = Literal["fetch", "omit", "fail"]  # the setting
 
 NOT_NULL_FLAG = 1
 PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL unique key

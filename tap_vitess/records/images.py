@@ -22,6 +22,7 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import HistoryLostError, RequestError, VitessError
 from tap_vitess.protocol.columns import Changes, CopiedChanges, EncodedChanges, Images, RowChanges
 from tap_vitess.protocol.images import (
+    OnPartialImage,
     RawKey,
     beside_own_key,
     completed,
@@ -40,7 +41,6 @@ from tap_vitess.values.types import DEFAULTS, ValueOptions, ValueType
 DecoderT = TypeVar("DecoderT", bound=RowDecoder)
 Record = dict[str, Any]
 Operation = Literal["copy", "insert", "update", "delete"]
-OnPartialImage = Literal["fetch", "omit", "fail"]
 # The FIELD event, the keys, the columns wanted, the second of the commit -> for each key these
 # columns in the order of the FIELD event, text in UTF-8; None where the row is not there.
 Fetch = Callable[[Fields, Sequence[RawKey], Collection[str], int], Sequence[query.Row | None]]

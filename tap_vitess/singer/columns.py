@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tap_vitess.survey.facts import Table
-from tap_vitess.values.entries import value_type
 from tap_vitess.values.types import ValueOptions
 
 DELETED_AT = "_sdc_deleted_at"
@@ -36,17 +35,8 @@ def stream_name(keyspace: str, table: str) -> str:
 
 
 def json_schema(table: Table, options: ValueOptions, *, metadata_columns: bool) -> dict[str, Any]:
-    """Return a table's JSON schema: the key is required, all else nullable and without limits.
-
-    One ALTER TABLE would otherwise end a target's validation. So is a column of the key that may
-    be NULL, as one of a vindex may.
-    """
-    properties: dict[str, Any] = {}
-    for column in table.columns:
-        key = column.name in table.key
-        found = value_type(column.column_type, column.charset, options=options, key=key)
-        properties[column.name] = found.schema if table.requires(column) else found.nullable()
-    properties[DELETED_AT] = _DATE_TIME
+    """Return a table's JSON schema, without limits: one ALTER would end a target's validation."""
+    properties = {**dict(table.properties(options)), DELETED_AT: _DATE_TIME}
     if metadata_columns:
         properties |= METADATA_COLUMNS
     return {"type": "object", "properties": properties, "required": list(table.key)}

@@ -121,7 +121,7 @@ def _is_automatic(metadata: MetadataMapping, column: str) -> bool:
     return found is not None and found.inclusion == Metadata.InclusionType.AUTOMATIC
 
 
-def _selected(schema: dict[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
+def selected(schema: dict[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
     """Return a schema of flat properties without those that are not wanted."""
     properties = schema["properties"]
     kept = {name: prop for name, prop in properties.items() if name in wanted}

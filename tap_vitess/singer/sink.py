@@ -17,6 +17,7 @@ from singer_sdk.singerlib import StateMessage
 from tap_vitess.errors import VitessError
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.protocol.items import Rows
+from tap_vitess.records.images import Record
 from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.run.parts import TableSpec
 from tap_vitess.run.state import KeyspaceState, bookmark_key
@@ -57,6 +58,36 @@ class StateTeller:
         """Let a STATE be the last message, also when nothing has changed."""
         if not self._writer.ends_with_state:
             self._writer.write_message(StateMessage(self._state))
+
+
+class TableReader:
+    """Gives out the records of one table's copy, which the state does not know."""
+
+    def __init__(self, stream: VitessStream) -> None:
+        self.state = KeyspaceState(stream.keyspace)
+        self._stream = stream
+
+    def tables(self) -> list[TableSpec]:
+        return [TableSpec(self._stream.table, full_table=True)]
+
+    def begin(self, _: KeyspaceSync, sequence: RecordSequence, options: RecordOptions) -> None:
+        self._maker = RecordMaker(self._stream, sequence, options)
+
+    def write(self, rows: Rows, version: int) -> Sequence[Record]:  # noqa: ARG002
+        self._maker.prepare(rows.fields)
+        return self._maker.records(rows)
+
+    def finish_copy(self, table: str, version: int) -> Sequence[Record]:  # noqa: ARG002
+        return ()
+
+    def keep(self, state: KeyspaceState, *, phase: bool) -> Sequence[Record]:  # noqa: ARG002
+        return ()
+
+    def failed(self, error: VitessError) -> None:
+        """Leave the error to the run's end."""
+
+    def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None:
+        """Give out nothing more."""
 
 
 class KeyspaceWriter:

@@ -26,21 +26,14 @@ from typing import Any
 
 from singer_sdk import Stream, Tap
 from singer_sdk.helpers.conform import TypeConformanceLevel
-from singer_sdk.mapper import (
-    RemoveRecordTransform,
-    SameRecordTransform,
-    StreamMap,
-)
-from singer_sdk.singerlib import (
-    Metadata,
-    MetadataMapping,
-)
+from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
+from singer_sdk.singerlib import Metadata, MetadataMapping
 
 from tap_vitess.errors import CatalogError
 from tap_vitess.records.images import Record
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, OWN_COLUMNS, stream_name
-from tap_vitess.singer.plain import _selected
+from tap_vitess.singer.plain import selected
 
 LOG_BASED = "LOG_BASED"
 FULL_TABLE = "FULL_TABLE"
@@ -101,7 +94,7 @@ class VitessStream(Stream):
     def _plain_maps(self) -> list[StreamMap]:
         plain = SameRecordTransform(self.name, {}, list(self.primary_keys), None)
         wanted = self.wanted if self.selected else frozenset()
-        plain.raw_schema = plain.transformed_schema = _selected(self.effective_schema, wanted)
+        plain.raw_schema = plain.transformed_schema = selected(self.effective_schema, wanted)
         return [plain]
 
     @property

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from simplejson import JSONDecodeError
 from singer_sdk import Tap
@@ -29,13 +30,9 @@ from singer_sdk.singerlib import Catalog, CatalogEntry, StreamMetadata
 from tap_vitess.config import SETTINGS_SCHEMA, Config, check_secrets
 from tap_vitess.errors import CatalogError, ConfigError, TargetClosedError, VitessError
 from tap_vitess.mirror.run import Mirroring
-from tap_vitess.protocol.items import Rows
 from tap_vitess.records.images import Record
-from tap_vitess.records.records import RecordMaker, RecordSequence
-from tap_vitess.run.keyspaces import Run, record_options, sync_options
-from tap_vitess.run.parts import TableSpec
+from tap_vitess.run.keyspaces import Run
 from tap_vitess.run.state import KeyspaceState, bookmark_key, bookmarks_of, parse
-from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.signals import Taken
 from tap_vitess.singer import plain as catalog
 from tap_vitess.singer.batch import BatchFolder, BatchOptions
@@ -43,7 +40,7 @@ from tap_vitess.singer.columns import AUTOMATIC, json_schema, stream_name
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.plain import changes_nothing, is_plain
 from tap_vitess.singer.progress import Watch
-from tap_vitess.singer.sink import KeyspaceWriter, StateTeller
+from tap_vitess.singer.sink import KeyspaceWriter, StateTeller, TableReader
 from tap_vitess.singer.streams import VitessStream
 from tap_vitess.stdout import end_when_stuck
 from tap_vitess.survey import discovery
@@ -51,7 +48,6 @@ from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.tables import row_counts
 from tap_vitess.values.documents import plain
-from tap_vitess.vtgate import grpc as vstream_client
 from tap_vitess.vtgate.retry import RetryOptions
 
 logger = logging.getLogger(__name__)
@@ -82,25 +78,22 @@ class TapVitess(Tap):
 
     def __init__(self, **kwargs: Any) -> None:
         """See the SDK; the Config is made of the settings when it is first needed."""
-        self._settings: Config | None = None
         self._signal = Taken()
         self._syncing = False
         self._plain: frozenset[str] = frozenset()  # streams without a map of the SDK's
         self._state_given = kwargs.get("state") is not None
         if isinstance(given := kwargs.get("config"), dict):
             check_secrets({name: value for name, value in given.items() if value is not None})
-        if kwargs.get("state") is not None:
+        if self._state_given:
             bookmarks_of(kwargs["state"])
         if isinstance(given := kwargs.get("catalog"), dict):
             kwargs["catalog"] = catalog.read(given) or given
         super().__init__(**kwargs)
 
-    @property
+    @functools.cached_property
     def settings(self) -> Config:
         """The settings as a frozen value."""
-        if self._settings is None:
-            self._settings = Config.from_settings(self.config)
-        return self._settings
+        return Config.from_settings(self.config)
 
     # Discovery
 
@@ -124,9 +117,10 @@ class TapVitess(Tap):
         tables = discovery.discover(self.settings, self.retry)
         self._check_names(tables)
         values, own = self.settings.values, self.settings.metadata_columns
+        schemas = ((t, json_schema(t, values, metadata_columns=own)) for t in tables)
         return [
-            self._stream(t.keyspace, t.name, json_schema(t, values, metadata_columns=own), t.key)
-            for t in tables
+            VitessStream(self, t.keyspace, t.name, schema, t.key, self._read_table)
+            for t, schema in schemas
         ]
 
     def _catalogued(self, entry: CatalogEntry) -> VitessStream:
@@ -138,15 +132,10 @@ class TapVitess(Tap):
             raise CatalogError(
                 f"stream {stream_id}: the catalog does not say its keyspace; discover again"
             )
-        table = stream_id.removeprefix(keyspace + "-")
-        stream = self._stream(keyspace, table, None, entry.key_properties or ())
+        table, key = stream_id.removeprefix(keyspace + "-"), entry.key_properties or ()
+        stream = VitessStream(self, keyspace, table, None, key, self._read_table)
         stream.plain = stream_id in self._plain
         return stream
-
-    def _stream(
-        self, keyspace: str, table: str, schema: dict[str, Any] | None, key: Sequence[str]
-    ) -> VitessStream:
-        return VitessStream(self, keyspace, table, schema, key, self._read_table)
 
     def _check_names(self, tables: Sequence[Table]) -> None:
         """Refuse two tables of one stream name; tell which tables have no key."""
@@ -159,12 +148,7 @@ class TapVitess(Tap):
                     f"be the stream {name}: leave one out by the setting exclude_tables"
                 )
             names[name] = table
-            if taken := AUTOMATIC & {column.name for column in table.columns}:
-                raise CatalogError(
-                    f"{table.keyspace}.{table.name} has a column {', '.join(sorted(taken))}, which "
-                    "is the name of a column of the tap's own: leave the table out by the setting "
-                    "exclude_tables"
-                )
+            table.check_names(AUTOMATIC, "tap's")
             if not table.key:
                 logger.warning(
                     "%s.%s has no primary key and no NOT NULL unique key: its rows cannot be "
@@ -206,8 +190,7 @@ class TapVitess(Tap):
                 KeyspaceWriter(state, streams, again, self._writer, states, counters, watch, folder)
                 for state, streams in parts
             ]
-            for _ in run.into(sinks):
-                pass
+            list(run.into(sinks))
             states.tell_last()
             self._end(stopped=run.stopped, errors=[*run.errors, *mirror.finish(self.state)])
 
@@ -284,33 +267,19 @@ class TapVitess(Tap):
 
     @property
     def _writer(self) -> BufferedWriter:
-        writer = self.message_writer
-        if not isinstance(writer, BufferedWriter):
-            raise TypeError("the tap needs its own message writer")
-        return writer
+        return cast("BufferedWriter", self.message_writer)
 
     def _is_signalled(self) -> bool:
         return self._signal.signum is not None
 
     def _read_table(self, stream: VitessStream) -> Iterator[Record]:
         """Copy one table by itself."""
-        options = record_options(
-            self.settings, stream.keyspace, self.retry, self._is_signalled, lambda _: True
-        )
-        maker = RecordMaker(stream, RecordSequence(0), options)
-        with vstream_client.connect(self.settings) as client:
-            sync = KeyspaceSync(
-                client,
-                Survey(self.settings, stream.keyspace, self.settings.tablet_type),
-                [TableSpec(stream.table, full_table=True)],
-                KeyspaceState(stream.keyspace),
-                sync_options(self.settings, self.retry),
-            )
-            for event in sync.events():
-                if isinstance(event, Rows):
-                    maker.prepare(event.fields)
-                    for record in maker.records(event):
-                        yield {name: plain(value) for name, value in record.items()}
+        run: Run[Sequence[Record]] = Run(self.settings, self.retry, self._is_signalled)
+        for records in run.into([TableReader(stream)]):
+            for record in records:
+                yield {name: plain(value) for name, value in record.items()}
+        if run.errors:
+            raise run.errors[0]
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         """End at the next boundary; at once on a second signal, or when nothing runs yet."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tap_vitess.errors import CatalogError
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.survey.keys import Key
+from tap_vitess.values.entries import value_type
+from tap_vitess.values.types import JsonSchema, ValueOptions
 
 Version = tuple[int, int, int]  # VTGate's
 
@@ -42,9 +45,27 @@ class Table:
         """Name the columns of a key that may be NULL, as a vindex's may."""
         return [c.name for c in self.columns if c.nullable and c.name in key]
 
-    def requires(self, column: Column) -> bool:
-        """Tell whether the key holds a column, and it is never NULL."""
-        return column.name in self.key and not column.nullable
+    def properties(self, options: ValueOptions) -> Iterator[tuple[str, JsonSchema]]:
+        """Yield each column's JSON schema: what is in the key is required, all else nullable.
+
+        A column of the key that may be NULL, as one of a vindex may, is nullable as well.
+        """
+        for column in self.columns:
+            key = column.name in self.key
+            found = value_type(column.column_type, column.charset, options=options, key=key)
+            yield column.name, found.schema if key and not column.nullable else found.nullable()
+
+    def check_names(self, own: Collection[str], whose: str) -> None:
+        """Refuse a table with a column that has the name of one of our own.
+
+        Raises:
+            CatalogError: it has one.
+        """
+        if taken := sorted({column.name for column in self.columns}.intersection(own)):
+            raise CatalogError(
+                f"{self.keyspace}.{self.name} has a column {', '.join(taken)}, which is the name "
+                f"of a column of the {whose} own: leave the table out by the setting exclude_tables"
+            )
 
 
 @dataclass(frozen=True, slots=True)

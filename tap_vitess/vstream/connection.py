@@ -10,14 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from tap_vitess.config import (
-    Config,
-    Keys,
-    OnLostPosition,
-    OnPartialImage,
-    TabletType,
-    checked,
-)
+from tap_vitess.config import Config, Keys, OnLostPosition, TabletType, checked
+from tap_vitess.protocol.images import OnPartialImage
 from tap_vitess.vtgate.address import Tls
 
 

@@ -64,8 +64,10 @@ def _telling(module: ast.Module) -> Iterator[ast.expr]:
         if not isinstance(node, ast.Call) or not node.args:
             continue
         match node.func:
-            case ast.Name(id="Finding") if not _is_good(node.args[0]):
-                yield node.args[3]
+            case ast.Attribute(attr="finding"):
+                yield node.args[2]
+            case ast.Attribute(attr="warning" | "error") if _is_word(node.args[0]):
+                yield node.args[1]  # a finding's
             case ast.Name(id="Problem"):
                 yield node.args[1]
             case ast.Name(id=name) if name.endswith("Error") and name not in _INNER:
@@ -74,8 +76,8 @@ def _telling(module: ast.Module) -> Iterator[ast.expr]:
                 yield from node.args
 
 
-def _is_good(severity: ast.expr) -> bool:
-    return ast.unparse(severity).removeprefix("Severity.") in {"OK", "INFO"}
+def _is_word(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and str(node.value).isidentifier()
 
 
 def _strings(module: ast.Module) -> Iterator[ast.expr]:
