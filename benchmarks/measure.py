@@ -56,6 +56,13 @@ class Tap:
             command += ["--state", self._file("state.json", state)]
         return run(command, keep=keep)
 
+    def run_arrow(self, table: str, state: Json | None = None) -> Run:
+        """Bring a table by the library, as Arrow."""
+        place = self._place
+        command = [sys.executable, "-m", "benchmarks.arrow", place.host, str(place.grpc_port)]
+        command += [str(place.mysql_port), f"{self._keyspace}.{table}"]
+        return run(command, stdin=b"" if state is None else json.dumps(state).encode())
+
     def state(self, tables: Sequence[str] | None = None) -> Json:
         """Run it from the start and return its last STATE."""
         value: Json = json.loads(self.run(tables=tables, keep=True).out)["value"]

@@ -43,6 +43,18 @@ def _tables(results: Json) -> Iterator[str]:
         f"{about['load']:.1f}.\n"
     )
     runs = {name: results[name] for name in _RUNS if name in results}
+    if runs:
+        yield from _runs_table(runs, results.get("nothing", {}).get("one"))
+    yield ""
+    if "arrow" in results:
+        yield from _arrow(results["arrow"])
+    if "nothing" in results:
+        yield from _nothing(results["nothing"])
+    if "growth" in results:
+        yield from _growth(results["growth"])
+
+
+def _runs_table(runs: Json, start: Json | None) -> Iterator[str]:
     yield (
         "| | of the raw receive | rows/s | raw receive, rows/s | CPU s a million rows "
         "| the same without the start | peak memory, MB |"
@@ -50,23 +62,24 @@ def _tables(results: Json) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|"
     for name, figures in runs.items():
         label = _RUNS[name].format(rows=int(figures["rows"]))
+        own = ""
+        if start is not None:
+            own = f"{(figures['cpu'] - start['cpu']) / figures['rows'] * 1e6:.1f}"
         yield (
             f"| {label} | {figures['ratio']:.2f} | {figures['rows_per_second']:,.0f} "
             f"| {figures['raw_rows_per_second']:,.0f} | {figures['cpu_per_million']:.1f} "
-            f"| {_without_start(figures, results)} | {figures['rss_mb']:.0f} |"
+            f"| {own} | {figures['rss_mb']:.0f} |"
         )
+
+
+def _arrow(results: Json) -> Iterator[str]:
+    start = results["start"]
+    yield (
+        f"Rows as Arrow, by the library; a start with nothing to do costs {start['cpu']:.2f} CPU s "
+        f"and {start['rss_mb']:.0f} MB.\n"
+    )
+    yield from _runs_table({name: results[name] for name in _RUNS if name in results}, start)
     yield ""
-    if "nothing" in results:
-        yield from _nothing(results["nothing"])
-    if "growth" in results:
-        yield from _growth(results["growth"])
-
-
-def _without_start(figures: Json, results: Json) -> str:
-    if "nothing" not in results:
-        return ""
-    own = figures["cpu"] - results["nothing"]["one"]["cpu"]
-    return f"{own / figures['rows'] * 1e6:.1f}"
 
 
 def _nothing(results: Json) -> Iterator[str]:

@@ -19,6 +19,7 @@ _FIGURES = {
     "raw_rows_per_second": ("rows/s, raw receive", "{:,.0f}"),
     "parse_rows_per_second": ("rows/s, received and parsed", "{:,.0f}"),
     "cpu_per_million": ("CPU s a million rows", "{:.2f}"),
+    "own_cpu_per_million": ("CPU s a million rows, without the start", "{:.2f}"),
     "raw_cpu_per_million": ("CPU s a million rows, raw receive", "{:.2f}"),
     "parse_cpu_per_million": ("CPU s a million rows, received and parsed", "{:.2f}"),
     "wall": ("wall s", "{:.2f}"),
@@ -29,7 +30,7 @@ _FIGURES = {
 
 def about(host: str | None, *, small: bool) -> Json:
     """Say where and when."""
-    packages = ("tap-vitess", "grpcio", "protobuf", "orjson", "singer-sdk")
+    packages = ("tap-vitess", "grpcio", "protobuf", "orjson", "singer-sdk", "pyarrow")
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "against": "the replayed sandbox" if host is None else "a real cluster",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,14 @@ class Bench:
         return self._copy(self._scale.rows, TEN, 2, self._scale.repeats, parse=True)
 
     def _copy(
-        self, rows: int, columns: int, shards: int, repeats: int, *, parse: bool = False
+        self,
+        rows: int,
+        columns: int,
+        shards: int,
+        repeats: int,
+        *,
+        parse: bool = False,
+        bring: Callable[[Tap], Run] = lambda tap: tap.run(tables=[TABLE]),
     ) -> Json:
         keyspace = self._place.keyspace([(TABLE, columns)], shards)
         self._place.insert(keyspace, TABLE, columns, 1, rows, 5_000)
@@ -65,7 +72,7 @@ class Bench:
         samples = []
         for _ in range(repeats):
             raw = tap.receive_copy(TABLE)
-            done = tap.run(tables=[TABLE])
+            done = bring(tap)
             seconds = done.second("the copy is finished") - done.second("the copy begins")
             samples.append(Sample(rows, seconds, done, raw, raw["seconds"]).told())
         figures = medians(samples)
@@ -89,7 +96,14 @@ class Bench:
         """Stream one transaction of very many rows."""
         return self._stream(self._scale.transaction, self._scale.transaction, repeats=1)
 
-    def _stream(self, rows: int, size: int, repeats: int | None = None) -> Json:
+    def _stream(
+        self,
+        rows: int,
+        size: int,
+        repeats: int | None = None,
+        bring: Callable[[Tap, Json], Run] = lambda tap, state: tap.run(state=state, tables=[TABLE]),
+        end: str = "METRIC",
+    ) -> Json:
         keyspace = self._place.keyspace([(TABLE, TEN)])
         tap = self._tap(keyspace)
         state = tap.state([TABLE])
@@ -101,11 +115,31 @@ class Bench:
         samples = []
         for _ in range(repeats or self._scale.repeats):
             raw = tap.receive_changes([TABLE], state)
-            done = tap.run(state=state, tables=[TABLE])
-            seconds = done.second("METRIC") - done.second("streaming the changes")
+            done = bring(tap, state)
+            seconds = done.second(end) - done.second("streaming the changes")
             whole = raw["opening"] + raw["seconds"]
             samples.append(Sample(rows, seconds, done, raw, whole).told())
         return medians(samples)
+
+    # Rows as Arrow
+
+    def arrow(self) -> Json:
+        """Copy the table of reference, and stream its backlogs, by the library as Arrow."""
+        scale = self._scale
+        keyspace = self._place.keyspace([(TABLE, TEN)])
+        tap = self._tap(keyspace)
+        state = tap.state([TABLE])
+        idle = [tap.run_arrow(TABLE, state) for _ in range(max(3, scale.repeats))]
+        start = medians([_cost(done) for done in idle])
+        found = {
+            "copy": self._copy(scale.rows, TEN, 2, scale.repeats, bring=_copy_arrow),
+            "stream": self._stream(scale.backlog, 500, None, _stream_arrow, "consumed"),
+            "stream_single": self._stream(scale.backlog // 8, 1, None, _stream_arrow, "consumed"),
+        }
+        for figures in found.values():
+            own = figures["cpu"] - start["cpu"]
+            figures["own_cpu_per_million"] = own / figures["rows"] * 1e6
+        return {"start": start, **found}
 
     # Nothing to do
 
@@ -171,8 +205,16 @@ class Bench:
         return {"copy": _cost(copy), "nothing": _cost(nothing), "changes": _cost(changes)}
 
 
+def _copy_arrow(tap: Tap) -> Run:
+    return tap.run_arrow(TABLE)
+
+
+def _stream_arrow(tap: Tap, state: Json) -> Run:
+    return tap.run_arrow(TABLE, state)
+
+
 def _cost(done: Run) -> Json:
     return {"wall": done.wall, "cpu": done.cpu, "rss_mb": done.rss / 1e6}
 
 
-SCENARIOS = ("copy", "stream", "stream_single", "transaction", "nothing", "growth")
+SCENARIOS = ("copy", "stream", "stream_single", "transaction", "nothing", "growth", "arrow")

@@ -34,7 +34,7 @@ from tap_vitess.vstream import (
     changes,
     consume,
 )
-from tap_vitess.vstream.arrow import FEW_ROWS
+from tap_vitess.vstream.arrow_reader import FEW_ROWS
 
 Items = list[TableSchema | TableRows | TableCopied | Boundary]
 

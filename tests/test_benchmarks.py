@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run a little of it, twice."""
     directory = tmp_path_factory.mktemp("results")
-    command = [sys.executable, "-m", "benchmarks", "copy", "--small", "--results", str(directory)]
+    command = [sys.executable, "-m", "benchmarks", "--small", "--results", str(directory), "copy"]
     first, again = (
-        subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-        for _ in range(2)
+        subprocess.run([*command, *more], capture_output=True, text=True, check=True, cwd=ROOT)
+        for more in ([], ["arrow"])
     )
     assert "(last" not in first.stdout
     assert "(last" in again.stdout, "it compares with the last time"
@@ -34,6 +34,13 @@ def test_a_copy_is_measured(results: Path) -> None:
     assert figures["rows"] == 300
     assert figures["responses"] >= 2
     assert min(figures["ratio"], figures["cpu"], figures["rss_mb"]) > 0
+
+
+def test_rows_as_arrow_are_measured(results: Path) -> None:
+    """A copy and both backlogs, each beside the raw receive."""
+    figures = json.loads((results / "small.json").read_text())["arrow"]
+    assert [figures[name]["rows"] for name in ("copy", "stream", "stream_single")] == [300, 100, 12]
+    assert all(figures[name]["ratio"] > 0 for name in ("copy", "stream", "stream_single"))
 
 
 def test_the_page_takes_figures(results: Path, tmp_path: Path) -> None:
@@ -53,4 +60,4 @@ def test_the_page_takes_figures(results: Path, tmp_path: Path) -> None:
     new_before, _, new_rest = written.read_text().partition(begin)
     assert new_before == before
     assert new_rest.partition(page.END)[2] == rest.partition(page.END)[2]
-    assert "copy, 300 rows" in new_rest
+    assert new_rest.count("| copy, 300 rows |") == 2

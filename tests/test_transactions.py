@@ -63,19 +63,20 @@ def items_of(responses: list[list[VEvent]]) -> list[ChangeItem]:
 def told(items: Sequence[ChangeItem]) -> dict[tuple[str, str], list[tuple[bytes, int]]]:
     """Give each table's changes of each shard, in order, with their seconds."""
     found: dict[tuple[str, str], list[tuple[bytes, int]]] = defaultdict(list)
-    for rows_ in items:
-        if isinstance(rows_, Rows):
+    for item in items:
+        for rows_ in (item, *item.others) if isinstance(item, Rows) else ():
             found[rows_.fields.table, rows_.fields.shard] += [
                 (change.SerializeToString(), rows_.commit_time) for change in rows_.changes
             ]
     return found
 
 
-@given(st.lists(drawn, max_size=20))
-def test_each_tables_rows_keep_their_order(transactions: list[Drawn]) -> None:
+@pytest.mark.parametrize("mixed", [False, True])
+@given(transactions=st.lists(drawn, max_size=20))
+def test_each_tables_rows_keep_their_order(transactions: list[Drawn], *, mixed: bool) -> None:
     """With their kinds and times, and the boundary behind them all is the last one."""
     items = items_of(events_of(transactions))
-    found = by_table(items)
+    found = by_table(items, mixed=mixed)
     assert told(found) == told(items)
     boundaries = [item for item in items if isinstance(item, Boundary)]
     assert [item for item in found if isinstance(item, Boundary)] == boundaries[-1:]
@@ -95,6 +96,18 @@ def test_rows_of_one_kind_come_at_once() -> None:
     assert all(isinstance(i.changes, EncodedChanges) for i in found if isinstance(i, Rows))
 
 
+def test_rows_of_all_kinds_come_at_once() -> None:
+    """Where that is asked for: one piece a table and shard, and one more behind the boundary."""
+    *whole, last = events_of([(A, 100, [("t", "insert"), ("u", "insert"), ("t", "delete")])] * 9)
+    found = by_table(items_of([*whole, last[:2]]), mixed=True)
+    sizes = [
+        (item.fields.table, [len(part.changes) for part in (item, *item.others)])
+        for item in found
+        if isinstance(item, Rows)
+    ]
+    assert sizes == [("t", [1, 1] * 8), ("u", [8]), ("t", [1])]
+
+
 @pytest.mark.parametrize("statement", ["truncate table t", "alter table t add column x int"])
 def test_nothing_passes_a_ddl(statement: str) -> None:
     """What a TRUNCATE takes away must not come behind it, nor what follows before it."""
@@ -102,16 +115,17 @@ def test_nothing_passes_a_ddl(statement: str) -> None:
     before, after = (events_of([(A, 100, [("t", "insert")])] * 2) for _ in range(2))
     items = items_of([*before, altered, *after[2:]])
     assert any(item.replaced or item.altered for item in items if isinstance(item, Boundary))
-    assert by_table(items) is items
+    assert by_table(items) is by_table(items, mixed=True) is items
 
 
 def test_rows_of_other_columns_are_not_joined() -> None:
     """A FIELD event in between says what the rows behind it look like."""
     one, two = (events_of([(A, 100, [("t", "insert")])] * 3) for _ in range(2))
     items = items_of([*one, *two])
-    found = [item for item in by_table(items) if isinstance(item, Rows)]
-    assert [len(rows_.changes) for rows_ in found] == [3, 3]
-    assert found[0].fields is not found[1].fields
+    for mixed in (False, True):
+        found = [item for item in by_table(items, mixed=mixed) if isinstance(item, Rows)]
+        assert [len(rows_.changes) for rows_ in found] == [3, 3]
+        assert found[0].fields is not found[1].fields
 
 
 def test_rows_behind_the_last_boundary_stay_behind_it() -> None:

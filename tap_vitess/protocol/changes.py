@@ -21,7 +21,7 @@ that is missing as a whole.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
@@ -374,7 +374,7 @@ class EndlessStream(ChangeStream):
         return items
 
 
-def by_table(items: Sequence[ChangeItem]) -> Sequence[ChangeItem]:
+def by_table(items: Sequence[ChangeItem], *, mixed: bool = False) -> Sequence[ChangeItem]:
     """Join rows of one table and shard, kind and second; of the boundaries the last one stays.
 
     Rows cost least when they come many at a time (`columns.py`), and a backlog mostly is of
@@ -383,22 +383,35 @@ def by_table(items: Sequence[ChangeItem]) -> Sequence[ChangeItem]:
 
     Behind a boundary that tells of more than a position, as a DDL's, nothing of what was before it
     may come: where there is one, all stays as it is.
+
+    With `mixed` those of several kinds and seconds are joined, too (`Rows.others`).
     """
     boundaries = [item for item in items if isinstance(item, Boundary)]
-    if len(boundaries) < 2 or not all(b.is_plain for b in boundaries):
+    if not all(b.is_plain for b in boundaries) or (len(boundaries) < 2 and not mixed):
         return items
-    end = max(place for place, item in enumerate(items) if isinstance(item, Boundary))
+    end = max((n for n, item in enumerate(items, 1) if isinstance(item, Boundary)), default=0)
+    if not mixed:
+        return [*map(_joined, _runs(items[:end], _are_alike)), boundaries[-1], *items[end:]]
+    parts = [_runs(part, lambda *_: True) for part in (items[:end], items[end:])]
+    before, after = [[*map(_mixed, runs)] for runs in parts]
+    return [*before, *boundaries[-1:], *after]
+
+
+def _runs(
+    items: Iterable[ChangeItem], goes_on: Callable[[Rows, Rows], bool]
+) -> Sequence[list[Rows]]:
+    """Sort rows by table and shard; a run ends where the next rows do not go on with it."""
     runs: list[list[Rows]] = []
     last: dict[Fields, list[Rows]] = {}
-    for rows in items[:end]:
+    for rows in items:
         if isinstance(rows, Boundary):
             continue
         run = last.get(rows.fields)
-        if run is None or not _are_alike(run[-1], rows):
+        if run is None or not goes_on(run[-1], rows):
             run = last[rows.fields] = []
             runs.append(run)
         run.append(rows)
-    return [*map(_joined, runs), *items[end:]]
+    return runs
 
 
 def _are_alike(one: Rows, other: Rows) -> bool:
@@ -415,3 +428,8 @@ def _joined(run: Sequence[Rows]) -> Rows:
         return run[0]
     parts = [rows.changes for rows in run if isinstance(rows.changes, EncodedChanges)]
     return Rows(run[0].fields, EncodedChanges.joined(parts), run[0].commit_time)
+
+
+def _mixed(run: Sequence[Rows]) -> Rows:
+    first, *others = [_joined([*alike]) for alike in _runs(run, _are_alike)]
+    return Rows(first.fields, first.changes, first.commit_time, others)

@@ -96,6 +96,23 @@ class Images:
             MARK.join([*message.values, b""]),
         )
 
+    @classmethod
+    def of_rows(cls, rows: Sequence[query.Row]) -> Images | None:
+        """Take rows; None when one has not a single byte."""
+        written = b"".join([row.SerializeToString() for row in rows])
+        return cls.of(by_column.Images.FromString(written), len(rows))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Images]) -> Images:
+        """Join images of the same columns."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            sum(part.count for part in parts),
+            b"".join([part.lengths for part in parts]),
+            b"".join([part.values for part in parts]),
+        )
+
     def chunks(self, width: int, where: str, columns: Sequence[int]) -> Iterator[Chunk]:
         """Yield the rows, some at a time.
 
@@ -325,9 +342,7 @@ def decode_all(responses: Sequence[bytes]) -> Sequence[StreamEvent]:
         ProtocolError: an event contradicts itself.
     """
     read = by_column.Response.FromString
-    each = [*map(read, responses)]
-    whole = each[0] if len(each) == 1 else read(b"".join(responses))
-    return list(_runs(whole.events))
+    return list(_runs([event for response in responses for event in read(response).events]))
 
 
 def has_copied_rows(response: bytes) -> bool:

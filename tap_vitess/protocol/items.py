@@ -58,12 +58,14 @@ def _type_of(field: query.Field) -> str:
 class Rows:
     """Row changes of one table and shard; copied rows have only an after image.
 
-    commit_time: seconds since 1970; 0 for copied rows.
+    commit_time: seconds since 1970; 0 for copied rows. others: what follows of the same table and
+    shard, of other kinds or seconds; only where it was asked for (`by_table`).
     """
 
     fields: Fields
     changes: Collection[binlogdata.RowChange]
     commit_time: int
+    others: Sequence[Rows] = ()
 
 
 @dataclass(frozen=True, slots=True)

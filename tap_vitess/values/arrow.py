@@ -11,22 +11,16 @@ Pyarrow is an extra of this package, `arrow`, and slow to import: it is, when a 
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
-from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import ConfigError, ProtocolError
-from tap_vitess.protocol.columns import MARK, Images
+from tap_vitess.errors import ConfigError
+from tap_vitess.protocol.columns import Images
 from tap_vitess.protocol.items import Fields
-from tap_vitess.protocol.lengths import varint
+from tap_vitess.values.arrow_bytes import Cutter
 from tap_vitess.values.decode import Row, RowDecoder, unfit
 from tap_vitess.values.types import Convert, ValueType
-
-_SHORT = bytes([1, *range(0, 0x80, 2)])  # lengths of one byte
 
 
 def pyarrow() -> Any:
@@ -43,11 +37,6 @@ def pyarrow() -> Any:
             "rows as Arrow need pyarrow, which is not installed: install tap-vitess[arrow]"
         ) from None
     return pa
-
-
-def scalar(value: Any, kind: Any) -> Any:
-    """Return a scalar; `pyarrow.scalar` looks for dateutil, each time, which takes far longer."""
-    return pyarrow().array([value], kind)[0]
 
 
 def schema_of(types: Mapping[str, ValueType]) -> Any:
@@ -71,11 +60,10 @@ class ArrowDecoder(RowDecoder):
         """
         super().__init__(fields, *args, **more)
         self._pa = pyarrow()
-        kind = self._pa.int64()
-        self._zero, self._below, self._null = (scalar(value, kind) for value in (0, -1, None))
-        self._one, self._mark = scalar(1, self._pa.uint8()), scalar(MARK, self._pa.binary())
-        wanted = [name for name, convert in self.columns if convert is not None]
-        self.schema = schema_of({name: self.types[name] for name in wanted})
+        self._wanted = [i for i, (_, convert) in enumerate(self.columns) if convert is not None]
+        names = [self.columns[index][0] for index in self._wanted]
+        self.schema = schema_of({name: self.types[name] for name in names})
+        self._cutter = Cutter(self._pa, len(self.columns), self.where)
 
     def _form(self, type_: ValueType) -> Convert:
         return type_.arrow.convert
@@ -87,11 +75,8 @@ class ArrowDecoder(RowDecoder):
             ValueDecodeError: a value does not fit its column's type.
             ProtocolError: the images are no whole rows.
         """
-        return [
-            self._read(name, column)
-            for (name, _), column in zip(self.columns, self._cut(images), strict=True)
-            if column is not None
-        ]
+        columns = self._cutter.cut(images, self._wanted)
+        return [*map(self._read, self.schema, columns)]
 
     def assemble(self, rows: Sequence[Row]) -> list[Any]:
         """Return the wanted columns of rows from `decode`; what one does not have is null.
@@ -104,11 +89,13 @@ class ArrowDecoder(RowDecoder):
             for name in self.schema.names
         ]
 
-    def _read(self, name: str, column: Any) -> Any:
-        arrow, kind = self.types[name].arrow, self.schema.field(name).type
+    def _read(self, field: Any, column: Any) -> Any:
+        name, kind = field.name, field.type
+        arrow = self.types[name].arrow
         if arrow.parse is not None:
             with suppress(ValueError):
-                return arrow.parse(self._pa, column).cast(kind)
+                found = arrow.parse(self._pa, column)
+                return found if found.type == kind else found.cast(kind)
         values = column.to_pylist()
         made: dict[bytes | None, Any] = {None: None}
         try:
@@ -123,55 +110,3 @@ class ArrowDecoder(RowDecoder):
             return self._pa.array(values, kind)
         except (ValueError, OverflowError):
             raise unfit(f"{self.where}, column {name}", ValueError()) from None
-
-    def _cut(self, images: Images) -> list[Any]:
-        """Return the bytes of the wanted columns; None for the others."""
-        pa, pc = self._pa, self._pa.compute
-        width = len(self.columns) + 1  # the mark behind each row
-        sizes, nulls = self._sizes(images.lengths)
-        if width == 1 or len(sizes) != images.count * width:
-            raise ProtocolError(
-                f"{self.where}: rows of other columns than the {width - 1} of their FIELD"
-            )
-        if (pc.sum(sizes).as_py() or 0) != len(images.values):
-            raise self._misfit()
-        offsets = pa.concat_arrays([pa.array([0], pa.int64()), pc.cumulative_sum(sizes)]).cast(
-            pa.int32()
-        )
-        every = pa.Array.from_buffers(
-            pa.binary(), len(sizes), [None, offsets.buffers()[1], pa.py_buffer(images.values)]
-        )
-
-        def column(index: int) -> Any:
-            places = pa.arange(index, len(sizes), width)
-            if nulls is not None:
-                places = pc.if_else(nulls.take(places), self._null, places)
-            return every.take(places)
-
-        if pc.all(pc.equal(column(width - 1), self._mark), skip_nulls=False).as_py() is not True:
-            raise self._misfit()
-        return [
-            None if convert is None else column(index)
-            for index, (_, convert) in enumerate(self.columns)
-        ]
-
-    def _sizes(self, packed: bytes) -> tuple[Any, Any]:
-        """Return the values' sizes, and which are NULL; no such array where none is."""
-        pa, pc = self._pa, self._pa.compute
-        if not packed.translate(None, _SHORT):
-            marks = pa.Array.from_buffers(pa.uint8(), len(packed), [None, pa.py_buffer(packed)])
-            nulls = pc.equal(marks, self._one) if b"\x01" in packed else None
-            return pc.shift_right(marks, self._one).cast(pa.int64()), nulls
-        try:
-            row = query.Row.FromString(b"\x0a" + varint(len(packed)) + packed)
-        except DecodeError:
-            raise ProtocolError(f"{self.where}: a length that is none") from None
-        plain = array("q", row.lengths)
-        lengths = pa.Array.from_buffers(pa.int64(), len(plain), [None, pa.py_buffer(plain)])
-        if pc.min(lengths).as_py() < -1:
-            raise ProtocolError(f"{self.where}: a length that is none")
-        nulls = pc.equal(lengths, self._below)
-        return pc.if_else(nulls, self._zero, lengths), nulls
-
-    def _misfit(self) -> ProtocolError:
-        return ProtocolError(f"{self.where}: a row's lengths are not those of its values")

@@ -19,7 +19,7 @@ import json
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -34,6 +34,7 @@ from tap_vitess.values.types import (
     Values,
     ValueType,
     Whole,
+    written,
 )
 
 # A string, or a number, of which some are none in JSON: `.5`, `-.25`, `000000007`.
@@ -55,15 +56,15 @@ def document(column: Declared) -> ValueType:
                 "copy the table again, or deselect the column"
             ) from None
 
-    def written(raw: bytes) -> str:
+    def as_text(raw: bytes) -> str:
         return text(raw).decode()
 
     def python(raw: bytes) -> Any:
         return _parsed(text(raw))
 
-    arrow = Arrow(lambda pa: pa.json_(), written, _checked)
+    arrow = Arrow(lambda pa: pa.json_(), as_text, _checked)
     if column.options.json_as == "string":
-        return ValueType({"type": "string"}, written, python, arrow)
+        return ValueType({"type": "string"}, as_text, python, arrow)
     return ValueType(
         {"type": ["object", "array", "string", "number", "boolean", "null"]},
         # As it is written, so that no number changes.
@@ -75,7 +76,10 @@ def document(column: Declared) -> ValueType:
 
 
 def _checked(pa: Any, column: Any) -> Any:
-    check([value for value in column.to_pylist() if value is not None])
+    values = column.to_pylist()
+    if column.null_count:
+        values = [value for value in values if value is not None]
+    check(values, written(column))
     return column.cast(pa.string())
 
 
@@ -107,29 +111,35 @@ def from_copy(raw: bytes) -> bytes:
     return raw
 
 
-def check(values: Sequence[bytes]) -> None:
+def check(values: Sequence[bytes], joined: bytes = b"\xff") -> None:
     """Check documents without reading them, which takes a third of the time.
+
+    Args:
+        values: the documents.
+        joined: their letters, for who has them already.
 
     Raises:
         ValueError: one of them is no JSON.
     """
     # What checks the grammar does not look at letters. A blank between two, so that broken bytes
     # of one and the next do not make one.
-    joined = b" ".join(values)
-    if not joined.isascii():
+    if not joined.isascii() and not (joined := b" ".join(values)).isascii():
         joined.decode()
-    skip, refused = _checker()
+    checker, refused = _checker()
     try:
-        deque(map(skip, values), maxlen=0)
+        # All at once, each for itself: what is read of each is as long as it is. So none ends
+        # within another, nor has a blank before it.
+        if [*map(len, checker.decode_lines(b"\n".join(values)))] != [*map(len, values)]:
+            deque(map(checker.decode, values), maxlen=0)
     except (refused, RecursionError):
         raise ValueError("not JSON, or nested deeper than MySQL's 100 levels") from None
 
 
 @cache
-def _checker() -> tuple[Callable[[bytes], object], type[Exception]]:
+def _checker() -> tuple[Any, type[Exception]]:
     import msgspec  # noqa: PLC0415 - 10 ms, for those that have documents
 
-    return msgspec.json.Decoder(msgspec.Raw).decode, msgspec.DecodeError
+    return msgspec.json.Decoder(msgspec.Raw), msgspec.DecodeError
 
 
 def from_binlog(raw: bytes) -> bytes:

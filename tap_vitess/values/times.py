@@ -24,6 +24,7 @@ from tap_vitess.values.types import (
     ValueType,
     Whole,
     spelled,
+    written,
 )
 
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d")
@@ -77,12 +78,9 @@ def _arrow(column: Declared, convert: Convert, arrow: Arrow) -> Arrow:
 
 def _in_calendar(pa: Any, column: Any, type_: Any) -> Any:
     """Read what Arrow can; it has a year 0, which neither Python nor the calendar has."""
-    found = spelled(pa, column, b"0123456789-:. ").cast(type_)
-    if pa.compute.any(
-        pa.compute.less(pa.compute.year(found), pa.array([1], pa.int64())[0])
-    ).as_py():
+    if b"0000-" in written(column):
         raise ValueError("a year 0")
-    return found
+    return spelled(pa, column, b"0123456789-:. ").cast(type_)
 
 
 def _calendar(column: Declared, write: Callable[[str], Any], check: Convert) -> Convert:

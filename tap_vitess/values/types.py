@@ -124,10 +124,15 @@ def spelled(pa: Any, column: Any, letters: bytes) -> Any:
     Raises:
         ValueError: there are others than these letters.
     """
-    buffer = column.buffers()[2]
-    if buffer is not None and bytes(buffer).translate(None, letters):
+    if written(column).translate(None, letters):
         raise ValueError("other letters")
-    return column.cast(pa.string())
+    return column.view(pa.string())  # all letters are of one byte
+
+
+def written(column: Any) -> bytes:
+    """Return what a column of bytes holds, which has a buffer of its own, one behind the other."""
+    buffer = column.buffers()[2]
+    return b"" if buffer is None else bytes(buffer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,9 @@ from tap_vitess.errors import (
 )
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.vstream.arrow import TableRows, TableSchema, arrow_changes
+from tap_vitess.vstream.arrow import arrow_changes
 from tap_vitess.vstream.arrow_batches import ArrowBatch
+from tap_vitess.vstream.arrow_reader import TableRows, TableSchema
 from tap_vitess.vstream.batches import Batch
 from tap_vitess.vstream.changes import Boundary, TableCopied, changes, state_at
 from tap_vitess.vstream.connection import Vitess

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tap_vitess.values.arrow import pyarrow
-from tap_vitess.vstream.arrow import TableRows, TableSchema
+from tap_vitess.vstream.arrow_reader import TableRows, TableSchema
 from tap_vitess.vstream.batches import PARTS_ABOVE, Collector
 from tap_vitess.vstream.changes import TableCopied
 

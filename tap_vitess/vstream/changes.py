@@ -144,6 +144,7 @@ def items_of(
     tables: Iterable[str],
     reader: Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]],
     *,
+    by_table: bool = False,
     state: str | None,
     follow: bool,
     stop: Callable[[], bool],
@@ -151,7 +152,10 @@ def items_of(
     poll_seconds: float,
     retry: RetryOptions,
 ) -> Generator[ItemT | TableCopied | Boundary, None, None]:
-    """Yield what a reader makes of each table's rows; for all else see `changes`."""
+    """Yield what a reader makes of each table's rows; for all else see `changes`.
+
+    With `by_table` the reader is given those of several transactions at once, see SyncOptions.
+    """
     bookmarks = _bookmarks(state)
     keyspaces = by_keyspace(tables)
     states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
@@ -161,7 +165,8 @@ def items_of(
         checkpoint_seconds=boundary_seconds,
         follow=follow,
         poll_seconds=poll_seconds,
-        by_table=False,
+        by_table=by_table,
+        mixed=by_table,
     )
     run: engine.Run[_Made[ItemT]] = engine.Run(config, retry, stop, sync)
     sinks = []

@@ -19,8 +19,9 @@ from typing import Any, Literal
 from tap_vitess.errors import ConfigError, MappingError
 from tap_vitess.signals import taken_over
 from tap_vitess.values.decode import Row
-from tap_vitess.vstream.arrow import OWN_COLUMNS, ArrowItem, TableRows, arrow_changes
+from tap_vitess.vstream.arrow import ArrowItem, arrow_changes
 from tap_vitess.vstream.arrow_batches import ArrowBatch, ArrowCollector
+from tap_vitess.vstream.arrow_reader import OWN_COLUMNS, TableRows
 from tap_vitess.vstream.batches import Batch, Collector
 from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, Item, changes
 from tap_vitess.vstream.connection import Vitess

@@ -20,12 +20,12 @@ from tap_vitess.errors import RetriableError
 from tap_vitess.protocol.columns import has_copied_rows
 
 AHEAD = 1 << 20  # bytes
-SMALL = 1 << 12  # bytes of a response that is joined with others
-_ENOUGH = 1 << 16  # bytes for which no more are waited for
+SMALL = 1 << 18  # bytes of a response that is joined with others
+_ENOUGH = 1 << 18  # bytes for which no more are waited for
 _MANY = 128  # responses, the same
 # Seconds. A response that had to be waited for longer than the first is none of a backlog.
 _CLOSE = 0.0005
-_MOMENT = 0.002
+_MOMENT = 0.004
 _TURN = 1.0  # seconds in which nothing comes, behind which who reads may leave
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
-from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.protocol.changes import ChangeStream
 from tap_vitess.protocol.columns import Images
@@ -42,8 +41,7 @@ def row(*values: str | None) -> query.Row:
 
 def read_images(*rows: query.Row) -> Images:
     """Write rows as VTGate does, and read them by column."""
-    written = b"".join(row.SerializeToString() for row in rows)
-    images = Images.of(by_column.Images.FromString(written), len(rows))
+    images = Images.of_rows(rows)
     assert images is not None
     return images
 
