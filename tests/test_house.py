@@ -37,6 +37,7 @@ ARROWS = {
     "singer": {*ENGINE, "run", "mirror", "signals", "stdout"},
     "airbyte": {*ENGINE, "run", "signals", "stdout"},
     "vstream": {*ENGINE, "run", "mirror", "signals"},
+    "dlt": {*ENGINE, "run", "vstream", "signals"},
     "doctor": {*ENGINE, "run", "mirror", "signals"},
     "sandbox": {"values", "protocol", "_proto", "errors"},
     "__main__": {"signals", "stdout", "singer"},
@@ -47,6 +48,7 @@ OUTSIDE = {
     "pyarrow": {"values"},
     "singer_sdk": {"singer"},
     "backoff": {"vtgate"},
+    "dlt": {"dlt"},
 }
 
 

@@ -1,0 +1,194 @@
+"""What the engine brings, in packages: each ends at a boundary, where its state tells its rows.
+
+A package is full by rows or by seconds, and ends at the next boundary. What ends the engine with an
+error ends the last package, too: its rows count up to the last boundary, and `error` is there to be
+told when they are loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from types import TracebackType
+from typing import Any, Self
+
+from tap_vitess.config import Config
+from tap_vitess.dlt.columns import ENGINE_COLUMNS
+from tap_vitess.errors import ConfigError, VitessError
+from tap_vitess.run.state import bookmark_key, bookmarks_of, parse
+from tap_vitess.survey import discovery
+from tap_vitess.survey.facts import Table
+from tap_vitess.vstream import (
+    Boundary,
+    RetryOptions,
+    TableCopied,
+    TableRows,
+    TableSchema,
+    Vitess,
+    arrow_changes,
+)
+
+logger = logging.getLogger(__name__)
+
+Item = TableSchema | TableRows | TableCopied
+WHOLE = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a package is full: by rows, or seconds after its first row."""
+
+    rows: float = WHOLE
+    seconds: float = WHOLE
+
+
+@dataclass
+class Feed:
+    """A run of the engine over the tables that the settings let in.
+
+    state: what may be stored once all packages given out are loaded. copied: the version of each
+    table whose copy the last package finishes. rows: of all packages so far. error: what has ended
+    the engine.
+    """
+
+    config: Config
+    state: str | None
+    limits: Limits = field(default_factory=Limits)
+    stop: Callable[[], bool] = lambda: False
+    retry: RetryOptions = field(default_factory=RetryOptions)
+    tables: Mapping[str, Table] = field(init=False)
+    copied: dict[str, int] = field(init=False, default_factory=dict)
+    rows: int = field(init=False, default=0)
+    error: VitessError | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Look which tables there are, and prepare to read them.
+
+        Raises:
+            VitessError: a setting or the state is wrong, or VTGate does not answer.
+        """
+        found = discovery.discover(self.config, self.retry)
+        self.tables = {f"{table.keyspace}.{table.name}": table for table in found}
+        self._ends_at = time.monotonic() + (self.config.max_run_seconds or WHOLE)
+        self._known: dict[str, TableSchema] = {}
+        self._next: Item | None = None
+        self._reached = _asked_again(self.config, self.state, self.tables)
+        self._items = arrow_changes(
+            vitess_of(self.config),
+            self.tables,
+            own_columns=ENGINE_COLUMNS,
+            state=self._reached,
+            stop=self.is_stopped,
+            boundary_seconds=0,
+            retry=self.retry,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
+    ) -> None:
+        self._items.close()
+
+    def is_stopped(self) -> bool:
+        """Tell whether the run is to end at its next boundary."""
+        return self.stop() or time.monotonic() >= self._ends_at
+
+    def has_more(self) -> bool:
+        """Read on until there is something to load; False at the end, when nothing has changed."""
+        if self._next is None:
+            self._next = next((item for item in self._read() if item is not None), None)
+        return self._next is not None or self._reached != self.state
+
+    def package(self) -> Iterator[Item]:
+        """Yield the items of the next package; `state` and `copied` are its own after the last."""
+        self.copied = {}
+        first, count, since = self._next, 0, time.monotonic()
+        self._next = None
+        if first is not None:
+            yield from self._given(first)
+            count += _rows_of(first)
+        full = False
+        for item in self._read():
+            if item is not None:
+                yield from self._given(item)
+                count += _rows_of(item)
+            full = count >= self.limits.rows or time.monotonic() - since >= self.limits.seconds
+            if item is None and full:
+                break
+        self.state = self._reached
+
+    def _given(self, item: Item) -> Iterator[Item]:
+        """Yield an item, a table's schema once more where it comes first in a package."""
+        if isinstance(item, TableCopied):
+            self.copied[item.name] = item.version
+        self.rows += _rows_of(item)
+        yield item
+
+    def _read(self) -> Iterator[Item | None]:
+        """Yield what is to be loaded, and None at boundaries; the engine's error ends it."""
+        try:
+            for item in self._items:
+                if isinstance(item, Boundary):
+                    self._reached = item.state
+                    yield None
+                elif isinstance(item, TableSchema):
+                    self._known[item.name] = item
+                else:
+                    yield item
+        except VitessError as error:
+            self.error = error
+
+    def schema_of(self, name: str) -> Any:
+        """Return the schema of a table's batches from here on, a pyarrow.Schema."""
+        return self._known[name].schema
+
+
+def _rows_of(item: Item) -> int:
+    return int(item.rows.num_rows) if isinstance(item, TableRows) else 0
+
+
+def vitess_of(config: Config) -> Vitess:
+    """Return settings as the library takes them."""
+    own = {f.name for f in fields(Config)}
+    values = {
+        f.name: getattr(config if f.name in own else config.values, f.name) for f in fields(Vitess)
+    }
+    return Vitess(**{**values, "tls": config.tls or False})
+
+
+def _asked_again(config: Config, state: str | None, tables: Collection[str]) -> str | None:
+    """Return the state without the copies that resync_tables asks for again.
+
+    Raises:
+        ConfigError: a pattern fits nothing.
+    """
+    again: dict[str, set[str]] = {}
+    for pattern in config.resync_tables:
+        found = sorted(name for name in tables if config.matches(name, (pattern,)))
+        if not found:
+            raise ConfigError(
+                f"setting resync_tables: {pattern} matches no table to read; patterns are "
+                "keyspace.table"
+            )
+        logger.warning(
+            "%s: copied again from the start, as the setting resync_tables asks; remove it after "
+            "this run, or each run does so",
+            ", ".join(found),
+        )
+        for name in found:
+            keyspace, _, table = name.partition(".")
+            again.setdefault(keyspace, set()).add(table)
+    if state is None:
+        return None
+    bookmarks = bookmarks_of(json.loads(state))
+    for keyspace, names in again.items():
+        known = parse(keyspace, bookmarks.get(bookmark_key(keyspace)))
+        for table in names:
+            known = known.recopied(table)
+        bookmarks[bookmark_key(keyspace)] = known.render()
+    return json.dumps({"bookmarks": bookmarks}, separators=(",", ":")) if again else state

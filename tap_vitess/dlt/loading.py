@@ -1,0 +1,57 @@
+"""Loads packages one after another: the engine runs on between them, and a kill costs one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dlt
+
+from tap_vitess.config import Config
+from tap_vitess.dlt.feed import Feed, Limits
+from tap_vitess.dlt.source import NAME, Manner, package_of, remove_older_rows, source_of
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = Limits(rows=1_000_000, seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a load has brought: rows, and in how many packages."""
+
+    rows: int
+    packages: int
+
+
+def load_config(
+    pipeline: dlt.Pipeline,
+    config: Config,
+    manner: Manner,
+    limits: Limits = PACKAGES,
+    stop: Callable[[], bool] = lambda: False,
+) -> Loaded:
+    """Bring a destination to where Vitess is now."""
+    pipeline.run()  # what an earlier run has left, and the state of the destination
+    state = _state_of(pipeline)
+    remove_older_rows(pipeline, state)
+    packages = 0
+
+    def items() -> Iterator[Any]:
+        yield from package_of(feed, manner, dlt.current.source_state())
+
+    with Feed(config, state.get("state"), limits, stop) as feed:
+        while feed.has_more():
+            pipeline.run(source_of(items))
+            remove_older_rows(pipeline, _state_of(pipeline))
+            packages += 1
+            logger.info("package %d: %d rows so far", packages, feed.rows)
+        if feed.error is not None:
+            raise feed.error
+        return Loaded(feed.rows, packages)
+
+
+def _state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
+    return dict(pipeline.state.get("sources", {}).get(NAME, {}))

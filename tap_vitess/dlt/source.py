@@ -1,0 +1,287 @@
+"""Tables of a Vitess as a dlt source: one resource and one stream for all of them.
+
+The position is in the source's part of dlt's state, which dlt stores in the destination with the
+package that it belongs to. Nothing else is remembered.
+
+    merge    a row a key: deletes are hard deletes, the newest of a key in a package wins
+    append   each change a row, a history; of tables without a key in any case
+
+What a package ends with is not loaded yet when it is read. So rows of older versions of a table
+are removed after its load (`remove_older_rows`), and the state remembers which, should nobody
+come to it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import dlt
+from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.extract import DltResource, DltSource
+
+from tap_vitess.dlt.columns import DELETED_AT, SEQ, VERSION, Hint, Shape, newest, shape_of
+from tap_vitess.dlt.feed import Feed, Limits
+from tap_vitess.dlt.settings import settings_of
+from tap_vitess.errors import ConfigError
+from tap_vitess.survey.facts import Table
+from tap_vitess.values.arrow import pyarrow
+from tap_vitess.vstream import TableCopied, TableRows
+
+logger = logging.getLogger(__name__)
+
+NAME = "vitess"  # of the source, of its resource and of dlt's schema
+Write = Literal["merge", "append"]
+TableFormat = Literal["delta", "iceberg"]
+_ITEM_ROWS = 50_000  # of a table that dlt is given at once
+
+State = MutableMapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How tables are written.
+
+    write: see above. table_names: how a table is called in the destination. table_format: of a
+    destination that has files.
+    """
+
+    write: Write = "merge"
+    table_names: str = "{table}"
+    table_format: TableFormat | None = None
+
+    def name_of(self, table: Table) -> str:
+        """Return what a table is called in the destination."""
+        return self.table_names.format(keyspace=table.keyspace, table=table.name)
+
+    def strategy(self, caps: DestinationCapabilitiesContext, where: str) -> str:
+        """Choose how a destination merges.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        known = caps.supported_merge_strategies or []
+        if where == "filesystem" and self.table_format is None:
+            raise ConfigError(
+                "files cannot be merged into: set table_format to `delta`, or write to `append` "
+                "for a history of changes"
+            )
+        if "delete-insert" in known and where != "filesystem":
+            return "delete-insert"
+        if "upsert" in known:
+            return "upsert"
+        raise ConfigError(
+            f"the destination {where} cannot merge: set write to `append` for a history of changes"
+        )
+
+
+def file_format(caps: DestinationCapabilitiesContext) -> Literal["parquet", "insert_values"] | None:
+    """Choose how a destination is given rows; None is its own choice.
+
+    Never CSV, where dlt would prefer it: its CSV has no difference between an empty text and NULL,
+    and no binary values.
+    """
+    known = caps.supported_loader_file_formats or []
+    preferred = caps.preferred_loader_file_format
+    if caps.loader_file_format_selector is not None and preferred is not None:
+        _, known = caps.loader_file_format_selector(preferred, known, table_schema={"name": NAME})
+    if "parquet" in known:
+        return "parquet"
+    return "insert_values" if "insert_values" in known else None
+
+
+def vitess_source(
+    host: str | None = None,
+    *,
+    tables: list[str] | None = None,
+    write: Write = "merge",
+    table_names: str = "{table}",
+    table_format: TableFormat | None = None,
+    **settings: Any,
+) -> DltSource:
+    """Return tables of a Vitess as a source; each run brings them to where Vitess is now.
+
+    Args:
+        host: VTGate's; for this and all that is not given see docs/load.md.
+        tables: patterns of `keyspace.table`.
+        write: "merge", or "append" for a history of changes.
+        table_names: how tables are called, of {keyspace} and {table}.
+        table_format: "delta" to merge into files.
+        settings: the tap's.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    config = settings_of({"host": host, "tables": tables, **settings})
+    manner = Manner(write, table_names, table_format)
+
+    def items() -> Iterator[Any]:
+        state = dlt.current.source_state()
+        remove_older_rows(dlt.current.pipeline(), state)
+        with Feed(config, state.get("state"), Limits()) as feed:
+            yield from package_of(feed, manner, state)
+            if feed.error is not None:
+                raise feed.error
+
+    return source_of(items)
+
+
+def source_of(items: Any) -> DltSource:
+    """Make a source of a function of no arguments that yields what `package_of` does."""
+
+    @dlt.source(name=NAME)
+    def vitess() -> DltResource:
+        found: DltResource = dlt.resource(items, name=NAME)
+        return found
+
+    return vitess()
+
+
+def package_of(feed: Feed, manner: Manner, state: State) -> Iterator[Any]:
+    """Yield the next package of a feed as dlt's items, and then change the state."""
+    tables = _Tables(feed, manner)
+    for item in feed.package():
+        if isinstance(item, TableRows):
+            yield from tables.add(item)
+        elif isinstance(item, TableCopied):
+            yield from tables.finish(item)
+    yield from tables.rest()
+    state["state"] = feed.state
+    older = {manner.name_of(feed.tables[name]): v for name, v in feed.copied.items()}
+    if manner.write == "merge":
+        state["older"] = older
+
+
+@dataclass
+class _Waiting:
+    """Rows of one schema of a table that dlt was not given yet."""
+
+    shape: Shape
+    batches: list[Any] = field(default_factory=list)
+    rows: int = 0
+
+    def taken(self) -> Any:
+        """Return the rows, a pyarrow.Table, and start over."""
+        batches, self.batches, self.rows = self.batches, [], 0
+        return pyarrow().Table.from_batches(batches, self.shape.schema)
+
+
+class _Tables:
+    """The tables of a package. Shards of a table have other schemas while it is altered."""
+
+    def __init__(self, feed: Feed, manner: Manner) -> None:
+        self._feed = feed
+        self._manner = manner
+        self._schema = dlt.current.source_schema()
+        destination = dlt.current.pipeline().destination
+        where = destination.destination_type.rpartition(".")[2]
+        self._waiting: dict[str, dict[Any, _Waiting]] = {}  # by table and schema
+        merged = manner.write == "merge" and any(t.key for t in feed.tables.values())
+        caps = destination.capabilities()
+        self._strategy = manner.strategy(caps, where) if merged else None
+        self._file_format = file_format(caps)
+
+    def add(self, item: TableRows) -> Iterator[Any]:
+        """Take rows; yield items of dlt's."""
+        of_table = self._waiting.setdefault(item.name, {})
+        waiting = of_table.get(item.rows.schema)
+        if waiting is None:
+            waiting = _Waiting(self._shape(item.name, item.rows.schema))
+            of_table[item.rows.schema] = waiting
+        waiting.batches.append(waiting.shape.rows(item.rows))
+        waiting.rows += item.rows.num_rows
+        if waiting.rows >= _ITEM_ROWS and not self._is_held(item.name):
+            yield self._item(item.name, waiting.taken(), waiting.shape.hints)
+
+    def finish(self, item: TableCopied) -> Iterator[Any]:
+        """Let there be a table, if it has no rows."""
+        name = self._manner.name_of(self._feed.tables[item.name])
+        known = self._schema.naming.normalize_table_identifier(name) in self._schema.tables
+        if not known and item.name not in self._waiting:
+            shape = self._shape(item.name, self._feed.schema_of(item.name))
+            yield self._item(item.name, shape.schema.empty_table(), shape.hints)
+
+    def rest(self) -> Iterator[Any]:
+        """Yield all that has waited."""
+        for name, of_table in self._waiting.items():
+            if self._is_held(name):
+                yield self._whole(name, list(of_table.values()))
+                continue
+            for waiting in of_table.values():
+                if waiting.rows:
+                    yield self._item(name, waiting.taken(), waiting.shape.hints)
+
+    def _whole(self, name: str, parts: list[_Waiting]) -> Any:
+        """Return all rows of a table's package, each key once."""
+        rows = pyarrow().concat_tables([p.taken() for p in parts], promote_options="default")
+        hints = {name: hint for part in parts for name, hint in part.shape.hints.items()}
+        return self._item(name, newest(rows, self._feed.tables[name].key), hints)
+
+    def _is_held(self, name: str) -> bool:
+        """Tell whether a table's package has to be seen whole: each key may be there once."""
+        return self._strategy == "upsert" and bool(self._feed.tables[name].key)
+
+    def _shape(self, name: str, schema: Any) -> Shape:
+        table = self._feed.tables[name]
+        naming = self._schema.naming
+        where = naming.normalize_table_identifier(self._manner.name_of(table))
+        known = self._schema.tables.get(where, {"columns": {}})["columns"]
+        return shape_of(
+            name,
+            schema,
+            table.key,
+            known,
+            naming.normalize_identifier,
+            metadata_columns=self._feed.config.metadata_columns,
+        )
+
+    def _item(self, name: str, rows: Any, hints: Mapping[str, Hint]) -> Any:
+        told = self._hints(self._feed.tables[name], hints)
+        return dlt.mark.with_hints(rows, told, create_table_variant=True)
+
+    def _hints(self, table: Table, hints: Mapping[str, Hint]) -> Any:
+        columns: dict[str, Any] = dict(hints)
+        write: Any = "append"
+        if self._manner.write == "merge" and table.key:
+            write = {"disposition": "merge", "strategy": self._strategy}
+            columns[DELETED_AT] = {"name": DELETED_AT, "hard_delete": True}
+            columns[SEQ] = {"name": SEQ, "dedup_sort": "desc"}
+        return dlt.mark.make_hints(
+            table_name=self._manner.name_of(table),
+            primary_key=list(table.key) if self._manner.write == "merge" else None,
+            write_disposition=write,
+            columns=columns,
+            table_format=self._manner.table_format,
+            file_format=self._file_format,
+        )
+
+
+def remove_older_rows(pipeline: dlt.Pipeline, state: Mapping[str, Any]) -> None:
+    """Remove rows of older versions of the tables whose copy the last package has finished.
+
+    It does no harm to do so again.
+    """
+    older: Mapping[str, int] = state.get("older") or {}
+    if not older:
+        return
+    naming = pipeline.default_schema.naming
+    names = {naming.normalize_table_identifier(name): v for name, v in older.items()}
+    column = naming.normalize_identifier(VERSION)
+    if str(pipeline.destination.destination_type).endswith(".filesystem"):
+        _remove_from_files(pipeline, names, column)
+        return
+    with pipeline.sql_client() as client:
+        for name, version in names.items():
+            where = client.make_qualified_table_name(name)
+            client.execute_sql(
+                f"DELETE FROM {where} WHERE {client.escape_column_name(column)} < {version}"  # noqa: S608 - escaped
+            )
+
+
+def _remove_from_files(pipeline: dlt.Pipeline, names: Mapping[str, int], column: str) -> None:
+    from dlt.common.libs.deltalake import get_delta_tables  # noqa: PLC0415 - an extra of dlt's
+
+    for name, found in get_delta_tables(pipeline, *names).items():
+        found.delete(f"{column} < {names[name]}")
