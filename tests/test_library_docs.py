@@ -97,7 +97,8 @@ def test_each_feature_has_a_test_or_is_none() -> None:
 
 def test_the_page_tells_of_every_function_and_class() -> None:
     """Of errors, those that are told apart."""
-    names = [n for n in library.__all__ if not n.endswith("Error")]
+    names = re.findall(r" as (\w+)$", Path(library.__file__).read_text(), re.MULTILINE)
+    names = [name for name in names if not name.endswith("Error")]
     own = {"Event", "Column", "GtidSet", "Vgtid", "Consumed"}  # what others consist of
     assert [
         n for n in names if f"`{n}" not in PAGE and n not in own and n not in "".join(BLOCKS)

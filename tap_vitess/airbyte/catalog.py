@@ -41,7 +41,7 @@ def stream_of(table: Table, options: ValueOptions) -> dict[str, Any]:
     Raises:
         CatalogError: a column has the name of one of our own.
     """
-    table.check_names(OWN_PROPERTIES.keys(), "connector's")
+    table.check_names(OWN_PROPERTIES)
     properties = {name: _property(schema) for name, schema in table.properties(options)}
     return {
         "name": table.name,

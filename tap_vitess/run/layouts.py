@@ -296,13 +296,12 @@ class Layouts:
             place.since = place.since or _Since()
             place.since.rows = dict.fromkeys(columns[proved:], UNVOUCHED) | place.since.changes
         elif proof is not None and not (place.since and place.since.changes):
-            error = HistoryLostError(
+            raise HistoryLostError(
                 f"{fields.table} on shard {fields.shard} was altered after the bookmark, and "
                 "Vitess reads its older changes with today's columns; set on_lost_position to "
-                "`resync` for a run to copy the table again"
+                "`resync` for a run to copy the table again",
+                table=fields.table,
             )
-            error.table = fields.table
-            raise error
         else:
             place.since = None
         place.shown = layout_of(fields.fields)

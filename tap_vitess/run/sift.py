@@ -156,12 +156,11 @@ class Sieve:
         keyspace = self.position.keyspace
         if len(tables) == 1:
             (table,) = tables
-            error = UnreadableError(
+            return UnreadableError(
                 f"{keyspace}.{table}: its changes cannot be read on from {gtid}: {why}; when that "
-                f"is mended they come all the same; or {_RESYNC}, which copies the table again"
+                f"is mended they come all the same; or {_RESYNC}, which copies the table again",
+                table=table,
             )
-            error.table = table
-            return error
         names = ", ".join(sorted(tables)[:_NAMED]) + (", ..." if len(tables) > _NAMED else "")
         return UnreadableError(
             f"{keyspace}: the changes of at least one of the tables {names} cannot be read on from "
@@ -185,9 +184,8 @@ def _take(events: Iterable[StreamEvent], behind: dict[str, str], passed: set[str
 def uncopyable(keyspace: str, table: str, why: StuckError) -> RequestError:
     """Return the error of a copy that ends at the same row each time."""
     where = f" of shard {why.shard}" if why.shard else ""
-    error = RequestError(
+    return RequestError(
         f"{keyspace}.{table}: its copy stops at the same row{where} each time: {why}; the other "
-        "tables are copied"
+        "tables are copied",
+        table=table,
     )
-    error.table = table
-    return error

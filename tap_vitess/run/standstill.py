@@ -74,9 +74,8 @@ class Standstill:
 
 
 def _error(reading: _Reading, why: str) -> VitessError:
-    error = RetriableError(
+    return RetriableError(
         f"max_run_seconds was reached, and {reading.feed.name} has come no further in this run: "
-        f"{why}"
+        f"{why}",
+        table=reading.fault.table if reading.fault else None,
     )
-    error.table = reading.fault.table if reading.fault is not None else None
-    return error

@@ -148,7 +148,7 @@ class TapVitess(Tap):
                     f"be the stream {name}: leave one out by the setting exclude_tables"
                 )
             names[name] = table
-            table.check_names(AUTOMATIC, "tap's")
+            table.check_names(AUTOMATIC)
             if not table.key:
                 logger.warning(
                     "%s.%s has no primary key and no NOT NULL unique key: its rows cannot be "

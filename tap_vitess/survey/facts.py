@@ -55,7 +55,7 @@ class Table:
             found = value_type(column.column_type, column.charset, options=options, key=key)
             yield column.name, found.schema if key and not column.nullable else found.nullable()
 
-    def check_names(self, own: Collection[str], whose: str) -> None:
+    def check_names(self, own: Collection[str]) -> None:
         """Refuse a table with a column that has the name of one of our own.
 
         Raises:
@@ -64,7 +64,8 @@ class Table:
         if taken := sorted({column.name for column in self.columns}.intersection(own)):
             raise CatalogError(
                 f"{self.keyspace}.{self.name} has a column {', '.join(taken)}, which is the name "
-                f"of a column of the {whose} own: leave the table out by the setting exclude_tables"
+                "of one that is added to each record: leave the table out by the setting "
+                "exclude_tables"
             )
 
 
