@@ -16,6 +16,7 @@ from support.shops import SHARDS, served, shop
 from support.taps import (
     Asked,
 )
+from tap_vitess.run.state import Group, KeyspaceState
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config
@@ -33,7 +34,6 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.interleave import interleave
 from tap_vitess.run.pace import Checkpoint, Output, SyncOptions
 from tap_vitess.run.parts import TableSpec
-from tap_vitess.run.state import Group, KeyspaceState
 from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
@@ -146,7 +146,7 @@ def test_a_stop_position_that_never_comes_is_an_error(sandbox: Sandbox, client: 
         client,
         Asked(lambda: now(sandbox.cluster, ahead=3)),
         [TableSpec("a")],
-        done.state,
+        done.parts.state,
         SyncOptions(retry=RetryOptions(budget=0.5, longest_wait=0.05, stall=0.5)),
     )
     with pytest.raises(RetriableError, match="not yet at the stop position: shards -80, 80-"):
@@ -168,7 +168,7 @@ def test_copies_at_once(sandbox: Sandbox, client: Client, parallel: int) -> None
     assert {t: sorted(ids) for t, ids in rows_of(run).items()} == {
         name: list(range(20)) for name in "abc"
     }
-    assert run.state.copies == {}
+    assert run.parts.state.copies == {}
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
@@ -214,13 +214,13 @@ def test_groups_meet_again(sandbox: Sandbox, client: Client) -> None:
     first = sync(client, lambda: now(cluster))
     rows_of(first)
     cluster.insert("shop", "a", [{"id": b"%d" % i} for i in range(100, 110)])
-    some = sync(client, lambda: now(cluster), "a", first.state)
+    some = sync(client, lambda: now(cluster), "a", first.parts.state)
     assert rows_of(some).keys() == {"a"}
-    assert len(some.state.groups) == 2
+    assert len(some.parts.state.groups) == 2
     cluster.insert("shop", "b", [{"id": b"%d" % i} for i in range(100, 110)])
-    both = sync(client, lambda: now(cluster), "abc", some.state)
+    both = sync(client, lambda: now(cluster), "abc", some.parts.state)
     assert set(rows_of(both)["b"]) == set(range(100, 110))
-    assert len(both.state.groups) == 1
+    assert len(both.parts.state.groups) == 1
 
 
 @pytest.mark.parametrize("answer", ["late", "refused"])
@@ -255,7 +255,7 @@ def test_a_followed_stream_does_not_wait_for_sql(
             cluster.insert("shop", "a", [{"id": b"100"}])
         if calls["streamed"] and (answer == "late" or calls["asked"] > 3):
             enough.set()
-    assert run.stopped
+    assert run.pace.stopped
 
 
 def test_state_is_true_at_every_checkpoint(sandbox: Sandbox, client: Client) -> None:
@@ -267,7 +267,7 @@ def test_state_is_true_at_every_checkpoint(sandbox: Sandbox, client: Client) -> 
         if isinstance(event, Rows):
             given[event.fields.table] |= {int(c.after.values) for c in event.changes}
         elif isinstance(event, Checkpoint):
-            states.append(run.state)
+            states.append(run.parts.state)
             seen.append({table: set(ids) for table, ids in given.items()})
     assert len(states) > 5
     for state, before in zip(states, seen, strict=True):
@@ -302,7 +302,7 @@ def test_a_run_can_end_at_any_boundary(asks: int) -> None:
                 stopping=lambda left=left: next(left, None) is None,  # type: ignore[misc]
             )
             found |= set(rows_of(run).get("a", []))
-            state = run.state
+            state = run.parts.state
             runs += 1
             assert runs < 60, "no progress"
     assert found == set(range(40))
@@ -427,7 +427,7 @@ def test_groups_at_different_positions_meet_where_both_are(
     run = sync(client, lambda: at(4, 4), "ab", state)
     assert rows_of(run) == {}
     assert sandbox.requests == []
-    assert run.state.groups == (Group(at(5, 5), {"a": 1, "b": 2}),)
+    assert run.parts.state.groups == (Group(at(5, 5), {"a": 1, "b": 2}),)
 
 
 def test_vtgates_words_for_an_altered_key() -> None:

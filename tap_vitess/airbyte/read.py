@@ -203,7 +203,9 @@ class _KeyspaceReading:
         if sync is None:
             self._tell(lambda _: False)
             return
-        errors = list(dict.fromkeys([*sync.left_behind.values(), *([error] if error else [])]))
+        errors = list(
+            dict.fromkeys([*sync.parts.left_behind.values(), *([error] if error else [])])
+        )
         for found in errors:
             self._output.write(self._trace(found))
         self._reading.errors += len(errors)

@@ -117,12 +117,12 @@ class Run(Generic[Made]):
         sync, error = None, None
         try:
             tables = sink.tables()
-            while sync is None or (self._options.follow and not sync.stopped):
+            while sync is None or (self._options.follow and not sync.pace.stopped):
                 survey = Survey(self._config, keyspace, self._options.request.tablet_type)
                 sync = KeyspaceSync(client, survey, tables, state, self._options, self._stopping)
                 sink.begin(sync, sequence, self._record_options(sync))
                 yield from self._read(sync, sequence, sink)
-                state = sync.stored
+                state = sync.parts.stored
         except _FATAL:
             raise
         except VitessError as raised:
@@ -133,9 +133,9 @@ class Run(Generic[Made]):
                 raise
             error = raised
         if sync is not None:
-            self.stopped = self.stopped or sync.stopped
+            self.stopped = self.stopped or sync.pace.stopped
             if error is None and not self._asked() and time.monotonic() >= self._ends_at:
-                error = sync.held_up
+                error = sync.pace.held_up
             sink.end(sync, error)
         if error is not None:
             self.errors.append(error)
@@ -153,8 +153,26 @@ class Run(Generic[Made]):
                     yield sink.keep(_stored(sync, sequence), phase=phase)
 
     def _record_options(self, sync: KeyspaceSync) -> RecordOptions:
-        return record_options(
-            self._config, sync.keyspace, self._retry, self._asked, sync.whole_rows
+        """Return how to make records; what partial images lack is asked for by SQL."""
+        config, keyspace = self._config, sync.keyspace
+        lookup, what = Lookup(config, keyspace), f"the present values of rows of {keyspace}"
+
+        def fetch(
+            fields: Fields, keys: Sequence[RawKey], columns: Collection[str], commit_time: int
+        ) -> list[Row | None]:
+            def ask(some: Sequence[RawKey]) -> list[Row | None]:
+                args = fields.table, fields.fields, some, columns
+                question = functools.partial(lookup.fetch, *args)
+                return retrying(what, question, self._retry, self._asked, reached=True)
+
+            return _asked_twice(ask, keys, commit_time)
+
+        return RecordOptions(
+            values=config.values,
+            metadata_columns=config.metadata_columns,
+            on_partial_image=config.on_partial_image,
+            fetch=fetch,
+            whole_rows=sync.whole_rows,
         )
 
 
@@ -162,7 +180,7 @@ def _written(sync: KeyspaceSync, rows: Rows, sink: Sink[Made]) -> Iterator[Made]
     """Write rows; a table whose rows cannot be taken is given up, and the others are brought on."""
     table = rows.fields.table
     try:
-        made = sink.write(rows, sync.versions[table])
+        made = sink.write(rows, sync.parts.versions[table])
     except (*_FATAL, RetriableError):
         raise
     except VitessError as error:
@@ -172,7 +190,7 @@ def _written(sync: KeyspaceSync, rows: Rows, sink: Sink[Made]) -> Iterator[Made]
 
 
 def _stored(sync: KeyspaceSync, sequence: RecordSequence) -> KeyspaceState:
-    return replace(sync.stored, seq=sequence.last)
+    return replace(sync.parts.stored, seq=sequence.last)
 
 
 def sync_options(config: Config, retry: RetryOptions) -> SyncOptions:
@@ -185,38 +203,6 @@ def sync_options(config: Config, retry: RetryOptions) -> SyncOptions:
         resync=config.on_lost_position == "resync",
         by_table=True,
         keys=config.keys,
-    )
-
-
-def record_options(
-    config: Config,
-    keyspace: str,
-    retry: RetryOptions,
-    asked: Callable[[], bool],
-    whole_rows: Callable[[str], bool],
-) -> RecordOptions:
-    """Return how to make a keyspace's records; what partial images lack is asked for by SQL.
-
-    For `asked` see Run, for `whole_rows` ImageOptions.
-    """
-    lookup = Lookup(config, keyspace)
-    what = f"the present values of rows of {keyspace}"
-
-    def fetch(
-        fields: Fields, keys: Sequence[RawKey], columns: Collection[str], commit_time: int
-    ) -> list[Row | None]:
-        def ask(some: Sequence[RawKey]) -> list[Row | None]:
-            question = functools.partial(lookup.fetch, fields.table, fields.fields, some, columns)
-            return retrying(what, question, retry, asked, reached=True)
-
-        return _asked_twice(ask, keys, commit_time)
-
-    return RecordOptions(
-        values=config.values,
-        metadata_columns=config.metadata_columns,
-        on_partial_image=config.on_partial_image,
-        fetch=fetch,
-        whole_rows=whole_rows,
     )
 
 

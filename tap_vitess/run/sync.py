@@ -22,7 +22,7 @@ from tap_vitess.errors import ValueDecodeError, VitessError
 from tap_vitess.run.copies import Copies, CopyFaultError
 from tap_vitess.run.inquiry import Inquiry
 from tap_vitess.run.looking import Looking
-from tap_vitess.run.pace import Activity, Output, Outputs, Pace, SyncOptions
+from tap_vitess.run.pace import Output, Outputs, Pace, SyncOptions
 from tap_vitess.run.parts import Parts, TableSpec
 from tap_vitess.run.shared import SharedStream
 from tap_vitess.run.state import KeyspaceState
@@ -32,9 +32,9 @@ from tap_vitess.vtgate.grpc import Client
 
 
 class KeyspaceSync:
-    """One run over one keyspace. Read `events` to the end; `state` and `versions` go with it.
+    """One run over one keyspace. Read `events` to the end; `parts.state` goes with it.
 
-    left_behind: the error of each table that the run does without.
+    parts: what has become of each table. pace: what the run is at, and whether it was told to end.
     """
 
     def __init__(
@@ -61,48 +61,16 @@ class KeyspaceSync:
         self._inquiry = Inquiry(survey, options.retry, stopping)
         self._telling = Telling(survey, stopping)
         looking = Looking(survey, options.retry, stopping)
-        self._pace = Pace(client, options, stopping)
-        self._parts = Parts(tables, state, self._inquiry, options)
-        self._shared = SharedStream(self._parts, self._inquiry, looking, self._pace)
-        self._copies = Copies(self._parts, self._inquiry, looking, self._pace)
+        self.pace = Pace(client, options, stopping)
+        self.parts = Parts(tables, state, self._inquiry, options)
+        self._shared = SharedStream(self.parts, self._inquiry, looking, self.pace)
+        self._copies = Copies(self.parts, self._inquiry, looking, self.pace)
         self._ended = False
-        self.versions = self._parts.versions
-        self.left_behind = self._parts.left_behind
         self.whole_rows = self._inquiry.whole_rows
-        self.is_copied = self._parts.is_copied
-
-    @property
-    def state(self) -> KeyspaceState:
-        """What may be stored once all that was given out so far has been written."""
-        return self._parts.state
-
-    @property
-    def stored(self) -> KeyspaceState:
-        """What a STATE message tells: `state`, and how the tables looked there."""
-        return self._parts.stored
-
-    @property
-    def activity(self) -> Activity:
-        """What the run is at."""
-        return self._pace.activity
-
-    @property
-    def stopped(self) -> bool:
-        """Whether it was told to end."""
-        return self._pace.stopped
-
-    @property
-    def held_up(self) -> VitessError | None:
-        """The error of a run that was told to end while nothing had come further."""
-        return self._pace.held_up
-
-    def is_full_table(self, table: str) -> bool:
-        """Tell whether a table is copied afresh and not followed."""
-        return self._parts.specs[table].full_table
 
     def brought(self, table: str) -> bool:
         """Tell whether all of a table has been given out, up to where the run has ended."""
-        return self._ended and not self.held_up and self._parts.is_brought(table)
+        return self._ended and not self.pace.held_up and self.parts.is_brought(table)
 
     def events(self) -> Outputs:
         """Run, and yield rows, finished copies and checkpoints.
@@ -110,13 +78,13 @@ class KeyspaceSync:
         A table or group that cannot be brought does not stop the others.
 
         Raises:
-            VitessError: the run cannot go on, or the first of what was left behind; `state` still
-                holds.
+            VitessError: the run cannot continue, or the first of what was left behind; the state
+                still holds.
         """
-        parts = self._parts
+        parts = self.parts
         before = parts.state.groups
-        yield self._pace.checkpoint()
-        self._inquiry.check_cells(self._pace.client, self._options.request)
+        yield self.pace.checkpoint()
+        self._inquiry.check_cells(self.pace.client, self._options.request)
         if parts.log_based:
             yield from self._shared.follow()
             self._telling.routed(parts.log_based)
@@ -127,11 +95,16 @@ class KeyspaceSync:
             self._telling.keys({s.name: s.key for s in parts.specs.values() if s.key}, setting)
         yield from self._copy_and_follow()
         # What is not copied in this run is copied in the next.
-        while self._options.follow and not self.stopped and parts.groups() and parts.are_brought():
+        while (
+            self._options.follow
+            and not self.pace.stopped
+            and parts.groups()
+            and parts.are_brought()
+        ):
             yield from self._shared.stay()
             yield from self._copy_and_follow()
         parts.state = parts.state.merged()
-        yield self._pace.checkpoint()
+        yield self.pace.checkpoint()
         self._ended = True
         if parts.errors:
             raise parts.errors[0]
@@ -142,18 +115,18 @@ class KeyspaceSync:
         It keeps the position it has: what came since its last boundary comes again.
         """
         # A change's bytes may not fit because the column has been altered since; a copy's do.
-        history = isinstance(error, ValueDecodeError) and self.activity.phase == "streaming"
-        self._parts.lose(frozenset({table}), error, history=history)
+        history = isinstance(error, ValueDecodeError) and self.pace.activity.phase == "streaming"
+        self.parts.lose(frozenset({table}), error, history=history)
 
     def _copy_and_follow(self) -> Outputs:
-        while (yield from self._copy()) and not self.stopped:
+        while (yield from self._copy()) and not self.pace.stopped:
             yield from self._shared.follow()  # which may tell of tables to copy again
 
     def _copy(self) -> Generator[Output, None, bool]:
         """Copy what is not copied; tell whether the shared stream has to follow once more."""
         copied = False
         faults = Counter[str]()
-        while (pending := self._parts.pending()) and not self.stopped:
+        while (pending := self.parts.pending()) and not self.pace.stopped:
             try:
                 yield from self._copies.round(pending)
             except CopyFaultError as fault:
@@ -161,6 +134,6 @@ class KeyspaceSync:
                 if self._copies.fail(fault, count=faults[fault.table]):
                     continue
             copied = copied or any(not spec.full_table for spec in pending)
-            if self._parts.log_based and self._parts.pending() and not self.stopped:
+            if self.parts.log_based and self.parts.pending() and not self.pace.stopped:
                 yield from self._shared.follow()
         return copied

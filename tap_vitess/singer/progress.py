@@ -86,13 +86,13 @@ class Watch:
         run, self._run = self._run, None
         if run is None:
             return
-        failed = error is not None and error not in run.left_behind.values()
+        failed = error is not None and error not in run.parts.left_behind.values()
         for table, stream in streams.items():
-            left = run.left_behind.get(table)
+            left = run.parts.left_behind.get(table)
             end = ending(
-                full_table=run.is_full_table(table),
-                copied=run.is_copied(table),
-                stopped=run.stopped,
+                full_table=run.parts.specs[table].full_table,
+                copied=run.parts.is_copied(table),
+                stopped=run.pace.stopped,
                 error=str(left) if left else "the run ended with an error" if failed else None,
             )
             logger.info("%s", summary(stream, self._tallies.get(table, Tally()), end))
@@ -112,7 +112,7 @@ class Watch:
         run = self._run
         if run is None:
             return None
-        doing, tallies = run.activity, self._tallies
+        doing, tallies = run.pace.activity, self._tallies
         rows = sum(tally.records.total() for tally in tallies.values())
         tally = tallies.get(doing.table or "")
         return Progress(
