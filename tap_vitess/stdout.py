@@ -86,7 +86,6 @@ def end_when_stuck(lines: LineBuffer, signum: int, tell: Callable[[str], object]
 
     Args:
         lines: what goes to stdout; its thread must end at a second signal.
-        signum: the signal.
         tell: told why; must not write to stdout.
     """
     threading.Thread(

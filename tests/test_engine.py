@@ -16,7 +16,6 @@ from support.shops import SHARDS, served, shop
 from support.taps import (
     Asked,
 )
-from tap_vitess.run.state import Group, KeyspaceState
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config
@@ -34,6 +33,7 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.interleave import interleave
 from tap_vitess.run.pace import Checkpoint, Output, SyncOptions
 from tap_vitess.run.parts import TableSpec
+from tap_vitess.run.state import Group, KeyspaceState
 from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault

@@ -35,12 +35,7 @@ _ONCE = RetryOptions(budget=0, settle=0)  # who asks for a check wants to know h
 
 
 def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = None) -> int:
-    """Run a command and return the exit code.
-
-    Args:
-        arguments: the command line.
-        retry: what to do about passing faults.
-    """
+    """Run a command and return the exit code."""
     options = _parser().parse_args(arguments)
     output = Output()
     _log_to(output)

@@ -75,7 +75,6 @@ class Mirroring:
         """Take the row over; return the state to start from, which carries the run's token.
 
         Args:
-            state: the state given.
             given: whether one was given at all.
 
         Raises:

@@ -118,7 +118,6 @@ class Images:
 
         Args:
             width: how many values each has.
-            where: keyspace, table and shard, for errors.
             columns: whose values are wanted, in order.
 
         Raises:
@@ -203,7 +202,6 @@ class EncodedChanges(Collection[binlogdata.RowChange]):
         """Read them when they are asked for.
 
         Args:
-            encoded: the changes.
             kind: what distinguishes inserts, updates and deletes.
         """
         self.encoded = encoded
@@ -293,9 +291,7 @@ class CopiedChanges(Collection[binlogdata.RowChange]):
         """Cut them when they are asked for.
 
         Args:
-            images: the rows.
             width: how many columns they have.
-            where: keyspace, table and shard, for errors.
         """
         self._images = images
         self._width = width

@@ -49,11 +49,8 @@ class TableCopy(Decoded):
         """Begin or resume a copy.
 
         Args:
-            table: bare table name.
             progress: each unfinished shard with the lastpk to go on from, or None.
             floor: what every snapshot must contain; None for a copy that no stream follows.
-            options: what all requests share.
-            keyspace: the table's keyspace.
             resumable: whether rows may come from several snapshots. Not so without a key (a
                 cut between equal rows would lose some), and not so when no shared stream
                 brings what changed between the snapshots.

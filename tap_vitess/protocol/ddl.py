@@ -61,8 +61,6 @@ def replaced_tables(
     same, and it is not named.
 
     Args:
-        statement: the DDL.
-        tables: the tables to look for.
         triggered: those on which pt-online-schema-change has made its triggers.
     """
     text = _without_comments(statement)

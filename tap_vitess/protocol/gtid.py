@@ -48,7 +48,6 @@ class GtidSet:
         """Read `[MySQL56/]uuid:1-5:7,uuid:1`; the empty text is the empty set.
 
         Args:
-            text: the set.
             where: whose it is, for errors: `keyspace/shard`.
 
         Raises:

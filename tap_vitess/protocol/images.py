@@ -97,10 +97,7 @@ def unsent_key(
     """Name key columns that a before image does not carry, as far as can be told.
 
     Args:
-        before: the image.
-        fields: its columns.
         added: where the columns of the key are that are not of MySQL's own.
-        where: keyspace, table and shard, for errors.
         whole: whether all columns are logged.
 
     Raises:

@@ -23,10 +23,8 @@ def changed_tables(
     """Name those of `tables` that statements may have changed.
 
     Args:
-        statements: their texts.
         effects: names that a statement may mention, each with a text that tells what else is
             changed then; empty where that cannot be known, and any table may be.
-        tables: the tables to look for.
     """
     behind: dict[str, list[str]] = {}
     for name, text in effects:

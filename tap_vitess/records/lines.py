@@ -44,9 +44,6 @@ class Lines:
         """Prepare.
 
         Args:
-            encoder: writes the rows.
-            images: tells what happened to them.
-            shard: where they come from.
             own: what to write after them: `deleted_at` always, and of `op`, `shard`,
                 `commit_time` and `seq` what is wanted, each with its column's name.
         """
@@ -61,7 +58,6 @@ class Lines:
         """Return how many lines there are, their operation, and the lines, many in one piece.
 
         Args:
-            rows: what is to be written.
             first_seq: the number of the first record.
             head: what opens a line, up to the record's brace.
             end: what closes it, from the record's brace on.

@@ -50,9 +50,6 @@ class StreamSchema:
         """Begin with a catalog, and with what earlier runs have told.
 
         Args:
-            stream: the stream's name, for errors.
-            properties: the selected properties.
-            key: the key columns.
             own: the names of the tap's own columns.
             deselected: the catalog's other properties.
             closed: whether all other columns are left out, and nobody is told.

@@ -125,10 +125,6 @@ class Inquiry:
     def check(self, position: Vgtid, serving: Collection[str]) -> None:
         """See whether a bookmark can be resumed from, before VTGate is asked to.
 
-        Args:
-            position: the bookmark.
-            serving: the shards that serve the keyspace.
-
         Raises:
             PositionLostError: it cannot.
             RequestError: what follows could not be read without losing some of it.

@@ -79,8 +79,6 @@ class Run(Generic[Made]):
         """Prepare; from now on the time of max_run_seconds counts.
 
         Args:
-            config: the settings.
-            retry: what to do about passing faults.
             asked: whether somebody has asked for the end, which also ends waiting for answers.
             options: how to run, where it is not as the settings say.
         """

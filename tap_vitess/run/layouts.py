@@ -276,7 +276,6 @@ class Layouts:
         """Compare a FIELD event of the shared stream, before its first rows are given out.
 
         Args:
-            fields: the event.
             sent: the event as it came, where that is another: so older states know it.
 
         Raises:

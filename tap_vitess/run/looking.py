@@ -61,7 +61,6 @@ class Looking:
         A table that is not there may only be new to the tablet, which becomes a passing fault.
 
         Args:
-            error: the fault.
             floor: the position that the stream is resumed from, or that the copy must contain.
             copied: the table of a copy.
         """

@@ -49,11 +49,8 @@ class KeyspaceSync:
         """Prepare a run.
 
         Args:
-            client: an open channel to VTGate.
-            survey: asks about the keyspace by SQL.
             tables: what to bring; all other tables of the state keep their place.
             state: where the last run ended.
-            options: how to run.
             stopping: asked at every boundary; True ends the run there.
         """
         self.keyspace = state.keyspace

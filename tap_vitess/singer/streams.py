@@ -62,11 +62,7 @@ class VitessStream(Stream):
         """Describe the stream.
 
         Args:
-            tap: the tap.
-            keyspace: the table's keyspace.
-            table: the bare table name.
             schema: its JSON schema; None where that is the catalog's, which is to be applied.
-            key: the key columns, in order.
             read_table: copies this one table, for --test and the SDK's tests.
         """
         super().__init__(tap, schema=schema, name=stream_name(keyspace, table))

@@ -92,7 +92,6 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
     """Find the tables the settings keyspaces, tables and exclude_tables let in.
 
     Args:
-        config: the settings.
         retry: how long passing faults are retried, for each keyspace.
 
     Raises:
@@ -144,9 +143,6 @@ def patiently_described(
     """Describe a keyspace over connections of its own; passing faults are retried.
 
     Args:
-        config: the settings.
-        keyspace: the keyspace.
-        retry: how long.
         stopping: asked between two attempts; True ends them.
 
     Raises:
@@ -191,8 +187,6 @@ def _tables(config: Config, keyspace: str, retry: RetryOptions, settled: float) 
     """Describe a keyspace; one that nobody named and that has no tablet to ask is passed over.
 
     Args:
-        config: the settings.
-        keyspace: the keyspace.
         retry: how long a keyspace is waited for that has tablets.
         settled: when VTGate has had the time to see all tablets, by the monotonic clock.
     """
@@ -216,8 +210,6 @@ def absence(seen: Sequence[Tablet], keyspace: str, config: Config) -> str | None
     Args:
         seen: all tablets that VTGate sees. None at all are seen by one that has just started, and
             none of a keyspace that a setting names may have other reasons than that it has none.
-        keyspace: the keyspace.
-        config: the settings.
     """
     own = [tablet for tablet in seen if tablet.keyspace == keyspace]
     if own:

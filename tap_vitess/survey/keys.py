@@ -32,7 +32,6 @@ def identity(
         key: MySQL's.
         vindex: the columns of the primary vindex, as VTGate tells them; None where the VSchema
             lacks the table.
-        columns: the table's columns.
         inexact: those among them that cannot identify a row.
         keys: the setting. No setting lets each shard's count of its own rows be a key.
     """

@@ -63,8 +63,6 @@ def check_cells(
     """See whether a stream finds tablets where the setting cells wants them.
 
     Args:
-        client: an open channel to VTGate.
-        keyspace: the keyspace.
         tablets: those VTGate sees; it may not watch all cells.
         shards: asked for the shards that serve, when a stream has to be tried.
         options: the setting, and the type of the tablets.

@@ -103,7 +103,6 @@ class RowEncoder:
         """Prepare.
 
         Args:
-            where: keyspace, table and shard, for errors.
             types: the FIELD event's columns in order.
             wanted: the names of those to write.
         """
@@ -122,7 +121,6 @@ class RowEncoder:
         """Yield the rows' text, some rows at a time.
 
         Args:
-            images: the rows.
             head: what stands before each row's members, each of which ends with a comma.
             tail: what stands behind them: text, or a text for each row. An iterator is not asked
                 for more than there are rows.

@@ -71,9 +71,6 @@ def value_types(
     """Look up the columns of a FIELD event.
 
     Args:
-        fields: the event.
-        options: the settings.
-        key: the stream's key columns.
         charsets: what discovery knows of the columns' charsets. It counts where the event does not
             tell: Vitess sends 0 for collations it has no table of (big5, gbk, gb18030, tis620 and
             some rare ones), and before 20 the connection's, which is binary.

@@ -16,7 +16,7 @@ from functools import partial
 from tap_vitess.errors import ConfigError
 from tap_vitess.values.arrow import pyarrow
 from tap_vitess.vstream.arrow_reader import OWN_COLUMNS, ArrowReader, TableRows, TableSchema
-from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, TableCopied, items_of
+from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, Reading, TableCopied, items_of
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vtgate.retry import RetryOptions
 
@@ -52,15 +52,5 @@ def arrow_changes(
     if strange := sorted({*own_columns} - {*OWN_COLUMNS}):
         raise ConfigError(f"own_columns: there is no {', '.join(strange)}")
     own = [name for name in OWN_COLUMNS if name in own_columns]
-    return items_of(
-        vitess,
-        tables,
-        partial(ArrowReader, own=own),
-        by_table=True,
-        state=state,
-        follow=follow,
-        stop=stop,
-        boundary_seconds=boundary_seconds,
-        poll_seconds=poll_seconds,
-        retry=retry,
-    )
+    how = Reading(state, follow, stop, boundary_seconds, poll_seconds, retry)
+    return items_of(vitess, tables, partial(ArrowReader, own=own), how, by_table=True)

@@ -21,7 +21,7 @@ from tap_vitess.records.records import RecordSequence
 from tap_vitess.survey.facts import Table
 from tap_vitess.values.arrow import ArrowDecoder, pyarrow, schema_of
 from tap_vitess.values.entries import value_type
-from tap_vitess.vstream.decoding import images_of
+from tap_vitess.vstream.decoding import OfTable, images_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,21 +32,14 @@ _NUMBERS = {operation: bytes([number]) for number, operation in enumerate(_OPERA
 
 
 @dataclass(frozen=True, slots=True)
-class TableSchema:
+class TableSchema(OfTable):
     """The schema of the table's batches from here on; a pyarrow.Schema."""
 
-    keyspace: str
-    table: str
     schema: Any
-
-    @property
-    def name(self) -> str:
-        """The table's whole name, `keyspace.table`."""
-        return f"{self.keyspace}.{self.table}"
 
 
 @dataclass(frozen=True, slots=True)
-class TableRows:
+class TableRows(OfTable):
     """Rows of a table, in order; a pyarrow.RecordBatch. Its own columns are named with a `_`:
 
     _operation: copy, insert, update or delete; an update of the key is a delete and an insert. A
@@ -56,15 +49,8 @@ class TableRows:
     because the binlog does not carry them; null where there is none.
     """
 
-    keyspace: str
-    table: str
     version: int
     rows: Any
-
-    @property
-    def name(self) -> str:
-        """The table's whole name, `keyspace.table`."""
-        return f"{self.keyspace}.{self.table}"
 
 
 # Rows of one kind and second: whole images, or each by itself.

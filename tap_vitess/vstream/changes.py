@@ -32,7 +32,7 @@ from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.keyspace import position as position_of
 from tap_vitess.values.decode import Row
 from tap_vitess.vstream.connection import Vitess
-from tap_vitess.vstream.decoding import Change, TableReader
+from tap_vitess.vstream.decoding import Change, OfTable, TableReader
 from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 logger = logging.getLogger(__name__)
@@ -43,21 +43,14 @@ Item_co = TypeVar("Item_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class TableCopied:
+class TableCopied(OfTable):
     """All rows of a table's copy have been given out: rows of older versions may go.
 
     They are of a copy that was started over, or that nobody remembers, and may have been deleted in
     the source without a delete among the changes. Every Change carries its table's version.
     """
 
-    keyspace: str
-    table: str
     version: int
-
-    @property
-    def name(self) -> str:
-        """The table's whole name, `keyspace.table`."""
-        return f"{self.keyspace}.{self.table}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,17 +112,20 @@ def changes(
             was a last boundary before, and it holds. A table that cannot be read does not stop the
             others, unless `follow` is set; its error is raised at the end.
     """
-    return items_of(
-        vitess,
-        tables,
-        TableReader,
-        state=state,
-        follow=follow,
-        stop=stop,
-        boundary_seconds=boundary_seconds,
-        poll_seconds=poll_seconds,
-        retry=retry,
-    )
+    how = Reading(state, follow, stop, boundary_seconds, poll_seconds, retry)
+    return items_of(vitess, tables, TableReader, how)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How tables are read; see `changes`."""
+
+    state: str | None
+    follow: bool
+    stop: Callable[[], bool]
+    boundary_seconds: float
+    poll_seconds: float
+    retry: RetryOptions
 
 
 class Reader(Protocol[Item_co]):
@@ -139,40 +135,41 @@ class Reader(Protocol[Item_co]):
     def read(self, rows: Rows, version: int) -> Sequence[Item_co]: ...
 
 
+MakeReader = Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]]
+
+
 def items_of(
     vitess: Vitess,
     tables: Iterable[str],
-    reader: Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]],
+    reader: MakeReader[ItemT],
+    how: Reading,
     *,
     by_table: bool = False,
-    state: str | None,
-    follow: bool,
-    stop: Callable[[], bool],
-    boundary_seconds: float,
-    poll_seconds: float,
-    retry: RetryOptions,
 ) -> Generator[ItemT | TableCopied | Boundary, None, None]:
     """Yield what a reader makes of each table's rows; for all else see `changes`.
 
     With `by_table` the reader is given those of several transactions at once, see SyncOptions.
     """
-    bookmarks = _bookmarks(state)
+    bookmarks = _bookmarks(how.state)
     keyspaces = by_keyspace(tables)
     states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
     config = vitess.config()
     sync = replace(
-        engine.sync_options(config, retry),
-        checkpoint_seconds=boundary_seconds,
-        follow=follow,
-        poll_seconds=poll_seconds,
+        engine.sync_options(config, how.retry),
+        checkpoint_seconds=how.boundary_seconds,
+        follow=how.follow,
+        poll_seconds=how.poll_seconds,
         by_table=by_table,
         mixed=by_table,
     )
-    run: engine.Run[_Made[ItemT]] = engine.Run(config, retry, stop, sync)
-    sinks = []
-    for keyspace, names in keyspaces.items():
-        described = functools.partial(discovery.patiently_described, config, keyspace, retry, stop)
-        sinks.append(_KeyspaceReader(states[keyspace], names, described, reader, follow=follow))
+    run: engine.Run[_Made[ItemT]] = engine.Run(config, how.retry, how.stop, sync)
+    describe = functools.partial(
+        discovery.patiently_described, config, retry=how.retry, stopping=how.stop
+    )
+    sinks = [
+        _KeyspaceReader(states[keyspace], names, describe, reader, follow=how.follow)
+        for keyspace, names in keyspaces.items()
+    ]
     return _items(run, sinks, states, bookmarks)
 
 
@@ -248,14 +245,14 @@ class _KeyspaceReader(Generic[ItemT]):
         self,
         state: KeyspaceState,
         names: Iterable[str],
-        described: Callable[[], Iterable[Table]],
-        reader: Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]],
+        describe: Callable[[str], Iterable[Table]],
+        reader: MakeReader[ItemT],
         *,
         follow: bool,
     ) -> None:
         self.state = state
         self._names = names
-        self._described = described
+        self._describe = describe
         self._follow = follow
         self._tables: list[Table] = []
         self._make = reader
@@ -263,7 +260,7 @@ class _KeyspaceReader(Generic[ItemT]):
         self._opening: list[ItemT] = []
 
     def tables(self) -> list[TableSpec]:
-        found = {table.name: table for table in self._described()}
+        found = {table.name: table for table in self._describe(self.state.keyspace)}
         if missing := [name for name in self._names if name not in found]:
             raise ConfigError(
                 f"tables: {self.state.keyspace} has no table {', '.join(missing)}; it has "

@@ -28,7 +28,20 @@ DecoderT = TypeVar("DecoderT", bound=RowDecoder)
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Generic[RowT]):
+class OfTable:
+    """Something of one table."""
+
+    keyspace: str
+    table: str
+
+    @property
+    def name(self) -> str:
+        """The table's whole name, `keyspace.table`."""
+        return f"{self.keyspace}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change(OfTable, Generic[RowT]):
     """A row that was copied, or a change of one.
 
     keyspace, table: where. operation: an update of the key is a delete and an insert. key: the key
@@ -38,8 +51,6 @@ class Change(Generic[RowT]):
     change of a keyspace, also across runs. version: of the table's copy; see TableCopied.
     """
 
-    keyspace: str
-    table: str
     operation: Operation
     key: Mapping[str, Any]
     before: Row | None
@@ -48,11 +59,6 @@ class Change(Generic[RowT]):
     shard: str
     sequence: int
     version: int
-
-    @property
-    def name(self) -> str:
-        """The table's whole name, `keyspace.table`."""
-        return f"{self.keyspace}.{self.table}"
 
 
 def images_of(

@@ -169,10 +169,7 @@ class EventFeed:
         """Begin.
 
         Args:
-            keyspace: the keyspace.
-            tables: bare table names.
             position: where to start; None is where the keyspace is now.
-            options: what all requests share.
             copy: whether to copy the tables first; without a position.
             told: returns a FIELD event with what Vitess leaves out of it.
         """

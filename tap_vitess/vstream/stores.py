@@ -47,11 +47,9 @@ class MemoryState:
         self.state = state
 
     def load(self) -> str | None:
-        """Return the state."""
         return self.state
 
     def save(self, state: str) -> None:
-        """Keep the state."""
         self.state = state
 
     def close(self) -> None:

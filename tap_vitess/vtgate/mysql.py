@@ -63,7 +63,6 @@ def connect(address: Address, *, raw: bool = False) -> Iterator[Sql]:
     """Open a connection to VTGate's MySQL port.
 
     Args:
-        address: where it is.
         raw: whether values come as MySQL's text, as str or (binary) bytes, not as Python's types.
 
     Raises:

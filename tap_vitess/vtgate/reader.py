@@ -46,8 +46,6 @@ def read(
     Empty sequences are heartbeats and faults: a turn for the caller, who may leave.
 
     Args:
-        client: an open channel to VTGate.
-        feed: what is read.
         retry: how long to go on without progress.
         look: asked about a fault whose remedy is LOOK; what it returns is raised instead, or told
             in a warning while the stream only stands still.

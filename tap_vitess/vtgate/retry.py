@@ -116,8 +116,6 @@ def retrying(
 
     Args:
         what: is asked for, for the log.
-        ask: asks once.
-        retry: how long.
         stopping: True ends the attempts, and soon the one that waits for its answer.
         reached: whether this VTGate has answered before, so that its absence passes, too; else it
             is told at once, because a setting may be wrong.
