@@ -1,37 +1,17 @@
 """Every error this package raises on purpose, by whose fault it is and what is done about it.
 
-    VitessError              base; the message says what happened, where, and what to do
-      ConfigError            a setting is wrong: mend it
-      CatalogError           the catalog does not fit the database: discover again
-        MappingError         a row does not fit the class that a consumer wants it to be
-      StateError             the bookmark cannot be read or does not fit: see the message
-      ConnectError           nothing answers, or it is not a VTGate: check host, ports, TLS
-      AuthError              the user or password was refused
-      RequestError           VTGate or MySQL refuses what was asked; trying again will not help
-        TableGoneError       a table is not there (any more): SQL can tell whether that is so
-        PositionLostError    the changes after a position are gone: a new copy is needed
-          ShardsGoneError    the request names shards that are no longer there
-          HistoryLostError   the changes of one table cannot be read: it was altered since
-            ColumnsUnknownError  they have more columns than the table: SQL can tell why
-          UnreadableError    Vitess cannot read or send a transaction, now and for ever
-        KeyChangedError      a lastpk does not fit the table's key any more
-        StuckError           a call ends at the same place again and again: which tables are to
-                             blame can be found out
-        GtidError            a shard's positions are no GTIDs, or none that Vitess can read
-      RetriableError         a passing fault: worth another try from the last boundary
-        NoTabletError        no tablet serves a shard: SQL can tell why
-        TableUnseenError     a tablet does not know a table yet that its MySQL has
-        StalledError         the stream stands still: SQL can tell why
-        StumbleError         VTGate or a tablet stumbles over what it reads; if it does so twice at
-                             one place, it always will
-        SnapshotTooOldError  a copy was offered from a tablet that lags behind the bookmark
-      ProtocolError          the server's answer contradicts what VStream promises
-      CopyCutError           a copy that cannot be resumed was cut: it starts again
-        ReshardedError       the shards are no longer those the copy was begun on
-      ValueDecodeError       a value does not fit its column's type
-      TargetClosedError      nobody reads the tap's output any more
-      FencedError            a newer run of the same name has taken the state's row over: this one
-                             ends
+    VitessError     base; the message says what happened, where, and what to do
+      the user's    ConfigError, CatalogError (MappingError), StateError, ConnectError
+                    (ConnectionLostError), AuthError
+      for good      RequestError: VTGate or MySQL refuses what was asked, and would again:
+                    TableGoneError, KeyChangedError, StuckError, GtidError, and PositionLostError,
+                    which needs a new copy (ShardsGoneError, HistoryLostError with
+                    ColumnsUnknownError, UnreadableError)
+      passing       RetriableError: worth another try from the last boundary: NoTabletError,
+                    TableUnseenError, StalledError, StumbleError, SnapshotTooOldError
+      a copy's own  CopyCutError (ReshardedError)
+      the data's    ProtocolError, ValueDecodeError
+      another's     TargetClosedError, FencedError
 
 What is done about a kind is its `remedy`: STOP with the message's advice; RETRY, by opening the
 call again at the last boundary; LOOK, which is RETRY with a look at the cluster by SQL first, so

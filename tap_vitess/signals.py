@@ -48,6 +48,10 @@ class Taken:
 
     signum: int | None = None
 
+    def came(self) -> bool:
+        """Tell whether one has."""
+        return self.signum is not None
+
     def take(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Note the first signal; end at the second.
 

@@ -79,6 +79,11 @@ _LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 2.0
 
 
+def give_up_stdout() -> None:
+    """Let what Python holds back for stdout raise, or wait, no more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def end_when_stuck(lines: LineBuffer, signum: int, tell: Callable[[str], object]) -> None:
     """End the process when stdout takes nothing for `STUCK_SECONDS` from now on.
 
@@ -107,8 +112,7 @@ def _watch(lines: LineBuffer, signum: int, tell: Callable[[str], object], begin:
     teller = threading.Thread(target=tell, args=(why,), daemon=True)
     teller.start()
     teller.join(_GRACE_SECONDS)
-    # Python would wait for the same pipe once more at its end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    give_up_stdout()
     os.kill(os.getpid(), signum)
     # Another thread may be the one that waits for the pipe.
     time.sleep(_GRACE_SECONDS)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import traceback
@@ -24,7 +23,7 @@ from tap_vitess.airbyte.state import states_of
 from tap_vitess.config import Config, read_json, read_settings
 from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
 from tap_vitess.signals import SIGNALS, Taken
-from tap_vitess.stdout import end_when_stuck
+from tap_vitess.stdout import end_when_stuck, give_up_stdout
 from tap_vitess.survey import discovery
 from tap_vitess.vtgate import grpc as vstream_client
 from tap_vitess.vtgate.retry import RetryOptions
@@ -47,13 +46,14 @@ def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = 
             case "check":
                 output.write({"type": "CONNECTION_STATUS", "connectionStatus": _check(options)})
             case "discover":
-                catalog = _discover(_config(options), retry or RetryOptions())
-                output.write({"type": "CATALOG", "catalog": catalog})
+                config = config_of(read_settings(options.config))
+                tables = discovery.discover(config, retry or RetryOptions())
+                streams = [stream_of(table, config.values) for table in tables]
+                output.write({"type": "CATALOG", "catalog": {"streams": streams}})
             case "read":
                 return _Read(options, output, retry or RetryOptions()).run()
     except TargetClosedError as error:
-        # What Python holds back for stdout must not raise once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_stdout()
         sys.stderr.write(f"{error}\n")
         return 1
     except VitessError as error:
@@ -63,24 +63,15 @@ def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = 
     return 0
 
 
-def _config(options: argparse.Namespace) -> Config:
-    return config_of(read_settings(options.config))
-
-
 def _check(options: argparse.Namespace) -> Message:
     """Reach both ports and find the tables, as a sync would."""
     try:
-        config = _config(options)
+        config = config_of(read_settings(options.config))
         discovery.discover(config, _ONCE)
         with vstream_client.connect(config):
             return {"status": "SUCCEEDED"}
     except VitessError as error:
         return {"status": "FAILED", "message": str(error)}
-
-
-def _discover(config: Config, retry: RetryOptions) -> Message:
-    tables = discovery.discover(config, retry)
-    return {"streams": [stream_of(table, config.values) for table in tables]}
 
 
 class _Read:
@@ -93,18 +84,15 @@ class _Read:
         self._signal = Taken()
 
     def run(self) -> int:
-        config = _config(self._options)
+        config = config_of(read_settings(self._options.config))
         streams = configured_streams(read_json(self._options.catalog, CatalogError))
         path = self._options.state
         states = states_of(read_json(path, StateError)) if path else {}
         for number in SIGNALS:
             signal.signal(number, self._end)
-        reading = Reading(config, streams, states, self._output, self._retry, self._is_signalled)
+        reading = Reading(config, streams, states, self._output, self._retry, self._signal.came)
         complete = reading.run()
         return self._exit_code(config, complete=complete, told=reading.errors)
-
-    def _is_signalled(self) -> bool:
-        return self._signal.signum is not None
 
     def _exit_code(self, config: Config, *, complete: bool, told: int) -> int:
         if (signum := self._signal.signum) is not None:

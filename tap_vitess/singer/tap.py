@@ -12,7 +12,6 @@ import contextlib
 import copy
 import functools
 import logging
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
@@ -42,7 +41,7 @@ from tap_vitess.singer.plain import changes_nothing, is_plain
 from tap_vitess.singer.progress import Watch
 from tap_vitess.singer.sink import KeyspaceWriter, StateTeller, TableReader
 from tap_vitess.singer.streams import VitessStream
-from tap_vitess.stdout import end_when_stuck
+from tap_vitess.stdout import end_when_stuck, give_up_stdout
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
@@ -171,12 +170,12 @@ class TapVitess(Tap):
             stream.check_catalog()
         again = self._asked_again(selected)
         self._check_selection(selected)
-        mirror = Mirroring(self.settings, self.retry, self._is_signalled)
+        mirror = Mirroring(self.settings, self.retry, self._signal.came)
         self.load_state(dict(mirror.start(self.state, given=self._state_given)))
         parts = list(self._by_keyspace(selected))
         folder = self._batch_folder()
         states = StateTeller(self.state, self._writer, mirror)
-        run: Run[None] = Run(self.settings, self.retry, self._is_signalled)
+        run: Run[None] = Run(self.settings, self.retry, self._signal.came)
         self._syncing = True
         if not selected:
             logger.warning("no stream is selected: there is nothing to do")
@@ -269,12 +268,9 @@ class TapVitess(Tap):
     def _writer(self) -> BufferedWriter:
         return cast("BufferedWriter", self.message_writer)
 
-    def _is_signalled(self) -> bool:
-        return self._signal.signum is not None
-
     def _read_table(self, stream: VitessStream) -> Iterator[Record]:
         """Copy one table by itself."""
-        run: Run[Sequence[Record]] = Run(self.settings, self.retry, self._is_signalled)
+        run: Run[Sequence[Record]] = Run(self.settings, self.retry, self._signal.came)
         for records in run.into([TableReader(stream)]):
             for record in records:
                 yield {name: plain(value) for name, value in record.items()}
@@ -299,6 +295,5 @@ def main(tap: type[TapVitess] = TapVitess) -> None:
     except VitessError as error:
         tap.logger.critical("%s", error)
         if isinstance(error, TargetClosedError):
-            # What Python holds back for stdout must not raise once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up_stdout()
         sys.exit(1)

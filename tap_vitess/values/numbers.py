@@ -217,10 +217,6 @@ def _decimal_text(raw: bytes) -> str:
     return (sign + text if text.strip(b"0.") else text).decode()
 
 
-def _decimal_number(raw: bytes) -> orjson.Fragment:
-    return orjson.Fragment(_decimal_text(raw))
-
-
 def _exact(raw: bytes) -> Decimal:
     try:
         return Decimal(raw.decode())
@@ -244,16 +240,8 @@ def _are_numbers(values: Values, letters: bytes) -> bool:
         return False
 
 
-def _write_integers(values: Values) -> JsonColumn | None:
-    return (b"", values, b"") if _are_numbers(values, _OF_INTEGERS) else None
-
-
-def _write_numbers(values: Values) -> JsonColumn | None:
-    return (b"", values, b"") if _are_numbers(values, _OF_DECIMALS) else None
-
-
-def _write_decimals(values: Values) -> JsonColumn | None:
-    return (b'"', values, b'"') if _are_numbers(values, _OF_DECIMALS) else None
+def _written(letters: bytes, quote: bytes = b"") -> Whole:
+    return Whole(lambda values: (quote, values, quote) if _are_numbers(values, letters) else None)
 
 
 def _write_floats(values: Values) -> JsonColumn | None:
@@ -266,5 +254,5 @@ def _write_floats(values: Values) -> JsonColumn | None:
     return b"", orjson.dumps(numbers)[1:-1].split(b","), b""
 
 
-INTEGERS, NUMBERS = Whole(_write_integers), Whole(_write_numbers)
-DECIMALS, FLOATS = Whole(_write_decimals), Whole(_write_floats)
+INTEGERS, NUMBERS = _written(_OF_INTEGERS), _written(_OF_DECIMALS)
+DECIMALS, FLOATS = _written(_OF_DECIMALS, b'"'), Whole(_write_floats)
