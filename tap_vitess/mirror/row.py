@@ -192,11 +192,12 @@ def _check(row: SqlRow | None, place: Place, token: str) -> SqlRow:
 
 def _check_sharding(sql: Sql, place: Place) -> None:
     """See that all writes of a name go to one shard; a plan is asked for, nothing is executed."""
-    shards = [text(next(iter(row.values()))) for row in sql.query("show vitess_shards")]
+    shards = sql.column("show vitess_shards")
     if sum(name.rpartition("/")[0] == place.keyspace for name in shards) <= 1:
         return
-    plan = f"vexplain plan update {quote(place.table)} set emitted = null where name = 'x'"  # noqa: S608
-    if not set(_variants(json.loads(text(next(iter(sql.query(plan)[0].values())))))) <= _ONE_SHARD:
+    update = f"update {quote(place.table)} set emitted = null where name = 'x'"  # noqa: S608
+    [plan] = sql.column(f"vexplain plan {update}")
+    if not set(_variants(json.loads(plan))) <= _ONE_SHARD:
         raise RequestError(
             "the rows of one name may be on several shards: put its vindex on the column name"
         )

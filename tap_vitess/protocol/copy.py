@@ -21,14 +21,7 @@ from tap_vitess.errors import CopyCutError, ReshardedError, SnapshotTooOldError
 from tap_vitess.protocol.columns import ChangedRows, CopiedChanges, CopiedRows, StreamEvent
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.images import PRI_KEY_FLAG
-from tap_vitess.protocol.items import (
-    CopyItem,
-    CopyProgress,
-    Decoded,
-    Fields,
-    Rows,
-    ShardCopied,
-)
+from tap_vitess.protocol.items import CopyItem, CopyProgress, Decoded, Fields, Rows, ShardCopied
 from tap_vitess.protocol.request import RequestOptions, copy_request
 from tap_vitess.protocol.vgtid import Vgtid
 

@@ -35,6 +35,16 @@ def _numbers(first: int, rows: int) -> Iterator[bytes]:
     return chain.from_iterable(orjson.dumps([*part])[1:-1].split(b",") for part in parts)
 
 
+def own_values(operation: str, shard: str, commit_time: str | None) -> dict[str, Any]:
+    """Return what a record's own columns hold, but for its number."""
+    return {
+        "deleted_at": commit_time if operation == "delete" else None,
+        "op": operation,
+        "shard": shard,
+        "commit_time": commit_time,
+    }
+
+
 class Lines:
     """Writes the rows of one FIELD event."""
 
@@ -76,15 +86,9 @@ class Lines:
     def _tail(
         self, op: str, commit_time: str | None, first_seq: int, rows: int
     ) -> Iterator[bytes | Iterator[bytes]]:
-        values = {
-            "deleted_at": commit_time if op == "delete" else None,
-            "op": op,
-            "shard": self._shard,
-            "commit_time": commit_time,
-        }
         members = [
             orjson.dumps(self._own[name]) + b":" + orjson.dumps(value)
-            for name, value in values.items()
+            for name, value in own_values(op, self._shard, commit_time).items()
             if name in self._own
         ]
         yield b",".join(members)

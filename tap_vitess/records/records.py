@@ -18,8 +18,8 @@ from typing import Protocol
 import orjson
 
 from tap_vitess.protocol.items import Fields, Rows
-from tap_vitess.records.images import ImageOptions, Operation, Record, TableImages, Told
-from tap_vitess.records.lines import Lines, moment
+from tap_vitess.records.images import ImageOptions, Record, TableImages, Told
+from tap_vitess.records.lines import Lines, moment, own_values
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.values.decode import RowDecoder
 from tap_vitess.values.encode import RowEncoder
@@ -157,7 +157,10 @@ class RecordMaker:
         records: list[Record] = []
         for image in images:
             record = image.decoded(decoder)
-            self._finish(record, image.operation, shard, commit_time)
+            values = own_values(image.operation, shard, commit_time)
+            values["seq"] = self._sequence.take()
+            for word, name in self._own.items():
+                record[name] = values[word]
             record.update(image.fetched)
             records.append(record)
         return records
@@ -166,19 +169,6 @@ class RecordMaker:
         if not rows.fields.copying:
             return moment(rows.commit_time)
         return datetime.now(UTC).isoformat() if self._copied_at else None
-
-    def _finish(
-        self, record: Record, operation: Operation, shard: str, commit_time: str | None
-    ) -> None:
-        values = {
-            "deleted_at": commit_time if operation == "delete" else None,
-            "op": operation,
-            "shard": shard,
-            "commit_time": commit_time,
-            "seq": self._sequence.take(),
-        }
-        for word, name in self._own.items():
-            record[name] = values[word]
 
 
 CHANGES = ("insert", "update", "delete")

@@ -19,11 +19,7 @@ from typing import Any, ClassVar, cast
 
 from simplejson import JSONDecodeError
 from singer_sdk import Tap
-from singer_sdk.helpers.capabilities import (
-    CapabilitiesEnum,
-    PluginCapabilities,
-    TapCapabilities,
-)
+from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
 from singer_sdk.singerlib import Catalog, CatalogEntry, StreamMetadata
 
 from tap_vitess.config import SETTINGS_SCHEMA, Config, check_secrets

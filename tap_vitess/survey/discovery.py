@@ -47,8 +47,7 @@ order by table_name, ordinal_position
 
 def keyspaces_of(sql: Sql) -> list[str]:
     """Name every keyspace VTGate knows, sorted."""
-    names = {str(next(iter(row.values()))) for row in sql.query("show keyspaces")}
-    return sorted(names - _SYSTEM)
+    return sorted({*sql.column("show keyspaces")} - _SYSTEM)
 
 
 def describe(at: KeyspaceSql, keys: Keys) -> list[Table]:

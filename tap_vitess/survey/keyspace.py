@@ -93,15 +93,14 @@ class Survey:
 
 def version(at: KeyspaceSql) -> Version | None:
     """Ask for VTGate's version; None when it does not tell one."""
-    comment = str(next(iter(at.sql.query("select @@version_comment")[0].values())))
+    [comment] = at.sql.column("select @@version_comment")
     match = re.search(r"Version: (\d+)\.(\d+)\.(\d+)", comment)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
 def shards(at: KeyspaceSql) -> list[str]:
     """Name the shards that serve, sorted."""
-    names = [str(next(iter(row.values()))) for row in at.sql.query("show vitess_shards")]
-    parts = [name.split("/", 1) for name in names]
+    parts = [name.split("/", 1) for name in at.sql.column("show vitess_shards")]
     return sorted(shard for name, shard in parts if name == at.keyspace)
 
 
@@ -153,7 +152,7 @@ def shard_facts(at: KeyspaceSql, shard: str) -> ShardFacts:
     gtids = sql.query(_GTIDS)[0]
     if (mode := values.get("gtid_mode", "ON").upper()) != "ON":
         raise GtidError(f"{where}: MySQL runs with gtid_mode={mode}; {NO_GTIDS}")
-    clock = next(iter(sql.query("select unix_timestamp(now(6))")[0].values()))
+    [clock] = sql.column("select unix_timestamp(now(6))")
     days = int(values.get("expire_logs_days") or 0)
     return ShardFacts(
         shard=shard,

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError
 from tap_vitess.protocol.images import RawKey, packed
-from tap_vitess.values.charsets import charset_of, decoder
+from tap_vitess.values.charsets import charset_of
+from tap_vitess.values.entries import value_type
+from tap_vitess.values.types import UnfitError
 from tap_vitess.vtgate.address import Address
 from tap_vitess.vtgate.mysql import connect, quote
 
@@ -24,6 +28,8 @@ _AT_ONCE = 500
 Parameter = int | str | bytes | Decimal | None
 Asked = tuple[Parameter, ...]
 _escaped = functools.partial(quote, formatted=True)
+# Types whose values MySQL does not find again by what it tells of them.
+_COMPARED_OTHERWISE = ("float", "double", "bit", "timestamp", "json", "vector")
 
 
 class Lookup:
@@ -97,19 +103,13 @@ def _parameter(
     """Read a key value so that MySQL takes it for what it is."""
     if raw is None:
         return None
-    kind = field.column_type.lower().partition("(")[0].split()[0]
-    if kind in {"tinyint", "smallint", "mediumint", "int", "bigint", "year"}:
-        return int(raw)
-    if kind == "decimal":
-        return Decimal(raw.decode())
-    if kind in {"date", "datetime", "time"}:
-        return raw.decode()
-    if kind in {"binary", "varbinary"} or kind.endswith("blob"):
-        return raw
-    text = kind in {"char", "varchar", "enum", "set"} or kind.endswith("text")
-    decode = decoder(charset or charset_of(field.charset)) if text else None
-    if decode is not None:
-        return decode(raw)
+    if not field.column_type.lower().startswith(_COMPARED_OTHERWISE):
+        with suppress(UnfitError):
+            value = value_type(field.column_type, charset or charset_of(field.charset)).python(raw)
+            if isinstance(value, int | str | bytes | Decimal):
+                return value
+            if isinstance(value, date | timedelta):
+                return raw.decode()
     raise RequestError(
         f"{table}: a row cannot be asked for by its key column {field.name}, a "
         f"{field.column_type}; set binlog_row_image=FULL and binlog_row_value_options='' on the "

@@ -241,10 +241,10 @@ def _planned(at: KeyspaceSql, tables: Iterable[str]) -> set[str]:
     """Name the keyspaces that a query over tables would go to; none when it has no plan."""
     selects = (f"select 1 from {quote(at.keyspace)}.{quote(table)}" for table in tables)  # noqa: S608
     try:
-        rows = at.sql.query("vexplain plan " + " union all ".join(selects))
+        [plan] = at.sql.column("vexplain plan " + " union all ".join(selects))
     except RequestError:
         return set()
-    return set(_keyspaces(json.loads(text(next(iter(rows[0].values()))))))
+    return set(_keyspaces(json.loads(plan)))
 
 
 def _keyspaces(plan: Mapping[str, Any]) -> Iterator[str]:

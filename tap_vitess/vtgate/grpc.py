@@ -15,11 +15,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tap_vitess._proto import vtgate_pb2 as vtgate
-from tap_vitess.errors import (
-    ConnectError,
-    ProtocolError,
-    VitessError,
-)
+from tap_vitess.errors import ConnectError, ProtocolError, VitessError
 from tap_vitess.protocol.columns import StreamEvent, decode, decode_all
 from tap_vitess.vtgate.address import Address, Tls
 from tap_vitess.vtgate.faults import classify, shorten

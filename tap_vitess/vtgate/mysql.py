@@ -55,7 +55,11 @@ class Sql:
                 return list(cursor.fetchall())
         except pymysql.MySQLError as error:
             # The cause may quote the statement, values of rows included.
-            raise _explain(error) from None
+            raise classify("mysql", *_said(error)) from None
+
+    def column(self, sql: str) -> list[str]:
+        """Return the first column of a statement's rows, as text; raises what `query` raises."""
+        return [text(next(iter(row.values()))) for row in self.query(sql)]
 
 
 @contextmanager
@@ -130,10 +134,6 @@ def quote(name: str, *, formatted: bool = False) -> str:
     """Quote an identifier; formatted: for a statement with arguments, where % is a placeholder."""
     quoted = "`" + name.replace("`", "``") + "`"
     return quoted.replace("%", "%%") if formatted else quoted
-
-
-def _explain(error: pymysql.MySQLError) -> VitessError:
-    return classify("mysql", *_said(error))
 
 
 def _explain_connect(error: pymysql.MySQLError, where: str, address: Address) -> VitessError:
