@@ -350,11 +350,7 @@ def _json_type(hint: Any) -> dict[str, Any]:
 
 
 SETTINGS: dict[str, dict[str, Any]] = dict(_schemas())
-SETTINGS_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": SETTINGS,
-    "required": ["host"],
-}
+SETTINGS_SCHEMA: dict[str, Any] = {"type": "object", "properties": SETTINGS, "required": ["host"]}
 
 
 def _may_meet(pattern: str, keyspace: str) -> bool:

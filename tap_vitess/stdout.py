@@ -71,11 +71,7 @@ class LineBuffer:
 
 
 STUCK_SECONDS = 10.0
-
-
 _LOOK_SECONDS = 0.2
-
-
 _GRACE_SECONDS = 2.0
 
 

@@ -27,7 +27,7 @@ from support.taps import Target, run, settings
 from tap_vitess._proto.binlogdata_pb2 import VEvent
 from tap_vitess.config import Config
 from tap_vitess.errors import AuthError, ConfigError, ConnectError, VitessError
-from tap_vitess.protocol.request import RequestOptions, probe_request
+from tap_vitess.protocol.request import RequestOptions, first_request
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, Tls, serve
@@ -99,7 +99,7 @@ def test_a_stream_over_tls(ours: Authority, *, mutual: bool) -> None:
 def shards_that_answer(config: Config) -> set[str]:
     """Open a stream, and see which shards tell where they are."""
     found: set[str] = set()
-    request = probe_request("shop", RequestOptions())
+    request = first_request("shop", (), RequestOptions())
     with client.connect(config) as opened, opened.stream(request) as responses:
         for response in responses:
             for event in response:

@@ -105,7 +105,6 @@ class ChangeStream(Decoded):
 
     @property
     def name(self) -> str:
-        """What logs and errors call this stream."""
         return f"the change stream of {self.keyspace}"
 
     @property

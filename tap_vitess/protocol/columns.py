@@ -31,6 +31,7 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError
+from tap_vitess.protocol.images import packed
 from tap_vitess.protocol.lengths import Lengths, varint
 
 # Taken apart at a time, some thousand values: with more the processor's caches help less.
@@ -147,10 +148,7 @@ class Images:
         """Yield the rows as messages."""
         for chunk in self.chunks(width, where, range(width)):
             for values in zip(*map(chunk.column, range(width)), strict=True):
-                yield query.Row(
-                    lengths=[-1 if value is None else len(value) for value in values],
-                    values=b"".join(value for value in values if value is not None),
-                )
+                yield packed(values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,6 @@ class TableCopy(Decoded):
 
     @property
     def name(self) -> str:
-        """What logs and errors call this copy."""
         return f"the copy of {self.keyspace}.{self.table}"
 
     @property

@@ -140,7 +140,7 @@ def unpacked(row: query.Row, width: int, where: str) -> Values:
     return values
 
 
-def packed(values: Values) -> query.Row:
+def packed(values: Sequence[bytes | None]) -> query.Row:
     """Put values into a row."""
     return query.Row(
         lengths=[-1 if value is None else len(value) for value in values],

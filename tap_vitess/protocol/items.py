@@ -110,11 +110,7 @@ class ShardCopied:
 
 
 ChangeItem = Rows | Boundary
-
-
 CopyItem = Rows | CopyProgress | ShardCopied
-
-
 Item_co = TypeVar("Item_co", covariant=True)
 
 

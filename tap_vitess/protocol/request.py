@@ -66,14 +66,12 @@ def copy_request(
 def first_request(
     keyspace: str, tables: Iterable[str], options: RequestOptions, *, copy: bool = False
 ) -> vtgate.VStreamRequest:
-    """Ask all shards for a copy of `tables` and the changes behind it, or for those from now on."""
+    """Ask all shards for a copy of `tables` and the changes after it, or for those from now on.
+
+    Of no table it shows that streams open: each shard tells where it is.
+    """
     now = binlogdata.ShardGtid(keyspace=keyspace, gtid="" if copy else "current")
     return _request(binlogdata.VGtid(shard_gtids=[now]), tables, options)
-
-
-def probe_request(keyspace: str, options: RequestOptions) -> vtgate.VStreamRequest:
-    """Ask each shard where it is now, and for the changes of no table: shows that streams open."""
-    return first_request(keyspace, [], options)
 
 
 def _request(

@@ -8,6 +8,7 @@ records one by one.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
@@ -45,22 +46,18 @@ def own_values(operation: str, shard: str, commit_time: str | None) -> dict[str,
     }
 
 
+@dataclass(frozen=True, slots=True)
 class Lines:
-    """Writes the rows of one FIELD event."""
+    """Writes the rows of one FIELD event.
 
-    def __init__(
-        self, encoder: RowEncoder, images: TableImages[Any], shard: str, own: Mapping[str, str]
-    ) -> None:
-        """Prepare.
+    own: what to write after them: `deleted_at` always, and of `op`, `shard`, `commit_time` and
+    `seq` what is wanted, each with its column's name.
+    """
 
-        Args:
-            own: what to write after them: `deleted_at` always, and of `op`, `shard`,
-                `commit_time` and `seq` what is wanted, each with its column's name.
-        """
-        self._encoder = encoder
-        self._images = images
-        self._shard = shard
-        self._own = own
+    encoder: RowEncoder
+    images: TableImages[Any]
+    shard: str
+    own: Mapping[str, str]
 
     def of(
         self, rows: Rows, first_seq: int, head: bytes, end: bytes, commit_time: str | None
@@ -77,21 +74,21 @@ class Lines:
             ValueDecodeError: a value does not fit its column's type.
             ProtocolError: the images are no whole rows.
         """
-        found = self._images.alike(rows) if len(rows.changes) >= FEW_ROWS else None
+        found = self.images.alike(rows) if len(rows.changes) >= FEW_ROWS else None
         if found is None:
             return None
         tail = [*self._tail(found.operation, commit_time, first_seq, found.count), end]
-        return found.count, found.operation, self._encoder.encode(found.rows, head, tail)
+        return found.count, found.operation, self.encoder.encode(found.rows, head, tail)
 
     def _tail(
         self, op: str, commit_time: str | None, first_seq: int, rows: int
     ) -> Iterator[bytes | Iterator[bytes]]:
         members = [
-            orjson.dumps(self._own[name]) + b":" + orjson.dumps(value)
-            for name, value in own_values(op, self._shard, commit_time).items()
-            if name in self._own
+            orjson.dumps(self.own[name]) + b":" + orjson.dumps(value)
+            for name, value in own_values(op, self.shard, commit_time).items()
+            if name in self.own
         ]
         yield b",".join(members)
-        if "seq" in self._own:
-            yield b"," + orjson.dumps(self._own["seq"]) + b":"
+        if "seq" in self.own:
+            yield b"," + orjson.dumps(self.own["seq"]) + b":"
             yield _numbers(first_seq, rows)

@@ -113,26 +113,27 @@ class StreamSchema:
         where = f"stream {self.name} on shard {fields.shard}"
         named = [field for field in fields.fields if field.column_type]
         if named and (missing := sorted(self._key - {field.name for field in named})):
-            raise self._error(
-                fields, f"{where}: the key column {', '.join(missing)} is gone; discover again"
+            raise CatalogError(
+                f"{where}: the key column {', '.join(missing)} is gone; discover again",
+                table=fields.table,
             )
         self._carried |= {field.name for field in named}
         properties = dict(self.properties)
         for field in named:
             if field.name in self._own:
-                raise self._error(
-                    fields,
+                raise CatalogError(
                     f"{where}: the new column {field.name} has the name of a column of the tap's "
                     "own: leave the table out by the setting exclude_tables",
+                    table=fields.table,
                 )
             known = properties.get(field.name)
             if known is not None:
                 fitted = _fitted(known, types[field.name].schema)
                 if fitted is not known and field.name in self._key:
-                    raise self._error(
-                        fields,
+                    raise CatalogError(
                         f"{where}: the key column {field.name} is a {field.column_type} now, which "
                         "does not fit the catalog; discover again, and copy the table again",
+                        table=fields.table,
                     )
                 properties[field.name] = fitted
             elif not (self._closed or self._deselected):
@@ -159,9 +160,6 @@ class StreamSchema:
             and "string" in _types(self.properties[name])
             and not _types(found.schema) <= _types(self.properties[name])
         )
-
-    def _error(self, fields: Fields, message: str) -> CatalogError:
-        return CatalogError(message, table=fields.table)
 
 
 def is_property(value: object) -> bool:

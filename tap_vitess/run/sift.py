@@ -69,10 +69,10 @@ class Sieve:
             SiftStoppedError: the run was told to end.
         """
         end = time.monotonic() + LONGEST_SECONDS
-        behind = self._passes(frozenset(), end)
-        if behind is None:
+        after = self._passes(frozenset(), end)
+        if after is None:
             return {tables: self._blames_nobody(why)}
-        gtid = self._named(behind)
+        gtid = self._named(after)
         if len(tables) > 1:
             logger.warning(
                 "%s: finding out which of %d tables cannot be read on from %s: %s",
@@ -99,18 +99,18 @@ class Sieve:
             yield from self._culprits(right, end)
 
     def _passes(self, tables: frozenset[str], end: float) -> dict[str, str] | None:
-        """Stream some tables; return each shard's GTID set behind the place, None if not passed."""
+        """Stream some tables; return each shard's GTID set after the place, None if not passed."""
         options = self.pace.options
         request = stream_request(tables, self.position, options.request)
-        behind: dict[str, str] = {}
+        after: dict[str, str] = {}
         passed: set[str] = set()
         asked = begin = time.monotonic()
         try:
             with self.pace.client.stream(request, silence=options.retry.silence) as responses:
                 for events in responses:
-                    _take(events, behind, passed)
+                    _take(events, after, passed)
                     if self.shards <= passed:
-                        return behind
+                        return after
                     if self.pace.stop_here():
                         raise SiftStoppedError
                     now = time.monotonic()
@@ -124,15 +124,15 @@ class Sieve:
             return None
         raise RetriableError(f"{self.position.keyspace}: VTGate ended the stream")
 
-    def _named(self, behind: dict[str, str]) -> str:
+    def _named(self, after: dict[str, str]) -> str:
         """Name the transactions that end the place."""
         return " and ".join(
-            f"the transaction {self._first(GtidSet.parse(behind[shard]), shard)} of shard {shard}"
-            for shard in sorted(self.shards & behind.keys())
+            f"the transaction {self._first(GtidSet.parse(after[shard]), shard)} of shard {shard}"
+            for shard in sorted(self.shards & after.keys())
         )
 
     def _first(self, gtids: GtidSet, shard: str) -> str:
-        return gtids.first_beyond(self.position.shards[shard]) or f"behind {gtids}"
+        return gtids.first_beyond(self.position.shards[shard]) or f"after {gtids}"
 
     def _blames_nobody(self, why: VitessError) -> VitessError:
         """Return the error of a place that no stream passes, whatever its tables."""
@@ -149,7 +149,7 @@ class Sieve:
             where = f"the transaction {gtid} of shard {shard}"
         return UnreadableError(
             f"{self.position.keyspace}: no stream passes {where}, whatever the tables: {why}; "
-            f"{_RESYNC}, which copies the tables again and follows them from behind it"
+            f"{_RESYNC}, which copies the tables again and follows them from after it"
         )
 
     def _unreadable(self, tables: frozenset[str], gtid: str, why: VitessError) -> UnreadableError:
@@ -169,14 +169,14 @@ class Sieve:
         )
 
 
-def _take(events: Iterable[StreamEvent], behind: dict[str, str], passed: set[str]) -> None:
+def _take(events: Iterable[StreamEvent], after: dict[str, str], passed: set[str]) -> None:
     """Note the first transaction that ends on each shard."""
     for event in events:
         if not isinstance(event, binlogdata.VEvent) or event.shard in passed:
             continue
         if event.type == binlogdata.VGTID:
             entries = event.vgtid.shard_gtids
-            behind |= {e.shard: e.gtid for e in entries if e.shard == event.shard}
+            after |= {e.shard: e.gtid for e in entries if e.shard == event.shard}
         elif event.type in _ENDS:
             passed.add(event.shard)
 

@@ -25,9 +25,7 @@ class ColumnCharsets:
     """Tells of each FIELD event of a keyspace what it does not."""
 
     def __init__(
-        self,
-        version: Callable[[], Version | None],
-        ask: Callable[[str, str], Mapping[str, str]],
+        self, version: Callable[[], Version | None], ask: Callable[[str, str], Mapping[str, str]]
     ) -> None:
         """Ask nothing yet.
 

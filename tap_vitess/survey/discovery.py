@@ -73,7 +73,7 @@ def describe(at: KeyspaceSql, keys: Keys) -> list[Table]:
         for name in names
     ]
     keyed = [table.name for table in tables if table.key]
-    vindexes = vschema.primary_vindexes(sql, keyspace, keyed)
+    vindexes = vschema.primary_vindexes(at, keyed)
     return [
         _sharded(table, vindexes[table.name], keys) if table.name in vindexes else table
         for table in tables
@@ -134,10 +134,7 @@ def _tell_key(table: Table, keys: Keys) -> None:
 
 
 def patiently_described(
-    config: Config,
-    keyspace: str,
-    retry: RetryOptions,
-    stopping: Stopping = lambda: False,
+    config: Config, keyspace: str, retry: RetryOptions, stopping: Stopping = lambda: False
 ) -> list[Table]:
     """Describe a keyspace over connections of its own; passing faults are retried.
 

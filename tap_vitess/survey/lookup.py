@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -32,12 +33,12 @@ _escaped = functools.partial(quote, formatted=True)
 _COMPARED_OTHERWISE = ("float", "double", "bit", "timestamp", "json", "vector")
 
 
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """Asks for rows of one keyspace's tables."""
 
-    def __init__(self, address: Address, keyspace: str) -> None:
-        self._address = address
-        self._keyspace = keyspace
+    address: Address
+    keyspace: str
 
     def fetch(
         self,
@@ -62,7 +63,7 @@ class Lookup:
             for some in alike.values()
             for start in range(0, len(some), _AT_ONCE)
         ]
-        with connect(self._address, raw=True) as sql:
+        with connect(self.address, raw=True) as sql:
             told = [row for statement in statements for row in sql.query(*statement)]
         rows = {
             tuple(
@@ -91,7 +92,7 @@ class Lookup:
         conditions = [f"{left} in ({', '.join([one] * len(asked))})"]
         conditions += [f"{name} is null" for name in empty]
         statement = (
-            f"select {', '.join(columns)} from {_escaped(self._keyspace)}.{_escaped(table)} "  # noqa: S608
+            f"select {', '.join(columns)} from {_escaped(self.keyspace)}.{_escaped(table)} "  # noqa: S608
             f"where {' and '.join(conditions)}"
         )
         return statement, *(value for values in asked for value in values if value is not None)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.errors import ConfigError, RetriableError
 from tap_vitess.protocol.columns import StreamEvent
-from tap_vitess.protocol.request import RequestOptions, probe_request
+from tap_vitess.protocol.request import RequestOptions, first_request
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.facts import Tablet
 from tap_vitess.vtgate.grpc import Client
@@ -34,7 +34,7 @@ def silent_shards(
     """
     silent = set(shards)
     deadline = time.monotonic() + seconds
-    with client.stream(probe_request(keyspace, options), silence=seconds) as responses:
+    with client.stream(first_request(keyspace, (), options), silence=seconds) as responses:
         for response in responses:
             silent -= _answered(response, keyspace)
             if not silent or time.monotonic() > deadline:

@@ -143,11 +143,6 @@ def _cascades_below_the_binlog(sql: Sql) -> bool:
     return values.get(_NATIVE, "ON") != "OFF"
 
 
-def vindexes(at: KeyspaceSql, tables: Iterable[str]) -> dict[str, str | None]:
-    """Ask for the tables' primary vindexes; see `vschema.primary_vindexes`."""
-    return vschema.primary_vindexes(at.sql, at.keyspace, tables)
-
-
 def column_charsets(at: KeyspaceSql, shard: str, table: str) -> dict[str, str]:
     """Name the charset of each column of a table that has one, as a shard's MySQL has it now.
 

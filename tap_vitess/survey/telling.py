@@ -7,35 +7,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from tap_vitess.config import Keys
 from tap_vitess.errors import VitessError
 from tap_vitess.survey.cascades import ADVICE, told
 from tap_vitess.survey.keys import ANOTHER_KEY, doubt, repeats
 from tap_vitess.survey.keyspace import Asking, P, Survey, T
-from tap_vitess.survey.tables import cascades, routed, unique_keys, vindexes
+from tap_vitess.survey.tables import cascades, routed, unique_keys
+from tap_vitess.survey.vschema import primary_vindexes
 from tap_vitess.vtgate.retry import Stopping, answered
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class Telling:
     """Asks about one keyspace, and tells. level: of what is not answered."""
 
-    def __init__(
-        self, survey: Survey, stopping: Stopping = lambda: False, level: int = logging.INFO
-    ) -> None:
-        self._survey = survey
-        self._stopping = stopping
-        self._level = level
+    survey: Survey
+    stopping: Stopping = lambda: False
+    level: int = logging.INFO
 
     def _ask(
         self, unknown: str, question: Asking[P, T], *arguments: P.args, **named: P.kwargs
     ) -> T | None:
         try:
-            return answered(lambda: self._survey.ask(question, *arguments, **named), self._stopping)
+            return answered(lambda: self.survey.ask(question, *arguments, **named), self.stopping)
         except VitessError as error:
-            logger.log(self._level, unknown, self._survey.keyspace, error)
+            logger.log(self.level, unknown, self.survey.keyspace, error)
             return None
 
     def routed(self, tables: Iterable[str]) -> None:
@@ -46,7 +46,7 @@ class Telling:
                 "%s.%s: VTGate routes it to the keyspace %s, as in a MoveTables; changes made "
                 "there come here only while its reverse workflow runs, and end when it completes: "
                 "select %s.%s instead",
-                self._survey.keyspace,
+                self.survey.keyspace,
                 table,
                 keyspace,
                 keyspace,
@@ -61,20 +61,20 @@ class Telling:
             found = {t: repeats(key, uniques.get(t, ())) for t, key in sorted(keys.items())}
             for table, why in found.items():
                 if why:
-                    logger.warning("%s.%s: %s; %s", self._survey.keyspace, table, why, ANOTHER_KEY)
+                    logger.warning("%s.%s: %s; %s", self.survey.keyspace, table, why, ANOTHER_KEY)
         if setting == "with_vindex":
             self._vindexes(keys)
 
     def _vindexes(self, keys: Mapping[str, Sequence[str]]) -> None:
         unknown = "%s: the tables' vindexes are not known: %s"
-        found = self._ask(unknown, vindexes, keys) if keys else None
+        found = self._ask(unknown, primary_vindexes, keys) if keys else None
         for table, vindex in sorted((found or {}).items()):
             if why := doubt(keys[table], vindex):
                 logger.warning(
                     "%s.%s: %s, and rows of several shards with one key become one row in the "
                     "target; set keys to `primary` if a sequence or the application keeps the key "
                     "unique, else discover again and copy the table again",
-                    self._survey.keyspace,
+                    self.survey.keyspace,
                     table,
                     why,
                 )
@@ -83,4 +83,4 @@ class Telling:
         """Warn of tables whose rows change by foreign keys without being logged."""
         found = self._ask("%s: whether foreign keys cascade is not known: %s", cascades) or ()
         for table, what in told(found, tables).items():
-            logger.warning("%s.%s: %s; %s", self._survey.keyspace, table, what, ADVICE)
+            logger.warning("%s.%s: %s; %s", self.survey.keyspace, table, what, ADVICE)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tap_vitess.errors import TableGoneError
+from tap_vitess.survey.keyspace import KeyspaceSql
 from tap_vitess.vtgate.mysql import Sql, quote
 
 
@@ -42,9 +43,9 @@ def primary_vindex(sql: Sql, keyspace: str, table: str) -> str | None:
     return str(vindexes[0]["Columns"]) if vindexes else ""
 
 
-def primary_vindexes(sql: Sql, keyspace: str, tables: Iterable[str]) -> dict[str, str | None]:
+def primary_vindexes(at: KeyspaceSql, tables: Iterable[str]) -> dict[str, str | None]:
     """Map tables of a sharded keyspace to what `primary_vindex` tells; empty for an unsharded."""
-    found = keyspaces(sql).get(keyspace)
+    found = keyspaces(at.sql).get(at.keyspace)
     if found is None or not found.sharded:
         return {}
-    return {table: primary_vindex(sql, keyspace, table) for table in tables}
+    return {table: primary_vindex(at.sql, at.keyspace, table) for table in tables}

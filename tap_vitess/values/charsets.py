@@ -67,19 +67,24 @@ _COLLATIONS = {
 }
 
 _CODECS = {
-    "ascii": "ascii",
-    "big5": "big5",
-    "cp1250": "cp1250",
-    "cp1251": "cp1251",
-    "cp1256": "cp1256",
-    "cp1257": "cp1257",
-    "cp850": "cp850",
-    "cp852": "cp852",
-    "cp932": "cp932",
+    **{
+        name: name
+        for name in [
+            "ascii",
+            "big5",
+            "cp1250",
+            "cp1251",
+            "cp1256",
+            "cp1257",
+            "cp850",
+            "cp852",
+            "cp932",
+            "gb18030",
+            "gb2312",
+            "gbk",
+        ]
+    },
     "euckr": "cp949",
-    "gb18030": "gb18030",
-    "gb2312": "gb2312",
-    "gbk": "gbk",
     "koi8r": "koi8_r",
     "latin2": "iso8859_2",
     "latin5": "iso8859_9",

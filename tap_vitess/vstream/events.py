@@ -188,7 +188,6 @@ class EventFeed:
 
     @property
     def name(self) -> str:
-        """What logs and errors call this stream."""
         return f"the event stream of {self._keyspace}"
 
     def place(self, shard: str | None) -> object:

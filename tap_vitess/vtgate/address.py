@@ -41,8 +41,6 @@ class Address:
 
 
 _HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
-
-
 _PRINTABLE = re.compile(r"[ -~]*")
 
 

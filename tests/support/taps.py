@@ -21,7 +21,7 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.singer.tap import TapVitess
-from tap_vitess.survey import keyspace, tables, waiting
+from tap_vitess.survey import keyspace, tables, vschema, waiting
 from tap_vitess.survey.keyspace import Survey
 from tap_vitess.vtgate.retry import RetryOptions
 
@@ -51,7 +51,7 @@ NOTHING: dict[Callable[..., Any], Any] = {
     waiting.readers: [],
     tables.routed: {},
     tables.not_resumable: {},
-    tables.vindexes: {},
+    vschema.primary_vindexes: {},
     tables.has_table: False,
     tables.column_charsets: {},
     tables.expression_indexes: [],
