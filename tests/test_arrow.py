@@ -213,6 +213,7 @@ def drawn(draw: st.DrawFn) -> tuple[Fields, ValueOptions, Rows]:
     return shown, draw(options), [[*row, b"zz"] for row in rows]
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(drawn())
 def test_what_arrow_takes_python_takes(case: tuple[Fields, ValueOptions, Rows]) -> None:
@@ -234,6 +235,7 @@ def test_what_arrow_takes_python_takes(case: tuple[Fields, ValueOptions, Rows]) 
             assert same(found, row[field.name], field.column_type), field.column_type
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 40),
     st.lists(st.sampled_from([0, 1, 62, 63, 64, 127, 128, 16383, 16384, 2**21]), max_size=12),

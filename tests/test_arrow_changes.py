@@ -281,6 +281,7 @@ def test_a_large_transaction_comes_in_parts(sandbox: Sandbox, limit: dict[str, i
     replica.check(sandbox.cluster)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kills=st.lists(

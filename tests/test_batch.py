@@ -138,6 +138,7 @@ def test_a_stream_with_a_map_has_records(sandbox: Sandbox, tmp_path: Path) -> No
     assert target.types("shop-beta") == {"SCHEMA", "BATCH", "ACTIVATE_VERSION"}
 
 
+@pytest.mark.slow
 def test_cut_anywhere(sandbox: Sandbox, tmp_path: Path) -> None:
     """What a STATE says has been given: the pipe breaks after any message, and nothing is lost."""
     seed = random.getrandbits(32)

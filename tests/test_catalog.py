@@ -109,6 +109,7 @@ def test_a_catalog_is_read_as_the_sdk_reads_it(document: Json) -> None:
         assert found[name].metadata.resolve_selection() == entry.metadata.resolve_selection()
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(DOCUMENTS)
 def test_streams_are_told_as_the_sdk_would_tell(document: Json) -> None:

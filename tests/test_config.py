@@ -51,6 +51,7 @@ PATTERN = st.text("shop-2.x*?[]!", max_size=9) | st.sampled_from(
 PATTERNS = st.lists(PATTERN, max_size=2)
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(KEYSPACES), st.sampled_from(["t", "o.x", "x"]), st.none() | PATTERNS, PATTERNS
 )

@@ -136,6 +136,7 @@ def last_state(found: list[Change[Any] | TableCopied | Boundary]) -> str:
     return last.state
 
 
+@pytest.mark.slow
 def test_every_boundary_holds(sandbox: Sandbox) -> None:
     """From each boundary's state, all that was not given out before it comes."""
     found = items(sandbox, boundary_seconds=0)
@@ -244,6 +245,7 @@ def test_a_cut_copy_goes_on(sandbox: Sandbox) -> None:
     assert sorted(given + rest) == list(rows)
 
 
+@pytest.mark.slow
 def test_the_doctor_reads_a_state(sandbox: Sandbox, tmp_path: Path) -> None:
     """It is a Singer state, so what lies between it and the present is told."""
     path, config = tmp_path / "state.json", tmp_path / "config.json"

@@ -110,6 +110,7 @@ def keys_in(target: Target) -> set[tuple[str, int]]:
 EVERYTHING = {(label, i) for label in LABELS for i in IDS}
 
 
+@pytest.mark.slow
 def test_a_copy_killed_after_any_line(sandbox: Sandbox) -> None:
     """The next run brings every row, wherever the first was killed."""
     config = tap_settings(sandbox)
@@ -123,6 +124,7 @@ def test_a_copy_killed_after_any_line(sandbox: Sandbox) -> None:
     assert lines > len(EVERYTHING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tap", [ImpatientTap, QuickTap], ids=["next run", "same run"])
 def test_a_copy_cut_after_any_row(sandbox: Sandbox, tap: type[QuickTap]) -> None:
     """The copy starts over, in the same run or in the next, in a version of its own."""

@@ -524,6 +524,7 @@ def test_a_wrong_password_is_told_of_both_ports() -> None:
     assert SECRET not in as_json(found)
 
 
+@pytest.mark.slow
 def test_the_command(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Files in, one document out, exit code by severity."""
     config_path, catalog_path, state_path = (tmp_path / n for n in ("c.json", "cat.json", "s.json"))
@@ -552,6 +553,7 @@ def test_a_missing_config_is_reported(capsys: pytest.CaptureFixture[str]) -> Non
     assert "/no/such.json cannot be read" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_starts_without_the_sdk() -> None:
     """It is quick to start, and works where the SDK does not."""
     code = "import sys, tap_vitess.doctor.__main__; sys.exit('singer_sdk' in sys.modules)"

@@ -115,6 +115,7 @@ def by_column(types: dict[str, ValueType], rows: list[list[bytes | None]]) -> li
     return found
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(columns(), min_size=1, max_size=4))
 def test_both_ways_write_the_same(drawn: list[tuple[ValueType, list[bytes | None]]]) -> None:

@@ -424,6 +424,7 @@ class World:
         return len(keys) - len(set(keys))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300 + 10 * EXAMPLES)
 def test_any_vindex() -> None:
     """Whatever moves, goes or is resharded, and wherever a run is cut: the target equals SELECT."""

@@ -40,6 +40,7 @@ def test_there_are_as_many_blocks_as_are_known() -> None:
     assert len(BLOCKS) == len(PRINTS)
 
 
+@pytest.mark.slow
 def test_every_block_of_code_runs(tmp_path: Path) -> None:
     """README's too, as it stands but for the address; SIGTERM ends what would go on for ever."""
     cluster = sample_cluster(40)

@@ -99,6 +99,7 @@ def test_a_lost_position_is_made_good(sandbox: Sandbox, lose: Callable[[Cluster]
     assert {m["type"] for m in target.messages[seen:]} == {"SCHEMA", "STATE"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", range(1, 40, 3))
 def test_a_resync_that_is_cut_goes_on(sandbox: Sandbox, lines: int) -> None:
     """At whatever line; the next run need not be told to resync again."""

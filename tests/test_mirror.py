@@ -332,6 +332,7 @@ def command(tmp_path: Path, config: dict[str, Any], *arguments: str, lines: byte
     )
 
 
+@pytest.mark.slow
 def test_ddl_is_printed_and_run_on_request(sandbox: Sandbox, tmp_path: Path) -> None:
     """What is printed is what is run."""
     printed = command(tmp_path, tap_settings(sandbox), "ddl")

@@ -289,6 +289,7 @@ def test_no_lines_when_off(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -
     assert len(told(caplog)) == 2
 
 
+@pytest.mark.slow
 def test_a_bar_on_a_terminal(sandbox: Sandbox, tmp_path: Path) -> None:
     """It is drawn in place, log lines stand by themselves, and stdout holds messages only."""
     pytest.importorskip("tqdm")

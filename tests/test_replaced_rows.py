@@ -106,6 +106,7 @@ def test_a_truncated_table_is_copied_again(sandbox: Sandbox) -> None:
     assert activated.count("shop-beta") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", range(1, 14))
 def test_a_truncate_is_not_forgotten_when_cut(sandbox: Sandbox, lines: int) -> None:
     """The position behind the DDL and the wish for a new copy are stored as one."""

@@ -238,6 +238,7 @@ def test_nothing_remains(shop: Shop) -> None:
             assert probe.connect_ex((sandbox.host, port))
 
 
+@pytest.mark.slow
 def test_no_socket_of_a_late_client_remains() -> None:
     """One accepted while the server ends has no transport yet, and no connection to be killed."""
     gc.collect()
@@ -429,6 +430,7 @@ def shards_at(mysql_port: int) -> set[str]:
         return {shard for (shard,) in cursor.fetchall()}
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     command = [sys.executable, "-m", "tap_vitess.sandbox", "--grpc-port=0", "--mysql-port=0"]

@@ -95,6 +95,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     state.close()
 
 
+@pytest.mark.slow
 def test_a_file_is_one_consumers(tmp_path: Path) -> None:
     """Also across processes, and no longer when the process is gone."""
     path = tmp_path / "state.json"

@@ -107,6 +107,7 @@ def test_metadata_columns_can_be_left_out(sandbox: Sandbox) -> None:
     assert set(schema["properties"]) == {"id", "name", "_sdc_deleted_at"}
 
 
+@pytest.mark.slow
 def test_killed_after_every_line(sandbox: Sandbox) -> None:
     """Cut the tap after each line it can write, change the source, resume: nothing is lost."""
     config = tap_settings(sandbox)
@@ -139,6 +140,7 @@ def write_more(cluster: Cluster) -> None:
     insert(cluster, "empty", 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tap", [ImpatientTap, QuickTap], ids=["next run", "same run"])
 def test_cut_after_every_event(tap: type[QuickTap]) -> None:
     """Cut the stream behind each event VTGate sends: the next run, or a retry, goes on."""

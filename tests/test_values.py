@@ -396,6 +396,7 @@ def check_raw(name: str, found: ValueType, raw: bytes) -> None:
     assert orjson.loads(line)["v"] == value, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["copied", "streamed"])
 def test_fast_readings_equal_conversion(phase: str) -> None:
     """On all bytes that a real Vitess sent."""
