@@ -28,7 +28,7 @@ from tap_vitess.protocol.items import Fields
 from tap_vitess.values.arrow import ArrowDecoder
 from tap_vitess.values.charsets import collation_of
 from tap_vitess.values.decode import ObjectDecoder
-from tap_vitess.values.entries import value_type
+from tap_vitess.values.mysql_types import value_type
 from tap_vitess.values.types import DEFAULTS, ValueOptions
 
 Rows = list[list[bytes | None]]

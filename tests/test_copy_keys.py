@@ -33,7 +33,7 @@ from tap_vitess.errors import (
     RetriableError,
 )
 from tap_vitess.protocol.copy import TableCopy
-from tap_vitess.protocol.keys import KeyPart, why_not_resumable
+from tap_vitess.protocol.copy_keys import KeyPart, why_not_resumable
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.run.state import COPIED, bookmark_key, parse
 from tap_vitess.sandbox.cluster import Cluster

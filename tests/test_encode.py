@@ -16,7 +16,7 @@ from tap_vitess.errors import ValueDecodeError
 from tap_vitess.protocol.images import packed
 from tap_vitess.values.documents import DOCUMENTS
 from tap_vitess.values.encode import RowEncoder
-from tap_vitess.values.entries import value_type
+from tap_vitess.values.mysql_types import value_type
 from tap_vitess.values.types import ValueOptions, ValueType
 
 KINDS = [

@@ -55,8 +55,8 @@ OUTSIDE = {
 # Files that say what they say without a socket, a clock or a log.
 PURE_ROOMS = {"protocol", "values", "errors", "config"}
 PURE_FILES = {
-    *("survey/facts", "survey/keys", "survey/cascades", "survey/verdict"),
-    *("run/state", "run/standstill", "run/layouts", "records/images", "records/lines"),
+    *("survey/facts", "survey/identity", "survey/cascades", "survey/bookmark"),
+    *("run/state", "run/standstill", "run/layouts", "records/operations", "records/lines"),
     "records/schema",
     *("airbyte/catalog", "airbyte/failures"),
     *("vstream/mapping", "vstream/events", "singer/columns"),

@@ -24,7 +24,7 @@ from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
 from tap_vitess.survey.facts import Column as FoundColumn
 from tap_vitess.survey.facts import Table as FoundTable
-from tap_vitess.survey.keys import Key, doubt, identity, lacking, repeats
+from tap_vitess.survey.identity import Key, doubt, identity, lacking, repeats
 from tap_vitess.values.types import DEFAULTS
 from tap_vitess.vstream import Change, Vitess, changes
 

@@ -50,7 +50,7 @@ from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequenc
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.survey.facts import Column, Table
 from tap_vitess.values.documents import plain
-from tap_vitess.values.entries import value_types
+from tap_vitess.values.mysql_types import value_types
 from tap_vitess.vstream.decoding import TableReader
 from tap_vitess.vstream.events import EventFeed
 from tap_vitess.vtgate.responses import SMALL

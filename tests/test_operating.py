@@ -12,7 +12,7 @@ from tap_vitess.config import Config
 from tap_vitess.doctor import judge_cluster
 from tap_vitess.run.keyspaces import sync_options
 from tap_vitess.sandbox.server import Sandbox
-from tap_vitess.survey.verdict import NEARLY_PURGED
+from tap_vitess.survey.bookmark import NEARLY_PURGED
 from tap_vitess.vtgate.retry import RetryOptions
 
 PAGE = (Path(__file__).parent.parent / "docs" / "operating.md").read_text(encoding="utf-8")

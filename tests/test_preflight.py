@@ -21,13 +21,13 @@ from tap_vitess.errors import (
 )
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.diagnosis import Diagnosis
 from tap_vitess.run.inquiry import Inquiry
-from tap_vitess.run.looking import Looking
 from tap_vitess.survey import keyspace
+from tap_vitess.survey.blockers import throttled
+from tap_vitess.survey.bookmark import judge
 from tap_vitess.survey.facts import ShardFacts, Tablet
 from tap_vitess.survey.tables import expression_indexes
-from tap_vitess.survey.verdict import judge
-from tap_vitess.survey.waiting import throttled
 from tap_vitess.vtgate.faults import classify
 from tap_vitess.vtgate.retry import RetryOptions
 
@@ -97,9 +97,9 @@ def inquiry(answers: Answers) -> Inquiry:
     return Inquiry(Asked(lambda: position(""), answers), RetryOptions(budget=0), lambda: False)
 
 
-def looking(answers: Answers, now: str = "", tablet_type: str = "PRIMARY") -> Looking:
+def looking(answers: Answers, now: str = "", tablet_type: str = "PRIMARY") -> Diagnosis:
     survey = Asked(lambda: position(now), answers, tablet_type)
-    return Looking(survey, RetryOptions(budget=0), lambda: False)
+    return Diagnosis(survey, RetryOptions(budget=0), lambda: False)
 
 
 def test_a_fault_that_is_a_lost_position_is_told_as_such() -> None:

@@ -31,7 +31,7 @@ from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequenc
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.singer.tap import TapVitess
 from tap_vitess.values.decode import RowDecoder
-from tap_vitess.values.entries import value_types
+from tap_vitess.values.mysql_types import value_types
 
 
 def maker(schema: dict[str, Any], sandbox: Sandbox, key: tuple[str, ...] = ("id",)) -> RecordMaker:

@@ -16,7 +16,7 @@ from tap_vitess.protocol.items import Fields
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.values.decode import RowDecoder
 from tap_vitess.values.documents import plain
-from tap_vitess.values.entries import value_type, value_types
+from tap_vitess.values.mysql_types import value_type, value_types
 
 INTEGER = {"type": ["integer", "null"]}
 TEXT = {"type": ["string", "null"]}

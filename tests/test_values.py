@@ -22,7 +22,7 @@ from tap_vitess.values.charsets import charset_of, decoder
 from tap_vitess.values.decode import RowDecoder
 from tap_vitess.values.documents import DOCUMENTS, check, from_binlog, plain
 from tap_vitess.values.encode import RowEncoder
-from tap_vitess.values.entries import value_type
+from tap_vitess.values.mysql_types import value_type
 from tap_vitess.values.numbers import DECIMALS, FLOATS, INTEGERS, NUMBERS
 from tap_vitess.values.texts import TEXTS
 from tap_vitess.values.times import MOMENTS

@@ -20,14 +20,14 @@ from tap_vitess.mirror import __main__ as mirror_command
 from tap_vitess.mirror.row import Place, create
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.run.looking import Looking
+from tap_vitess.run.diagnosis import Diagnosis
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.survey.blockers import lock_waits
 from tap_vitess.survey.discovery import patiently_described
 from tap_vitess.survey.facts import LockWait
-from tap_vitess.survey.waiting import lock_waits
 from tap_vitess.vtgate.retry import RetryOptions
 
 LONGEST_SECONDS = 10
@@ -162,7 +162,7 @@ def test_a_copy_that_waits_for_its_lock_is_told_of() -> None:
     position = Vgtid("shop", {"-80": GtidSet.parse("")})
     waits = [LockWait("-80", "one", 12, 3, "2026-01-02 03:04:05", 47)]
     told = Asked(lambda: position, {lock_waits: waits})
-    looking = Looking(told, RetryOptions(budget=0), lambda: False)
+    looking = Diagnosis(told, RetryOptions(budget=0), lambda: False)
     found = looking.look(StalledError("nothing has come"), None, "one")
     assert isinstance(found, StalledError)
     assert (

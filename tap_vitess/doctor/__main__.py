@@ -15,7 +15,7 @@ from tap_vitess.doctor.report import as_json, as_text
 from tap_vitess.errors import CatalogError, ConfigError, StateError
 from tap_vitess.run.state import bookmarks_of
 from tap_vitess.signals import end_by_signals
-from tap_vitess.survey.keys import Key
+from tap_vitess.survey.identity import Key
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,12 +18,12 @@ from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.run.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.survey import discovery, tables
 from tap_vitess.survey import keyspace as ks
+from tap_vitess.survey.blockers import throttling
 from tap_vitess.survey.cascades import told
 from tap_vitess.survey.facts import ShardFacts, Table, Tablet, Version
-from tap_vitess.survey.keys import Key
+from tap_vitess.survey.identity import Key
 from tap_vitess.survey.keyspace import Asking, KeyspaceSql, P, Survey, T
 from tap_vitess.survey.probe import silent_shards
-from tap_vitess.survey.waiting import throttling
 from tap_vitess.vtgate import grpc as vstream_client
 from tap_vitess.vtgate.mysql import quote
 

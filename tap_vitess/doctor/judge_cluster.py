@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.findings import ERROR, INFO, WARNING, Finding, Place, duration
+from tap_vitess.survey.bookmark import READS_PARTIAL_JSON
 from tap_vitess.survey.facts import ShardFacts, Tablet, Throttling, Version
-from tap_vitess.survey.verdict import READS_PARTIAL_JSON
 
 OLDEST, NEWEST = 19, 24  # Vitess releases whose differences are known
 MOST_SKEW_SECONDS = 10.0

@@ -8,8 +8,8 @@ from tap_vitess.config import Config
 from tap_vitess.doctor.findings import ERROR, WARNING, Finding, Place
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.state import COPIED, KeyspaceState
+from tap_vitess.survey.bookmark import judge, lacking
 from tap_vitess.survey.facts import ShardFacts, Tablet
-from tap_vitess.survey.verdict import judge, lacking
 
 _COPY_AGAIN = "set on_lost_position to `resync` for a run to copy these tables again"
 

@@ -9,7 +9,7 @@ from tap_vitess.doctor.findings import INFO, WARNING, Finding, Place
 from tap_vitess.doctor.judge_cluster import Problem, has
 from tap_vitess.survey.cascades import ADVICE
 from tap_vitess.survey.facts import Table, Text, Version
-from tap_vitess.survey.keys import ANOTHER_KEY, Key, doubt, repeats
+from tap_vitess.survey.identity import ANOTHER_KEY, Key, doubt, repeats
 from tap_vitess.values.charsets import decoder
 
 _BAD_JSON = Problem(

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from tap_vitess.protocol.items import Rows
-from tap_vitess.records.images import Operation, TableImages
+from tap_vitess.records.operations import Operation, TableImages
 from tap_vitess.values.encode import RowEncoder
 
 FEW_ROWS = 4

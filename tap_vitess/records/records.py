@@ -1,6 +1,6 @@
 """Rows to records, for the front ends that write JSON.
 
-What happened to a row is told by `records/images.py`, what a record's own column is called by
+What happened to a row is told by `records/operations.py`, what a record's own column is called by
 `own_columns`. A delete carries the whole image of the deleted row: a target that upserts would
 blank what is left out.
 """
@@ -18,8 +18,8 @@ from typing import Protocol
 import orjson
 
 from tap_vitess.protocol.items import Fields, Rows
-from tap_vitess.records.images import ImageOptions, Record, TableImages, Told
 from tap_vitess.records.lines import Lines, moment, own_values
+from tap_vitess.records.operations import ImageOptions, Record, TableImages, Told
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.values.decode import RowDecoder
 from tap_vitess.values.encode import RowEncoder

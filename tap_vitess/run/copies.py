@@ -29,9 +29,9 @@ from tap_vitess.errors import (
 from tap_vitess.protocol.copy import TableCopy
 from tap_vitess.protocol.items import CopyItem, CopyProgress, Rows, ShardCopied
 from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.diagnosis import Diagnosis
 from tap_vitess.run.inquiry import Inquiry
 from tap_vitess.run.interleave import interleave
-from tap_vitess.run.looking import Looking
 from tap_vitess.run.pace import Activity, CopyFinished, Outputs, Pace
 from tap_vitess.run.parts import Parts, TableSpec
 from tap_vitess.run.sift import uncopyable
@@ -64,11 +64,11 @@ class _Copy:
 class Copies:
     """Copies the tables of a run, round by round."""
 
-    def __init__(self, parts: Parts, inquiry: Inquiry, looking: Looking, pace: Pace) -> None:
+    def __init__(self, parts: Parts, inquiry: Inquiry, diagnosis: Diagnosis, pace: Pace) -> None:
         self.keyspace = parts.keyspace
         self._parts = parts
         self._inquiry = inquiry
-        self._looking = looking
+        self._diagnosis = diagnosis
         self._pace = pace
         self._stumbles = Counter[str]()
 
@@ -171,9 +171,9 @@ class Copies:
             self._stumbles[feed.table] += 1
             return error
         stalled = isinstance(error, StalledError)
-        if stalled and (stuck := self._looking.circles(feed.unfinished, feed.table)):
+        if stalled and (stuck := self._diagnosis.circles(feed.unfinished, feed.table)):
             return stuck
-        return self._looking.look(error, floor, feed.table)
+        return self._diagnosis.look(error, floor, feed.table)
 
     def _take(self, copy: _Copy, items: Sequence[CopyItem]) -> Outputs:
         """Give out rows and note how far they come."""

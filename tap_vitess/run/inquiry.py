@@ -1,7 +1,7 @@
 """What a run must know from SQL: where the keyspace is, and whether a bookmark holds.
 
 Each answer is waited for, and passing faults are retried. Why nothing comes is looked into by
-`looking.py`; what is only worth a warning is told by `survey/telling.py`.
+`diagnosis.py`; what is only worth a warning is told by `survey/telling.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tap_vitess.protocol.statements import Effects, changed_tables
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey import keyspace as ks
 from tap_vitess.survey import tables
+from tap_vitess.survey.bookmark import FOLLOWS_OLD_SHARDS, READS_PARTIAL_JSON, check_shards, judge
 from tap_vitess.survey.charsets import ColumnCharsets
 from tap_vitess.survey.facts import ShardFacts, Version, none_of_type
 from tap_vitess.survey.keyspace import Asking, P, Survey, T
 from tap_vitess.survey.probe import check_cells
-from tap_vitess.survey.verdict import FOLLOWS_OLD_SHARDS, READS_PARTIAL_JSON, check_shards, judge
 from tap_vitess.vtgate.grpc import Client
 from tap_vitess.vtgate.retry import Answer, RetryOptions, Stopping, retrying
 

@@ -41,9 +41,9 @@ class TableSpec:
 
     full_table: copy it afresh and follow no changes. key: what its rows are told apart by; with
     one its rows can come twice, and its copy can be resumed unless the primary key is one of those
-    by which none can be (`protocol/keys.py`); None where nobody tells. once: rows that came twice
-    would stay twice, so a copy that cannot be resumed where it was cut is an error.
-    again: copy it again whatever the state tells, and follow it after that.
+    by which none can be (`protocol/copy_keys.py`); None where nobody tells. once: rows that came
+    twice would stay twice, so a copy that cannot be resumed where it was cut is an error. again:
+    copy it again whatever the state tells, and follow it after that.
     """
 
     name: str

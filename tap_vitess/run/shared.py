@@ -28,8 +28,8 @@ from tap_vitess.errors import (
 from tap_vitess.protocol.changes import ChangeStream, EndlessStream, by_table
 from tap_vitess.protocol.items import Boundary, Fields, Rows
 from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.diagnosis import Diagnosis
 from tap_vitess.run.inquiry import Inquiry
-from tap_vitess.run.looking import Looking
 from tap_vitess.run.pace import Activity, Output, Outputs, Pace
 from tap_vitess.run.parts import Parts
 from tap_vitess.run.sift import Sieve, SiftStoppedError
@@ -46,11 +46,11 @@ _SIFTED_AGAIN = 3
 class SharedStream:
     """Streams the groups of a run, one at a time."""
 
-    def __init__(self, parts: Parts, inquiry: Inquiry, looking: Looking, pace: Pace) -> None:
+    def __init__(self, parts: Parts, inquiry: Inquiry, diagnosis: Diagnosis, pace: Pace) -> None:
         self.keyspace = parts.keyspace
         self._parts = parts
         self._inquiry = inquiry
-        self._looking = looking
+        self._diagnosis = diagnosis
         self._pace = pace
         self._options = pace.options
         self._next_stop = 0.0  # when the next stop position is asked for
@@ -241,11 +241,11 @@ class SharedStream:
         """Look into a fault of the shared stream; a stop position that never comes is mended."""
         if isinstance(error, StumbleError):
             return error
-        if isinstance(error, StalledError) and (stuck := self._looking.circles(feed.behind)):
+        if isinstance(error, StalledError) and (stuck := self._diagnosis.circles(feed.behind)):
             return stuck
-        found = self._looking.look(error, feed.position)
+        found = self._diagnosis.look(error, feed.position)
         if isinstance(found, StalledError):
-            stop = self._looking.peek(feed.stop)
+            stop = self._diagnosis.peek(feed.stop)
             if stop != feed.stop:
                 logger.warning(
                     "%s: shards are behind the stop position taken before, as after a failover; "
@@ -259,7 +259,7 @@ class SharedStream:
         """Let go of the tables that a stream cannot pass its place with."""
         waiting = frozenset({why.shard} if why.shard else feed.behind)
         sieve = Sieve(
-            self._pace, self._looking, feed.position, waiting & feed.shards or feed.shards
+            self._pace, self._diagnosis, feed.position, waiting & feed.shards or feed.shards
         )
         try:
             found = sieve.sift(self._parts.running, why)

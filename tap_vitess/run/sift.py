@@ -6,7 +6,7 @@ goes a stream of no table. It reads the same binlog, and where it does not pass,
 blame (XA). It tells, too, which transaction it is that others stumble over.
 
 What a stream of some tables does not pass shows in two ways: VTGate says so, or it reads the same
-again and again (`Looking.circles`). A passing fault is raised: then nothing is known.
+again and again (`Diagnosis.circles`). A passing fault is raised: then nothing is known.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tap_vitess.protocol.columns import StreamEvent
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.request import stream_request
 from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.run.looking import Looking
+from tap_vitess.run.diagnosis import Diagnosis
 from tap_vitess.run.pace import Pace
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Sieve:
     """A place that is not passed: of a keyspace's position, the shards that are stuck."""
 
     pace: Pace
-    looking: Looking
+    diagnosis: Diagnosis
     position: Vgtid
     shards: frozenset[str]
 
@@ -117,7 +117,7 @@ class Sieve:
                     if now > min(end, begin + options.retry.stall):
                         return None
                     if now - asked > options.retry.suspect / 2:
-                        if self.looking.circles(sorted(self.shards)):
+                        if self.diagnosis.circles(sorted(self.shards)):
                             return None
                         asked = time.monotonic()
         except (StumbleError, StuckError):

@@ -20,8 +20,8 @@ from collections.abc import Callable, Generator, Iterable
 
 from tap_vitess.errors import ValueDecodeError, VitessError
 from tap_vitess.run.copies import Copies, CopyFaultError
+from tap_vitess.run.diagnosis import Diagnosis
 from tap_vitess.run.inquiry import Inquiry
-from tap_vitess.run.looking import Looking
 from tap_vitess.run.pace import Output, Outputs, Pace, SyncOptions
 from tap_vitess.run.parts import Parts, TableSpec
 from tap_vitess.run.shared import SharedStream
@@ -57,11 +57,11 @@ class KeyspaceSync:
         self._options = options
         self._inquiry = Inquiry(survey, options.retry, stopping)
         self._telling = Telling(survey, stopping)
-        looking = Looking(survey, options.retry, stopping)
+        diagnosis = Diagnosis(survey, options.retry, stopping)
         self.pace = Pace(client, options, stopping)
         self.parts = Parts(tables, state, self._inquiry, options)
-        self._shared = SharedStream(self.parts, self._inquiry, looking, self.pace)
-        self._copies = Copies(self.parts, self._inquiry, looking, self.pace)
+        self._shared = SharedStream(self.parts, self._inquiry, diagnosis, self.pace)
+        self._copies = Copies(self.parts, self._inquiry, diagnosis, self.pace)
         self._ended = False
         self.whole_rows = self._inquiry.whole_rows
 

@@ -17,7 +17,7 @@ from singer_sdk.singerlib import StateMessage
 from tap_vitess.errors import VitessError
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.protocol.items import Rows
-from tap_vitess.records.images import Record
+from tap_vitess.records.operations import Record
 from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.run.parts import TableSpec
 from tap_vitess.run.state import KeyspaceState, bookmark_key

@@ -30,7 +30,7 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, Stream
 from singer_sdk.singerlib import Metadata, MetadataMapping
 
 from tap_vitess.errors import CatalogError
-from tap_vitess.records.images import Record
+from tap_vitess.records.operations import Record
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, OWN_COLUMNS, stream_name
 from tap_vitess.singer.plain import selected

@@ -25,7 +25,7 @@ from singer_sdk.singerlib import Catalog, CatalogEntry, StreamMetadata
 from tap_vitess.config import SETTINGS_SCHEMA, Config, check_secrets
 from tap_vitess.errors import CatalogError, ConfigError, TargetClosedError, VitessError
 from tap_vitess.mirror.run import Mirroring
-from tap_vitess.records.images import Record
+from tap_vitess.records.operations import Record
 from tap_vitess.run.keyspaces import Run
 from tap_vitess.run.state import KeyspaceState, bookmark_key, bookmarks_of, parse
 from tap_vitess.signals import Taken

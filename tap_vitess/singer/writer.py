@@ -16,7 +16,7 @@ from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, Stream
 from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, SchemaMessage
 
 from tap_vitess.protocol.items import Rows
-from tap_vitess.records.images import Record
+from tap_vitess.records.operations import Record
 from tap_vitess.records.records import RecordMaker
 from tap_vitess.singer.batch import VERSION_COLUMN, Batch, BatchFolder
 from tap_vitess.singer.output import BufferedWriter

@@ -21,7 +21,7 @@ from tap_vitess.errors import ConfigError, RetriableError
 from tap_vitess.protocol.ddl import INTERNAL_TABLE, migration_tables
 from tap_vitess.survey import vschema
 from tap_vitess.survey.facts import Column, Table, Tablet, none_of_type
-from tap_vitess.survey.keys import Key, doubt, identity
+from tap_vitess.survey.identity import Key, doubt, identity
 from tap_vitess.survey.keyspace import KeyspaceSql, Survey, all_tablets
 from tap_vitess.survey.tables import by_table, unique_keys
 from tap_vitess.survey.telling import Telling

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tap_vitess.errors import CatalogError
 from tap_vitess.protocol.gtid import GtidSet
-from tap_vitess.survey.keys import Key
-from tap_vitess.values.entries import value_type
+from tap_vitess.survey.identity import Key
+from tap_vitess.values.mysql_types import value_type
 from tap_vitess.values.types import JsonSchema, ValueOptions
 
 Version = tuple[int, int, int]  # VTGate's

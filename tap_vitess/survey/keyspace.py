@@ -1,7 +1,7 @@
 """What SQL tells about a keyspace and its shards: where they are, and what their MySQL logs.
 
 A question is a function of a `KeyspaceSql`; those about tables are in `tables.py`, those about
-what holds streams up in `waiting.py`. `Survey.ask` opens a connection for one question.
+what holds streams up in `blockers.py`. `Survey.ask` opens a connection for one question.
 
 What surprised us. `show vitess_shards` names the shards that serve; old shards of a reshard are
 not among them, and are still there. A shard that does not exist and one without a tablet of the

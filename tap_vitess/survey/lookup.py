@@ -20,7 +20,7 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import RequestError
 from tap_vitess.protocol.images import RawKey, packed
 from tap_vitess.values.charsets import charset_of
-from tap_vitess.values.entries import value_type
+from tap_vitess.values.mysql_types import value_type
 from tap_vitess.values.types import UnfitError
 from tap_vitess.vtgate.address import Address
 from tap_vitess.vtgate.mysql import connect, quote

@@ -16,11 +16,11 @@ from operator import itemgetter
 from typing import Any
 
 from tap_vitess.errors import RequestError, RetriableError
-from tap_vitess.protocol.keys import KeyPart, why_not_resumable
+from tap_vitess.protocol.copy_keys import KeyPart, why_not_resumable
 from tap_vitess.survey import vschema
 from tap_vitess.survey.cascades import Cascade
 from tap_vitess.survey.facts import Text
-from tap_vitess.survey.keys import Key
+from tap_vitess.survey.identity import Key
 from tap_vitess.survey.keyspace import KeyspaceSql, shards
 from tap_vitess.vtgate.mysql import Sql, SqlRow, quote, text
 

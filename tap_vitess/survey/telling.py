@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tap_vitess.config import Keys
 from tap_vitess.errors import VitessError
 from tap_vitess.survey.cascades import ADVICE, told
-from tap_vitess.survey.keys import ANOTHER_KEY, doubt, repeats
+from tap_vitess.survey.identity import ANOTHER_KEY, doubt, repeats
 from tap_vitess.survey.keyspace import Asking, P, Survey, T
 from tap_vitess.survey.tables import cascades, routed, unique_keys
 from tap_vitess.survey.vschema import primary_vindexes

@@ -1,7 +1,7 @@
 """Row bytes and a FIELD event -> values. Pure; the hot path.
 
 Converters are looked up once for each FIELD event and then only applied. Which columns an image
-does not carry is the matter of `images.py`.
+does not carry is the matter of `protocol/images.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tap_vitess.errors import HistoryLostError, ValueDecodeError
 from tap_vitess.protocol.columns import Column, Images
 from tap_vitess.protocol.images import unpacked
 from tap_vitess.protocol.items import Fields
-from tap_vitess.values.entries import value_types
+from tap_vitess.values.mysql_types import value_types
 from tap_vitess.values.types import DEFAULTS, Convert, UnfitError, ValueOptions, ValueType
 
 Row = dict[str, Any]

@@ -3,7 +3,7 @@
 A `ValueType` is one column's entry. It holds all forms of its values, so they cannot disagree: the
 JSON schema, one value as JSON, a whole column as JSON text, one value as Python's object, a whole
 column as Arrow's. The entries are in numbers.py, times.py, texts.py, documents.py and geometry.py,
-by kind of type, and `entries.py` looks them up.
+by kind of type, and `mysql_types.py` looks them up.
 
 The same value comes in different bytes: copied rows are MySQL's text protocol, streamed ones
 Vitess' own decoding of the binlog. Each entry takes both and gives one value.

@@ -1,6 +1,6 @@
 """A table's rows as Arrow's record batches: what `TableReader` is for objects.
 
-What happened to rows is told by `records/images.py`. They are taken apart by column, those of
+What happened to rows is told by `records/operations.py`. They are taken apart by column, those of
 several kinds and transactions at once: a kernel of Arrow's costs some microseconds however few
 values there are. So few rows go one by one, and so do those of which a value has been fetched.
 """
@@ -16,11 +16,11 @@ from typing import Any, get_args
 from tap_vitess.errors import ConfigError
 from tap_vitess.protocol.columns import Images
 from tap_vitess.protocol.items import Rows
-from tap_vitess.records.images import Alike, Image, ImageOptions, Operation
+from tap_vitess.records.operations import Alike, Image, ImageOptions, Operation
 from tap_vitess.records.records import RecordSequence
 from tap_vitess.survey.facts import Table
 from tap_vitess.values.arrow import ArrowDecoder, pyarrow, schema_of
-from tap_vitess.values.entries import value_type
+from tap_vitess.values.mysql_types import value_type
 from tap_vitess.vstream.decoding import OfTable, images_of
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """A table's rows as changes: what `RecordMaker` is for records, with Python's own objects.
 
-What happened to a row is told by `records/images.py`. Whole images of one kind are taken apart by
-column, the others one by one.
+What happened to a row is told by `records/operations.py`. Whole images of one kind are taken apart
+by column, the others one by one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from itertools import repeat
 from typing import Any, Generic, Never, TypeVar
 
 from tap_vitess.protocol.items import Rows
-from tap_vitess.records.images import ImageOptions, Operation, TableImages
+from tap_vitess.records.operations import ImageOptions, Operation, TableImages
 from tap_vitess.records.records import RecordSequence
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.survey.facts import Table
 from tap_vitess.values.decode import ObjectDecoder, Row, RowDecoder
-from tap_vitess.values.entries import value_type
+from tap_vitess.values.mysql_types import value_type
 
 logger = logging.getLogger(__name__)
 

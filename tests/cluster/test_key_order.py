@@ -2,7 +2,7 @@
 
 A copy is read once to its end. Then it is resumed behind random rows of it, as VTGate resumes it,
 and must bring exactly the rows behind. Kinds for which that does not hold are those that
-`protocol/keys.py` names. TAP_VITESS_TEST_KEY_CUTS is how often each kind is resumed.
+`protocol/copy_keys.py` names. TAP_VITESS_TEST_KEY_CUTS is how often each kind is resumed.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from cluster.launcher import Cluster, Version
 from cluster.rawstream import RawSource
 from cluster.runs import Kill, Pipeline
 from cluster.source import Source, quote
-from tap_vitess.survey.verdict import READS_PARTIAL_JSON
+from tap_vitess.survey.bookmark import READS_PARTIAL_JSON
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 

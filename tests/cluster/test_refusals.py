@@ -19,7 +19,7 @@ from cluster.conftest import SHARDED
 from cluster.launcher import Cluster, Version
 from cluster.runs import DOCTOR, TAP, Finished, Pipeline
 from cluster.source import Address, Source
-from tap_vitess.survey.verdict import FOLLOWS_OLD_SHARDS
+from tap_vitess.survey.bookmark import FOLLOWS_OLD_SHARDS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 

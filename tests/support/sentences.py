@@ -16,7 +16,7 @@ VARIES = "…"
 PACKAGE = Path(__file__).parents[2] / "tap_vitess"
 # The sandbox speaks for VTGate; docs/airbyte.md tells what is Airbyte's own.
 NOT_OURS = {"sandbox", "_proto", "airbyte"}
-SPEAKS_IN_ALL_STRINGS = {"verdict.py", "tls.py"}
+SPEAKS_IN_ALL_STRINGS = {"bookmark.py", "tls.py"}
 LEAST = 12  # shorter texts are names and words
 
 # Errors that tell of a broken server or of a part of a value; one entry stands for all of them.

@@ -21,7 +21,7 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.singer.tap import TapVitess
-from tap_vitess.survey import keyspace, tables, vschema, waiting
+from tap_vitess.survey import blockers, keyspace, tables, vschema
 from tap_vitess.survey.keyspace import Survey
 from tap_vitess.vtgate.retry import RetryOptions
 
@@ -46,9 +46,9 @@ NOTHING: dict[Callable[..., Any], Any] = {
     keyspace.version: (22, 0, 3),
     keyspace.facts: {},
     keyspace.tablets: [],
-    waiting.throttled: {},
-    waiting.lock_waits: [],
-    waiting.readers: [],
+    blockers.throttled: {},
+    blockers.lock_waits: [],
+    blockers.readers: [],
     tables.routed: {},
     tables.not_resumable: {},
     vschema.primary_vindexes: {},

@@ -1,4 +1,4 @@
-"""What SQL tells about what holds up a stream or a copy: readers, locks, throttlers."""
+"""What may hold up a stream or a copy, by SQL: readers, locks, throttlers."""
 
 from __future__ import annotations
 

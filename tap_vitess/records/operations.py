@@ -35,7 +35,7 @@ from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.values.decode import RowDecoder
 from tap_vitess.values.encode import same_columns
-from tap_vitess.values.entries import value_types
+from tap_vitess.values.mysql_types import value_types
 from tap_vitess.values.types import DEFAULTS, ValueOptions, ValueType
 
 DecoderT = TypeVar("DecoderT", bound=RowDecoder)

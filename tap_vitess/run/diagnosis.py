@@ -1,4 +1,4 @@
-"""Looks by SQL at what ends a stream, or keeps it waiting.
+"""Why a stream ended, or stands still: what SQL knows of it.
 
 VTGate's heartbeats prove VTGate alone, it drops the tablets' own word about throttling, and what
 is wrong with a position it tells as CANCELED after 90 s. SQL knows at once. What SQL cannot tell
@@ -23,11 +23,11 @@ from tap_vitess.errors import (
     VitessError,
 )
 from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.survey.blockers import lock_waits, readers, throttled
+from tap_vitess.survey.bookmark import judge
 from tap_vitess.survey.facts import BinlogReader, Tablet
 from tap_vitess.survey.keyspace import Asking, P, Survey, T, facts, position, tablets
 from tap_vitess.survey.tables import expression_indexes, has_table
-from tap_vitess.survey.verdict import judge
-from tap_vitess.survey.waiting import lock_waits, readers, throttled
 from tap_vitess.vtgate.faults import TOO_LARGE
 from tap_vitess.vtgate.retry import RetryOptions, Stopping, answered
 
@@ -38,7 +38,7 @@ _REMEMBERED_SECONDS = 60.0
 _CIRCLE = 3  # recent connections that one stream is not seen with
 
 
-class Looking:
+class Diagnosis:
     """Looks on behalf of one run over one keyspace."""
 
     def __init__(self, survey: Survey, retry: RetryOptions, stopping: Stopping) -> None:
