@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from support.sessions import Shop
 from support.shops import UNTIL_THE_END, served, three_tables
+from support.targets import postgres
 
 from tap_vitess.sandbox.server import Sandbox
 
@@ -39,3 +40,10 @@ def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
 def shop() -> Shop:
     """Make a cluster like the recorded one."""
     return Shop()
+
+
+@pytest.fixture(scope="session")
+def postgres_address() -> Iterator[str]:
+    """Run a Postgres; its tables are those of all tests that ask for it."""
+    with postgres() as address:
+        yield address

@@ -50,7 +50,6 @@ VitessSettings: Any = configspec(
             if name not in WITHOUT_MEANING
         ],
         bases=(BaseConfiguration,),
-        namespace={"__section__": "sources"},
     )
 )
 

@@ -35,7 +35,9 @@ logger = logging.getLogger(__name__)
 NAME = "vitess"  # of the source, of its resource and of dlt's schema
 Write = Literal["merge", "append"]
 TableFormat = Literal["delta", "iceberg"]
+FileFormat = Literal["parquet", "insert_values"]
 _ITEM_ROWS = 50_000  # of a table that dlt is given at once
+_HELD_BYTES = 128 << 20  # of all tables that wait for more rows
 
 State = MutableMapping[str, Any]
 
@@ -77,7 +79,7 @@ class Manner:
         )
 
 
-def file_format(caps: DestinationCapabilitiesContext) -> Literal["parquet", "insert_values"] | None:
+def file_format(caps: DestinationCapabilitiesContext) -> FileFormat | None:
     """Choose how a destination is given rows; None is its own choice.
 
     Never CSV, where dlt would prefer it: its CSV has no difference between an empty text and NULL,
@@ -178,10 +180,13 @@ class _Tables:
         destination = dlt.current.pipeline().destination
         where = destination.destination_type.rpartition(".")[2]
         self._waiting: dict[str, dict[Any, _Waiting]] = {}  # by table and schema
+        self._bytes = 0
         merged = manner.write == "merge" and any(t.key for t in feed.tables.values())
         caps = destination.capabilities()
         self._strategy = manner.strategy(caps, where) if merged else None
         self._file_format = file_format(caps)
+        by_driver = caps.loader_file_format_selector is not None
+        self._by_driver = by_driver and self._file_format == "parquet"
 
     def add(self, item: TableRows) -> Iterator[Any]:
         """Take rows; yield items of dlt's."""
@@ -192,25 +197,41 @@ class _Tables:
             of_table[item.rows.schema] = waiting
         waiting.batches.append(waiting.shape.rows(item.rows))
         waiting.rows += item.rows.num_rows
-        if waiting.rows >= _ITEM_ROWS and not self._is_held(item.name):
+        self._bytes += item.rows.nbytes
+        if self._bytes >= _HELD_BYTES:
+            self._bytes = 0
+            yield from self._give()
+        elif waiting.rows >= _ITEM_ROWS and not self._is_held(item.name):
             yield self._item(item.name, waiting.taken(), waiting.shape.hints)
 
     def finish(self, item: TableCopied) -> Iterator[Any]:
-        """Let there be a table, if it has no rows."""
+        """Let there be a table, if it has no rows.
+
+        ADBC takes no empty files, and as INSERTs a JSON column would be of another type than by
+        ADBC: in Postgres an empty table that has one comes with its first row.
+        """
         name = self._manner.name_of(self._feed.tables[item.name])
         known = self._schema.naming.normalize_table_identifier(name) in self._schema.tables
-        if not known and item.name not in self._waiting:
-            shape = self._shape(item.name, self._feed.schema_of(item.name))
-            yield self._item(item.name, shape.schema.empty_table(), shape.hints)
+        if known or item.name in self._waiting:
+            return
+        shape = self._shape(item.name, self._feed.schema_of(item.name))
+        documents = any(hint["data_type"] == "json" for hint in shape.hints.values())
+        if not (self._by_driver and documents):
+            empty = shape.schema.empty_table()
+            format_: FileFormat | None = "insert_values" if self._by_driver else None
+            yield self._item(item.name, empty, shape.hints, format_)
 
     def rest(self) -> Iterator[Any]:
         """Yield all that has waited."""
         for name, of_table in self._waiting.items():
             if self._is_held(name):
                 yield self._whole(name, list(of_table.values()))
-                continue
+        yield from self._give()
+
+    def _give(self) -> Iterator[Any]:
+        for name, of_table in self._waiting.items():
             for waiting in of_table.values():
-                if waiting.rows:
+                if waiting.rows and not self._is_held(name):
                     yield self._item(name, waiting.taken(), waiting.shape.hints)
 
     def _whole(self, name: str, parts: list[_Waiting]) -> Any:
@@ -237,11 +258,13 @@ class _Tables:
             metadata_columns=self._feed.config.metadata_columns,
         )
 
-    def _item(self, name: str, rows: Any, hints: Mapping[str, Hint]) -> Any:
-        told = self._hints(self._feed.tables[name], hints)
+    def _item(
+        self, name: str, rows: Any, hints: Mapping[str, Hint], format_: FileFormat | None = None
+    ) -> Any:
+        told = self._hints(self._feed.tables[name], hints, format_ or self._file_format)
         return dlt.mark.with_hints(rows, told, create_table_variant=True)
 
-    def _hints(self, table: Table, hints: Mapping[str, Hint]) -> Any:
+    def _hints(self, table: Table, hints: Mapping[str, Hint], format_: FileFormat | None) -> Any:
         columns: dict[str, Any] = dict(hints)
         write: Any = "append"
         if self._manner.write == "merge" and table.key:
@@ -254,7 +277,7 @@ class _Tables:
             write_disposition=write,
             columns=columns,
             table_format=self._manner.table_format,
-            file_format=self._file_format,
+            file_format=format_,
         )
 
 
@@ -274,10 +297,13 @@ def remove_older_rows(pipeline: dlt.Pipeline, state: Mapping[str, Any]) -> None:
         return
     with pipeline.sql_client() as client:
         for name, version in names.items():
-            where = client.make_qualified_table_name(name)
-            client.execute_sql(
-                f"DELETE FROM {where} WHERE {client.escape_column_name(column)} < {version}"  # noqa: S608 - escaped
+            older_rows = (
+                f"FROM {client.make_qualified_table_name(name)} "
+                f"WHERE {client.escape_column_name(column)} < {version}"
             )
+            [[count]] = client.execute_sql(f"SELECT COUNT(*) {older_rows}") or [[0]]
+            if count:
+                client.execute_sql(f"DELETE {older_rows}")
 
 
 def _remove_from_files(pipeline: dlt.Pipeline, names: Mapping[str, int], column: str) -> None:

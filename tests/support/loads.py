@@ -58,18 +58,36 @@ class Warehouse:
         config = config_of(self.sandbox, **settings)
         return load_config(pipeline_of(self.address, self.folder), config, self.manner, limits)
 
-    def query(self, statement: str) -> list[tuple[Any, ...]]:
-        """Ask it; tables are found by their bare names."""
+    def pipeline(self) -> dlt.Pipeline:
+        """Make a pipeline that knows what the destination knows."""
         pipeline = pipeline_of(self.address, self.folder)
         pipeline.sync_destination()
-        with pipeline.sql_client() as client:
-            return [tuple(row) for row in client.execute_sql(statement) or []]
+        return pipeline
+
+    def rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
+        """Read columns of a table, in the order of the first one."""
+        if self.manner.table_format == "delta":
+            from dlt.common.libs.deltalake import get_delta_tables
+
+            found = get_delta_tables(self.pipeline(), table)[table].to_pyarrow_table()
+            return sorted(zip(*(found[name].to_pylist() for name in columns), strict=True))
+        with self.pipeline().sql_client() as client:
+            names = ", ".join(columns)
+            where = client.make_qualified_table_name(table)
+            rows = client.execute_sql(f"SELECT {names} FROM {where} ORDER BY {columns[0]}") or []
+            return [tuple(map(_plain, row)) for row in rows]
+
+    def columns(self, table: str) -> set[str]:
+        """Name the columns of a table in dlt's schema."""
+        return set(self.pipeline().default_schema.get_table_columns(table))
 
     def check(self) -> None:
         """Fail unless it has what the three tables have."""
         for name in TABLES:
-            found = [{"id": i, "name": n} for i, n in self.query(f"SELECT id, name FROM {name}")]
             source = expected(self.sandbox.cluster, "shop", name)
-            assert sorted(found, key=lambda row: int(row["id"])) == sorted(
-                source, key=lambda row: int(row["id"])
-            ), name
+            rows = sorted((row["id"], row["name"]) for row in source)
+            assert self.rows(name, "id", "name") == rows, name
+
+
+def _plain(value: Any) -> Any:
+    return bytes(value) if isinstance(value, memoryview) else value
