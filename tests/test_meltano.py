@@ -425,24 +425,25 @@ def test_batches_into_postgres(project: Project, sandbox: Sandbox, tmp_path: Pat
     assert more.pop("name") == plugin["name"]
     plugin["config"] |= more.pop("config")
     assert not more
-    url = {"name": "sqlalchemy_url", "kind": "string"}
-    loader = {"name": "target-postgres", "namespace": "target_postgres", "settings": [url]}
-    loader["executable"] = str(install(targets.POSTGRES) / "target-postgres")
-    file["plugins"]["loaders"] = [loader]
+    known = [{"name": name} for name in ("sqlalchemy_url", "default_target_schema")]
+    loader = {"name": "target-postgres", "namespace": "target_postgres", "settings": known}
+    executable = str(install(targets.POSTGRES) / "target-postgres")
+    config = {"default_target_schema": "shop"}
+    file["plugins"]["loaders"] = [{**loader, "executable": executable, "config": config}]
     (tmp_path / "meltano.yml").write_text(yaml.safe_dump(file))
     batching.point_to(sandbox)
     cluster = sandbox.cluster
     with targets.postgres() as address:
         place = {"TARGET_POSTGRES_SQLALCHEMY_URL": address.replace("sql:", "sql+psycopg:")}
-        for _ in range(2):
+        for number in (3, 4):
             _, log = batching.do("meltano run tap-vitess target-postgres", **place)
             assert "rows go into files in batches" in log
             rows = targets.read_postgres(address, '"shop"."customers"')
             here = {row["id"]: row["name"] for row in rows if row["_sdc_deleted_at"] is None}
             source = cluster.rows("shop", "customers")
             assert here == {int(r["id"] or 0): (r["name"] or b"").decode() for r in source}
-            cluster.insert("shop", "customers", customers(range(3001, 3003)))
-            cluster.delete("shop", "customers", {"id": b"3"})
+            cluster.insert("shop", "customers", customers(range(1000 * number, 1000 * number + 2)))
+            cluster.delete("shop", "customers", {"id": b"%d" % number})
     assert list((tmp_path / "batches").glob("tap-vitess-*-shop-customers.jsonl.gz"))
 
 

@@ -237,7 +237,8 @@ def test_a_pipe_that_keeps_its_state_in_the_mirror_only(
         pipe.check(table, key)
     row = _row(config, place)
     assert json.loads(row["confirmed"]) == json.loads(row["emitted"])
-    source.execute(f"update {quote(tables.big)} set name = 'x' where id = 1")
+    one = next(iter(source.rows(tables.big, ["id"]).values()))["id"]  # the writer deletes some
+    source.execute(f"update {quote(tables.big)} set name = 'x' where id = {one}")
     tap, target, confirm = job.run()
     assert (tap, target, confirm.code) == (0, 0, 0), confirm.log
     assert pipe.meta("records") == "1"
