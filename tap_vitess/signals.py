@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: while the console scripts import, and as an order to stop.
+"""SIGTERM, SIGINT and SIGHUP: while the console scripts import, and as an order to stop.
 
 Importing takes the better part of a second. Signals end the script with 128 + signal until the run
 takes them over: at once, because Python goes on after an exception in the middle of its import
@@ -23,11 +23,16 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Never
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# What nohup has ignored stays ignored.
+SIGNALS = tuple(
+    number
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+)
 
 
 def end_by_signals(end: Callable[[int], Never] = sys.exit) -> None:
-    """Let either signal end the process with 128 + signal."""
+    """Let any of them end the process with 128 + signal."""
     for number in SIGNALS:
         signal.signal(number, lambda signum, _: end(128 + signum))
 

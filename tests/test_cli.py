@@ -229,7 +229,7 @@ def test_nothing_but_singer_on_stdout(sandbox: Sandbox, tmp_path: Path) -> None:
     assert "value-nobody-may-log" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("stalled", [True, False], ids=["idle", "copying"])
 def test_signals_end_the_run_at_a_boundary(
     tmp_path: Path, number: signal.Signals, *, stalled: bool

@@ -54,6 +54,7 @@ def three() -> Cluster:
 
 
 pytestmark = served(three)
+NOWHERE = Config.from_settings({"host": "nowhere"})
 
 
 @pytest.fixture
@@ -370,7 +371,7 @@ class SomeRpcError(grpc.RpcError):
 @pytest.mark.parametrize("details", ["", "something nobody has seen before\n" * 100])
 def test_no_error_falls_through(code: grpc.StatusCode, details: str) -> None:
     """Every status code becomes an error of ours, short, with what VTGate said."""
-    error = explain(SomeRpcError(code, details))
+    error = explain(SomeRpcError(code, details), NOWHERE)
     assert type(error) is not VitessError
     assert f"VTGate said {code.name}" in str(error)
     assert len(str(error)) < 1000
@@ -441,7 +442,7 @@ def test_vtgates_words_for_an_altered_key() -> None:
         'value was provided and the number of primary key values within it ([VARCHAR("anna@secret.'
         'org") VARCHAR("foo")]) does not match the number of primary key columns'
     )
-    error = explain(SomeRpcError(grpc.StatusCode.UNKNOWN, details))
+    error = explain(SomeRpcError(grpc.StatusCode.UNKNOWN, details), NOWHERE)
     assert isinstance(error, KeyChangedError)
     assert "secret" not in str(error)
     assert "foo" not in str(error)
@@ -455,6 +456,6 @@ def test_queries_and_syntax_errors_are_not_quoted() -> None:
         "the right syntax to use near '@secret.org) order by email' at line 1 (errno 1064) during "
         "query: select * from t where email > 'anna@secret.org'"
     )
-    error = explain(SomeRpcError(grpc.StatusCode.UNKNOWN, details))
+    error = explain(SomeRpcError(grpc.StatusCode.UNKNOWN, details), NOWHERE)
     assert "secret" not in str(error)
     assert "errno 1064" in str(error)

@@ -112,7 +112,7 @@ class _Examination:
         except VitessError as error:
             self._note([failed("grpc", error)])
             return False
-        where = f"{self._config.host}:{self._config.grpc_port}"
+        where = self._config.at(self._config.grpc_port)
         self._note([_HERE.ok("grpc", f"the gRPC port {where} answers")])
         return True
 
@@ -121,7 +121,7 @@ class _Examination:
         known = self._ask("mysql", _HERE, survey, lambda at: discovery.keyspaces_of(at.sql))
         if known is None:
             return
-        where = f"{self._config.host}:{self._config.mysql_port}"
+        where = self._config.at(self._config.mysql_port)
         self._note([_HERE.ok("mysql", f"the MySQL port {where} answers")])
         self._version = self._ask("version", _HERE, survey, ks.version)
         self._note(judge_cluster.version(self._version))

@@ -87,7 +87,7 @@ def _serve_grpc(servicer: "_Vitess", host: str, port: int, tls: Tls | None) -> I
             options=[("grpc.so_reuseport", 0), ("grpc.max_send_message_length", -1)],
         )
         server.add_generic_rpc_handlers(servicer.handlers())
-        address = f"{host}:{port}"
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if tls is None:
             bound = server.add_insecure_port(address)
         else:

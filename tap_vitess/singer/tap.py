@@ -12,7 +12,9 @@ import contextlib
 import copy
 import functools
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, ClassVar, cast
@@ -28,7 +30,7 @@ from tap_vitess.mirror.run import Mirroring
 from tap_vitess.records.operations import Record
 from tap_vitess.run.keyspaces import Run
 from tap_vitess.run.state import KeyspaceState, bookmark_key, bookmarks_of, parse
-from tap_vitess.signals import Taken
+from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.singer import plain as catalog
 from tap_vitess.singer.batch import BatchFolder, BatchOptions
 from tap_vitess.singer.columns import AUTOMATIC, json_schema, stream_name
@@ -84,6 +86,9 @@ class TapVitess(Tap):
         if isinstance(given := kwargs.get("catalog"), dict):
             kwargs["catalog"] = catalog.read(given) or given
         super().__init__(**kwargs)
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:  # the SDK takes two of them
+                signal.signal(number, self._handle_termination)
 
     @functools.cached_property
     def settings(self) -> Config:

@@ -39,6 +39,22 @@ class Address:
     max_message_bytes: int | None
     connect_timeout_seconds: float
 
+    @property
+    def name(self) -> str:
+        """The host as the system takes it: an IPv6 address without brackets."""
+        return self.host.removeprefix("[").removesuffix("]")
+
+    def at(self, port: int) -> str:
+        """Write host and port, as gRPC takes them: an IPv6 address in brackets."""
+        return f"[{self.name}]:{port}" if ":" in self.name else f"{self.name}:{port}"
+
+    def masked(self, text: str) -> str:
+        """Take the secrets out of what a server has said: it may quote what it was sent."""
+        secrets = {self.password, *self.grpc_headers.values()} - {None, "", self.user}
+        for secret in sorted(map(str, secrets), key=len, reverse=True):
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "…", text)
+        return text
+
 
 _HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
 _PRINTABLE = re.compile(r"[ -~]*")

@@ -2,7 +2,8 @@
 
 Python's gRPC refuses messages above 4 MiB unless told otherwise; VTGate sends larger ones, so
 the limit is off by default. VTGate's server ends connections that ping more than every 10 s,
-so we ping every 30 s. No compression: VTGate knows only snappy, gRPC for Python does not.
+so we ping every 30 s. No compression: VTGate knows only snappy, gRPC for Python does not. gRPC
+would go through a proxy that the environment names; PyMySQL does not, and neither do we.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Client:
     """An open channel to VTGate. Use `connect`."""
 
     def __init__(self, channel: grpc.Channel, address: Address) -> None:
+        self._address = address
         self._metadata = tuple(_metadata(address))
         self._call: grpc.UnaryStreamMultiCallable[vtgate.VStreamRequest, bytes] = (
             channel.unary_stream(METHOD, request_serializer=vtgate.VStreamRequest.SerializeToString)
@@ -59,7 +61,7 @@ class Client:
             yield map(_decoded, responses)
         except grpc.RpcError as error:
             # The cause holds what VTGate said in full, values of rows included.
-            raise explain(error) from None
+            raise explain(error, self._address) from None
         finally:
             call.cancel()
             responses.leave()
@@ -81,11 +83,13 @@ def connect(address: Address) -> Iterator[Client]:
         AuthError: the user or password is refused.
         ConfigError: a TLS file is no such thing.
     """
-    where = f"{address.host}:{address.grpc_port}"
+    where = address.at(address.grpc_port)
     options: list[tuple[str, str | int]] = [
         ("grpc.max_receive_message_length", address.max_message_bytes or -1),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 20_000),
+        # The MySQL port is not reached through one, and one would see the user and the password.
+        ("grpc.enable_http_proxy", 0),
     ]
     if address.tls is None:
         channel = grpc.insecure_channel(where, options)
@@ -121,14 +125,15 @@ def _greet(channel: grpc.Channel, address: Address, where: str) -> None:
         code = error.code()
         if code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
             timeout = address.connect_timeout_seconds
-            if why := look(address.host, address.grpc_port, address.tls, timeout):
-                raise ConnectError(f"VTGate's gRPC port {where}: {why}") from error
+            if why := look(address.name, address.grpc_port, address.tls, timeout):
+                raise ConnectError(f"VTGate's gRPC port {where}: {why}") from None
+            said = shorten(address.masked(error.details() or ""))
             raise ConnectError(
-                f"VTGate's gRPC port {where} does not answer ({code.name}: "
-                f"{shorten(error.details() or '')}): check the settings host, grpc_port and tls"
-            ) from error
+                f"VTGate's gRPC port {where} does not answer ({code.name}: {said}): check the "
+                "settings host, grpc_port and tls"
+            ) from None
         if code in {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}:
-            raise explain(error) from error
+            raise explain(error, address) from None
 
 
 def _credentials(tls: Tls) -> grpc.ChannelCredentials:
@@ -152,7 +157,7 @@ def _metadata(address: Address) -> Iterator[tuple[str, str]]:
         yield name.lower(), value
 
 
-def explain(error: grpc.RpcError) -> VitessError:
+def explain(error: grpc.RpcError, address: Address) -> VitessError:
     """Translate a gRPC error into one of ours."""
     code: grpc.StatusCode = error.code()
-    return classify("grpc", code.name, error.details() or "")
+    return classify("grpc", code.name, address.masked(error.details() or ""))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pymysql
@@ -18,12 +20,16 @@ from pymysql.constants import CR
 from pymysql.converters import encoders
 from pymysql.cursors import DictCursor
 
-from tap_vitess.errors import AuthError, ConnectError, VitessError
+from tap_vitess.errors import AuthError, ConnectError, ProtocolError, VitessError
 from tap_vitess.vtgate import tls
 from tap_vitess.vtgate.address import Address
 from tap_vitess.vtgate.faults import classify
 
 SqlRow = dict[str, Any]
+
+_LONGEST_QUERY = 600.0  # seconds
+# What PyMySQL raises beside its own errors, when it stumbles over an answer.
+_GARBLED = (RuntimeError, ValueError, LookupError, TypeError, AssertionError, struct.error)
 
 # Without a decoder PyMySQL gives text; what it is told to encode is as ever.
 _AS_TEXT: dict[int | type[Any], Any] = dict(encoders.items())
@@ -32,8 +38,12 @@ _AS_TEXT: dict[int | type[Any], Any] = dict(encoders.items())
 class Sql:
     """An open connection to VTGate's MySQL port. Use `connect`."""
 
-    def __init__(self, connection: pymysql.Connection[DictCursor]) -> None:
+    def __init__(
+        self, connection: pymysql.Connection[DictCursor], sock: socket.socket, address: Address
+    ) -> None:
         self._connection = connection
+        self._sock = sock
+        self._address = address
 
     def use(self, target: str) -> None:
         """Send what follows to a keyspace ("ks", "ks@replica") or to one shard ("ks:-80@primary").
@@ -50,12 +60,15 @@ class Sql:
             VitessError: what VTGate or MySQL said, translated by `faults.classify`.
         """
         try:
-            with self._connection.cursor() as cursor:
+            with _limit(self._sock, _LONGEST_QUERY), self._connection.cursor() as cursor:
                 cursor.execute(sql, arguments or None)
                 return list(cursor.fetchall())
         except pymysql.MySQLError as error:
             # The cause may quote the statement, values of rows included.
-            raise classify("mysql", *_said(error)) from None
+            code, said = _said(error)
+            raise classify("mysql", code, self._address.masked(said)) from None
+        except _GARBLED as error:
+            raise _garbled(error, self._address) from None
 
     def column(self, sql: str) -> list[str]:
         """Return the first column of a statement's rows, as text; raises what `query` raises."""
@@ -74,32 +87,78 @@ def connect(address: Address, *, raw: bool = False) -> Iterator[Sql]:
         AuthError: the user or password is refused.
         ConfigError: a TLS file is no such thing.
     """
-    where = f"{address.host}:{address.mysql_port}"
+    where = address.at(address.mysql_port)
     context = tls.context(address.tls) if address.tls else None
+    seconds = address.connect_timeout_seconds
     try:
-        sock = socket.create_connection(
-            (address.host, address.mysql_port), timeout=address.connect_timeout_seconds
-        )
+        sock = socket.create_connection((address.name, address.mysql_port), timeout=seconds)
     except OSError as error:
         raise ConnectError(
             f"VTGate's MySQL port {where} does not answer ({error}): check the settings host "
             "and mysql_port"
         ) from error
-    with sock:
-        try:
-            # A MySQL server speaks first; PyMySQL itself would wait as long as for a query.
-            sock.recv(1, socket.MSG_PEEK)
-            connection = _connection(address, context, raw=raw)
-            connection.connect(sock)
-        except pymysql.MySQLError as error:
-            raise _explain_connect(error, where, address) from error
-        except OSError as error:
-            raise ConnectError(
-                f"VTGate's MySQL port {where} broke off ({error}): check the settings "
-                "mysql_port and tls"
-            ) from error
+    # TLS takes the first one over.
+    with sock, sock.dup() as kept:
+        with _limit(kept, seconds) as late:
+            try:
+                # A MySQL server speaks first.
+                sock.recv(1, socket.MSG_PEEK)
+                connection = _connection(address, context, raw=raw)
+                connection.connect(sock)
+            except (pymysql.MySQLError, OSError, *_GARBLED) as error:
+                if late():
+                    raise ConnectError(
+                        f"VTGate's MySQL port {where} has let nobody in for {seconds:g} s: check "
+                        "the settings host, mysql_port and connect_timeout_seconds"
+                    ) from None
+                raise _explain_connect(error, where, address) from None
         with connection:
-            yield Sql(connection)
+            yield Sql(connection, kept, address)
+
+
+@contextmanager
+def _limit(sock: socket.socket, seconds: float) -> Iterator[Callable[[], bool]]:
+    """Cut a connection after so long; gives what tells whether that has happened.
+
+    A socket's own timeout begins anew with each byte.
+    """
+    cut = threading.Event()
+
+    def end() -> None:
+        cut.set()
+        with suppress(OSError):  # it has been closed meanwhile
+            sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield cut.is_set
+    finally:
+        timer.cancel()
+
+
+class _InTheClear:
+    """Refuses to send the password as it is, where everybody on the way could read it."""
+
+    def __init__(self, _: object) -> None:
+        """Needs nothing of the connection."""
+
+    def authenticate(self, _: object) -> None:
+        """Refuse.
+
+        Raises:
+            AuthError: always.
+        """
+        raise AuthError(
+            "VTGate's MySQL port asks for the password in clear text, which is not sent without "
+            "TLS: set tls to true"
+        )
+
+
+_REFUSED: dict[str, Callable[[pymysql.Connection[Any]], Any]] = dict.fromkeys(
+    ("mysql_clear_password", "dialog"), _InTheClear
+)
 
 
 def _connection(
@@ -107,7 +166,7 @@ def _connection(
 ) -> pymysql.Connection[DictCursor]:
     return pymysql.Connection(
         # The name the certificate is checked against; the socket is open already.
-        host=tls.server_name(address.tls, address.host) if address.tls else address.host,
+        host=tls.server_name(address.tls, address.name) if address.tls else address.name,
         user=address.user or "root",
         password=address.password or "",
         ssl=context,
@@ -120,6 +179,7 @@ def _connection(
         cursorclass=DictCursor,
         conv=_AS_TEXT if raw else None,
         defer_connect=True,
+        auth_plugin_map=None if context else _REFUSED,
     )
 
 
@@ -136,10 +196,18 @@ def quote(name: str, *, formatted: bool = False) -> str:
     return quoted.replace("%", "%%") if formatted else quoted
 
 
-def _explain_connect(error: pymysql.MySQLError, where: str, address: Address) -> VitessError:
+def _explain_connect(error: Exception, where: str, address: Address) -> VitessError:
+    if isinstance(error, OSError):
+        return ConnectError(
+            f"VTGate's MySQL port {where} broke off ({error}): check the settings mysql_port and "
+            "tls"
+        )
+    if not isinstance(error, pymysql.MySQLError):
+        return _garbled(error, address)
     code, said = _said(error)
+    said = address.masked(said)
     found = classify("mysql", code, said)
-    why = tls.explain(error, address.tls, address.host) if address.tls else None
+    why = tls.explain(error, address.tls, address.name) if address.tls else None
     if code == CR.CR_SSL_CONNECTION_ERROR:
         why = "it does not offer TLS: set it up on VTGate (mysql_server_ssl_cert), or tls to false"
     elif address.tls is None and "insecure connections" in said:
@@ -151,6 +219,17 @@ def _explain_connect(error: pymysql.MySQLError, where: str, address: Address) ->
     return ConnectError(
         f"VTGate's MySQL port {where} broke off ({' '.join(said.split())[:400]}): check the "
         "settings host, mysql_port and tls"
+    )
+
+
+def _garbled(error: Exception, address: Address) -> ProtocolError:
+    """Say what PyMySQL raises over bytes that are not MySQL's."""
+    what = "answers in what is not MySQL's protocol"
+    if "LOAD_LOCAL" in str(error):
+        what = "asks for a file of this machine, which no VTGate does; it was not sent"
+    return ProtocolError(
+        f"VTGate's MySQL port {address.at(address.mysql_port)} {what}: check the settings host "
+        "and mysql_port"
     )
 
 
