@@ -58,11 +58,7 @@ class Taken:
         return self.signum is not None
 
     def take(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Note the first signal; end at the second.
-
-        Raises:
-            SystemExit: it is the second one.
-        """
+        """Note the first signal; end at the second; raises SystemExit: it is the second one."""
         if self.signum is not None:
             raise SystemExit(128 + signum)
         self.signum = signum

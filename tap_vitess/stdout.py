@@ -48,11 +48,7 @@ class LineBuffer:
             self.flush()
 
     def flush(self) -> None:
-        """Hand everything to stdout.
-
-        Raises:
-            TargetClosedError: nobody reads stdout any more.
-        """
+        """Hand everything to stdout; raises TargetClosedError: nobody reads stdout any more."""
         rest = memoryview(b"".join(self._lines))
         self._lines.clear()
         self._size = 0

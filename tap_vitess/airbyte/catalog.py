@@ -100,11 +100,7 @@ class ConfiguredStream:
 
 
 def configured_streams(document: object) -> list[ConfiguredStream]:
-    """Read a configured catalog.
-
-    Raises:
-        CatalogError: it is none, or asks for what cannot be.
-    """
+    """Read a configured catalog; raises CatalogError: it is none, or asks for what cannot be."""
     try:
         streams = [_configured(entry) for entry in document["streams"]]  # type: ignore[index]
     except (KeyError, TypeError, AttributeError, IndexError) as error:

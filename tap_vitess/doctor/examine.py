@@ -87,11 +87,7 @@ class _Examination:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T | None:
-        """Return the answer; None, and a finding, when there is none.
-
-        Raises:
-            _UnreachableError: not even a connection can be opened.
-        """
+        """Return the answer; None, and a finding, when there is none."""
         opened = False
         try:
             with survey.connected() as at:

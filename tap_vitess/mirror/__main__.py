@@ -83,11 +83,7 @@ class _Confirmer:
             self.store()
 
     def end(self) -> None:
-        """Store the last state.
-
-        Raises:
-            VitessError: it was not stored.
-        """
+        """Store the last state; raises VitessError: it was not stored."""
         if not self._seen:
             raise StateError(f"the target has printed no state: {self._place} is as it was")
         self.error = self.error if isinstance(self.error, FencedError) else None

@@ -94,11 +94,7 @@ def is_sharded(address: Address, place: Place) -> bool:
 
 
 def create(address: Address, place: Place) -> None:
-    """Run the statements of `ddl`.
-
-    Raises:
-        VitessError: VTGate refuses one of them.
-    """
+    """Run the statements of `ddl`; raises VitessError: VTGate refuses one of them."""
     statements = ddl(place, sharded=is_sharded(address, place))
     with _opened(address, place, "may the user create tables and alter the VSchema?") as sql:
         for statement in statements:

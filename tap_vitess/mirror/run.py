@@ -38,11 +38,7 @@ State = dict[str, Any]
 
 
 def place(settings: Config) -> Place:
-    """Return the job's row.
-
-    Raises:
-        ConfigError: no mirror is set up.
-    """
+    """Return the job's row; raises ConfigError: no mirror is set up."""
     if settings.mirror_keyspace is None or settings.mirror_name is None:
         raise ConfigError("settings mirror_keyspace and mirror_name: there is no mirror without")
     return Place(settings.mirror_keyspace, settings.mirror_table, settings.mirror_name)

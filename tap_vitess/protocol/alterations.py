@@ -61,10 +61,6 @@ class WrittenType:
     words: tuple[str, ...]
     labels: tuple[str, ...] = ()
 
-    def extends(self, other: WrittenType) -> bool:
-        """Tell whether bytes written with the other type are read alike with this one."""
-        return self.words == other.words and self.labels[: len(other.labels)] == other.labels
-
 
 @dataclass(frozen=True, slots=True)
 class ColumnChange:

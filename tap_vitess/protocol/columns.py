@@ -255,11 +255,7 @@ class ChangedRows:
 
     @classmethod
     def of(cls, event: binlogdata.VEvent) -> ChangedRows:
-        """Take a ROW event.
-
-        Raises:
-            ProtocolError: it contradicts itself.
-        """
+        """Take a ROW event; raises ProtocolError: it contradicts itself."""
         row = event.row_event
         if row.shard != event.shard:
             raise _contradiction(row.table_name, event.shard)

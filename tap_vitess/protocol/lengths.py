@@ -60,11 +60,7 @@ class Lengths:
     """The lengths of rows of one width."""
 
     def __init__(self, packed: bytes, width: int, where: str) -> None:
-        """Take them.
-
-        Raises:
-            ProtocolError: one is below -1, or no length.
-        """
+        """Take them; raises ProtocolError: one is below -1, or no length."""
         self._width = width
         self._where = where
         # A byte each: twice the length, 1 for NULL, 0 where it is among the long ones.

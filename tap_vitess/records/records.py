@@ -46,11 +46,11 @@ class RecordStream(Protocol):
     def stream_schema(self) -> StreamSchema: ...
 
 
+@dataclass(slots=True)
 class RecordSequence:
     """Gives out numbers that rise with a keyspace's records: microseconds since 1970, or more."""
 
-    def __init__(self, last: int) -> None:
-        self.last = last
+    last: int
 
     def take(self, count: int = 1) -> int:
         """Return the next number; the `count - 1` after it are taken, too."""

@@ -216,11 +216,7 @@ class TapVitess(Tap):
             yield parse(keyspace, bookmarks.get(bookmark_key(keyspace))), streams
 
     def _asked_again(self, selected: Sequence[VitessStream]) -> set[str]:
-        """Name the streams that resync_tables asks to copy again; say what the setting does.
-
-        Raises:
-            ConfigError: a pattern fits nothing.
-        """
+        """Name the streams that resync_tables asks to copy again; say what the setting does."""
         names = {f"{stream.keyspace}.{stream.table}": stream.name for stream in selected}
         again: set[str] = set()
         for pattern in self.settings.resync_tables:

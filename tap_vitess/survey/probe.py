@@ -43,11 +43,7 @@ def silent_shards(
 
 
 def _answered(events: Iterable[StreamEvent], keyspace: str) -> set[str]:
-    """Name the shards that have told a position.
-
-    Raises:
-        GtidError: it is none that can be followed.
-    """
+    """Name the shards that have told a position."""
     told = (event for event in events if isinstance(event, binlogdata.VEvent))
     entries = [e for event in told for e in event.vgtid.shard_gtids if e.gtid != "current"]
     return set(Vgtid.from_proto(keyspace, entries).shards)

@@ -58,14 +58,10 @@ from information_schema.columns where table_schema = %s and column_key = 'PRI'
 """
 _INDEXES = """
 select table_name as table_name, index_name as index_name, seq_in_index as seq_in_index,
-       column_name as column_name, nullable as nullable, sub_part as sub_part
+       column_name as column_name, nullable as nullable, sub_part as sub_part,
+       collation as direction
 from information_schema.statistics where table_schema = %s and non_unique = 0
 order by table_name, index_name, seq_in_index
-"""
-_UNIQUE_KEYS = """
-select table_name as table_name, index_name as index_name, column_name as column_name,
-       sub_part as sub_part, collation as direction
-from information_schema.statistics where table_schema = %s and non_unique = 0
 """
 _CHARSETS = """
 select column_name as name, character_set_name as charset from information_schema.columns
@@ -198,7 +194,7 @@ def not_resumable(at: KeyspaceSql) -> dict[str, str]:
     for row in sql.query(_KEY_COLUMNS, at.keyspace):
         part = KeyPart(text(row["column_name"]), text(row["column_type"]))
         keys.setdefault(text(row["table_name"]), {})[part.column] = part
-    parts = sql.query(_UNIQUE_KEYS, at.keyspace)
+    parts = sql.query(_INDEXES, at.keyspace)
     primary = {row["table_name"] for row in parts if row["index_name"] == "PRIMARY"}
     for row in parts:
         key = keys.get(text(row["table_name"]), {})

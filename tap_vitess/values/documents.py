@@ -102,11 +102,7 @@ def _number(text: str) -> float | Decimal:
 
 
 def from_copy(raw: bytes) -> bytes:
-    """Check a document that MySQL has printed.
-
-    Raises:
-        ValueError: it is no JSON.
-    """
+    """Check a document that MySQL has printed; raises ValueError: it is no JSON."""
     check([raw])
     return raw
 

@@ -1,16 +1,5 @@
 """VStream for Python: your own consumer of a Vitess' tables. See docs/library.md.
 
-    connection.py  where a Vitess is: the settings of a consumer, made a Config
-    raw.py         level 1: a VStream's events
-    events.py      its events as frozen objects, made of VEvents                         pure
-    changes.py     level 2: tables in, changes and boundaries out
-    decoding.py    a table's rows as changes, with Python's own objects
-    arrow.py       level 2 with Arrow's columns for rows, arrow_batches.py their batches
-    consume.py     level 3: batches to a function of the caller's, the state stored after them
-    mapping.py     rows as the caller's own classes                                      pure
-    batches.py     when a batch is full                                                  pure
-    stores.py      where a state is kept
-
 The public names are those imported here as themselves. Level 3 stands on level 2 alone. Level 2 is
 a sink of `run/keyspaces.py`, as `singer/sink.py` and `airbyte/read.py` are, and level 1 a front end
 over `vtgate/grpc.py` and `vtgate/reader.py`. Nothing here needs Singer.
