@@ -8,7 +8,7 @@ would go through a proxy that the environment names; PyMySQL does not, and neith
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,7 +58,7 @@ class Client:
         call = self._call(request, metadata=self._metadata)
         responses = Responses(call, silence)
         try:
-            yield map(_decoded, responses)
+            yield _decoded(responses)
         except grpc.RpcError as error:
             # The cause holds what VTGate said in full, values of rows included.
             raise explain(error, self._address) from None
@@ -67,11 +67,15 @@ class Client:
             responses.leave()
 
 
-def _decoded(responses: Sequence[bytes]) -> Sequence[StreamEvent]:
-    try:
-        return decode(responses[0]) if len(responses) == 1 else decode_all(responses)
-    except DecodeError:
-        raise ProtocolError("VTGate sent what is no VStreamResponse") from None
+def _decoded(received: Iterable[Sequence[bytes]]) -> Iterator[Sequence[StreamEvent]]:
+    """Decode what has come together; what came before a broken response is given out first."""
+    for responses in received:
+        try:
+            yield decode(responses[0]) if len(responses) == 1 else decode_all(responses)
+        except DecodeError:
+            if len(responses) == 1:
+                raise ProtocolError("VTGate sent what is no VStreamResponse") from None
+            yield from _decoded([response] for response in responses)
 
 
 @contextmanager
