@@ -314,6 +314,7 @@ def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
         arrow(fields("int"))
 
 
+@pytest.mark.slow
 def test_pyarrow_is_imported_only_for_rows_as_arrow() -> None:
     """It takes most of a second."""
     program = (

@@ -233,6 +233,7 @@ def test_every_front_end_has_the_key(sandbox: Sandbox) -> None:
     assert len({tuple(key.values()) for key in keys("primary")}) < 20
 
 
+@pytest.mark.slow
 def test_the_doctor_lists_them(sandbox: Sandbox) -> None:
     """By what is discovered, or by the keys of the catalog given."""
 

@@ -346,6 +346,7 @@ def test_ddl_is_printed_and_run_on_request(sandbox: Sandbox, tmp_path: Path) -> 
         create(Config.from_settings(tap_settings(sandbox)), PLACE)
 
 
+@pytest.mark.slow
 def test_confirm_stores_the_last_state(sandbox: Sandbox, config: Config, tmp_path: Path) -> None:
     """Each line is passed on as it is."""
     target = Target()

@@ -51,6 +51,7 @@ def test_only_what_is_named_is_copied_again(sandbox: Sandbox) -> None:
     assert copied(target, seen) == set()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_anywhere(sandbox: Sandbox) -> None:
     """The next run finishes the copy without the setting, from the first STATE on."""
     model = damaged(sandbox)

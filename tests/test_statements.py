@@ -164,6 +164,7 @@ def old() -> Cluster:
 pytestmark = served(old)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "again"),
     [

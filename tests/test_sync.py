@@ -383,6 +383,7 @@ def write_small_again(cluster: Cluster) -> None:
     cluster.delete("shop", "beta", {"id": b"60"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", range(4, 30, 3))
 def test_reshard_in_mid_copy(sandbox: Sandbox, lines: int) -> None:
     """A copy begun on the old shards starts again on the new ones, with a new version."""

@@ -314,6 +314,7 @@ documents = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(documents)
 def test_json_passes_unharmed(document: Any) -> None:
     """A valid document goes through as it is, on one line, in both phases."""

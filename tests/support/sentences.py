@@ -25,11 +25,11 @@ _SAYING = {"warning", "critical", "_error", "_cut", "_lost"}
 _FILLED = re.compile(r"%(\.\d+)?[sdgrf]")
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@functools.cache
+def modules() -> tuple[tuple[str, ast.Module], ...]:
     """Parse all files of the package that speak to users."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        if not NOT_OURS & set(path.parts):
-            yield path.name, ast.parse(path.read_text(encoding="utf-8"))
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if not NOT_OURS & set(path.parts)]
+    return tuple((path.name, ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
 
 
 def plain(text: str) -> str:
@@ -43,8 +43,9 @@ def said() -> set[str]:
     return {
         plain(text)
         for _, module in modules()
+        for known in [_constants(module)]
         for node in ast.walk(module)
-        if isinstance(node, ast.expr) and (text := _text(node, _constants(module)))
+        if isinstance(node, ast.expr) and (text := _text(node, known))
     }
 
 
