@@ -18,6 +18,7 @@ from support.loads import Warehouse, config_of, pipeline_of
 from support.shops import everything, insert, served, shop, table, three_tables, write
 
 from tap_vitess.dlt import vitess_source
+from tap_vitess.dlt.failures import sentence_of
 from tap_vitess.dlt.feed import Limits
 from tap_vitess.errors import ConfigError, PositionLostError
 from tap_vitess.sandbox.cluster import Cluster
@@ -135,6 +136,32 @@ def test_values(sandbox: Sandbox, tmp_path: Path, postgres_address: str) -> None
         [(stamp,)] = {row[1:] for row in warehouse.rows("types", "id", "stamp") if row[0] < 5}
         assert stamp.astimezone(UTC) == datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
         assert len(warehouse.rows("documents", "id", "document")) == 7
+
+
+def two_keyspaces() -> Cluster:
+    made = three_tables()
+    made.create_keyspace("other", ["0"])
+    made.create_table("other", table("alpha"))
+    return made
+
+
+@served(two_keyspaces)
+def test_what_would_be_mixed_up_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Tables of one name, unless a template tells them apart; what a merge would blank."""
+    address = f"duckdb:///{tmp_path}/shop.duckdb"
+    cases: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
+        ({}, {}, "would both be the table alpha"),
+        ({"table_names": "{nothing}"}, {}, "a template of {keyspace} and {table} is expected"),
+        ({}, {"tables": ["shop.*"], "on_partial_image": "omit"}, "a merge would put NULL"),
+    )
+    for manner, settings, words in cases:
+        with pytest.raises(PipelineStepFailed) as raised:
+            Warehouse(sandbox, address, tmp_path, **manner).load(**settings)
+        assert words in sentence_of(raised.value, "duckdb")
+    apart = Warehouse(sandbox, address, tmp_path, table_names="{keyspace}_{table}")
+    apart.load()
+    assert len(apart.rows("shop_alpha", "id")) == 12
+    assert apart.rows("other_alpha", "id") == []
 
 
 def test_altered_tables(duck: Warehouse) -> None:

@@ -1,4 +1,4 @@
-"""Tables of a Vitess in a warehouse: a dlt source, and `tap-vitess-load`. See docs/load.md."""
+"""Tables of a Vitess as a dlt source, and how they are loaded. See docs/load.md."""
 
 from __future__ import annotations
 

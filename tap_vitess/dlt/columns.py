@@ -90,7 +90,8 @@ def shape_of(
         metadata_columns: whether to add those that a merge does not need.
 
     Raises:
-        CatalogError: a column of the key has another type than in the destination.
+        CatalogError: a column of the key has another type than in the destination, or a column
+            has the name of one that is added.
     """
     pa = pyarrow()
     plain = list(schema)[: len(schema) - len(ENGINE_COLUMNS)]
@@ -102,8 +103,7 @@ def shape_of(
             if name in key:
                 raise CatalogError(
                     f"{table}: the column {name} of its key has become {form.kind}, and is "
-                    f"{before['data_type']} in the destination: drop the table there and run "
-                    "once with resync_tables"
+                    f"{before['data_type']} in the destination: load into another dataset"
                 )
             name += form.variant
         fields.append(pa.field(name, form.type, nullable=field.name not in key))
@@ -116,6 +116,11 @@ def shape_of(
     if metadata_columns:
         own += [pa.field(OP, pa.string()), pa.field(SHARD, pa.string())]
         own += [pa.field(COMMIT_TIME, moment)]
+    if taken := {field.name for field in own} & {field.name for field in fields}:
+        raise CatalogError(
+            f"{table} has a column {', '.join(sorted(taken))}, which is the name of a column of "
+            "the load's own: leave the table out by the setting exclude_tables"
+        )
     return Shape(pa.schema([*fields, *own]), forms, hints)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dlt
+from dlt.common.destination import AnyDestination
 
 from tap_vitess.config import Config
 from tap_vitess.dlt.feed import Feed, Limits
@@ -24,6 +26,13 @@ class Loaded:
 
     rows: int
     packages: int
+
+
+def pipeline_of(name: str, destination: AnyDestination, dataset: str, folder: Path) -> dlt.Pipeline:
+    """Make a pipeline that works in a folder."""
+    return dlt.pipeline(
+        name, destination=destination, dataset_name=dataset, pipelines_dir=str(folder)
+    )
 
 
 def load_config(

@@ -14,7 +14,7 @@ come to it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,8 +55,39 @@ class Manner:
     table_format: TableFormat | None = None
 
     def name_of(self, table: Table) -> str:
-        """Return what a table is called in the destination."""
-        return self.table_names.format(keyspace=table.keyspace, table=table.name)
+        """Return what a table is called in the destination.
+
+        Raises:
+            ConfigError: the template has other words.
+        """
+        try:
+            return self.table_names.format(keyspace=table.keyspace, table=table.name)
+        except (KeyError, IndexError, ValueError, AttributeError):
+            raise ConfigError(
+                "table_names: a template of {keyspace} and {table} is expected"
+            ) from None
+
+    def check(self, feed: Feed, named: Callable[[str], str]) -> None:
+        """Refuse what would mix tables up or put NULL where the binlog says nothing.
+
+        Raises:
+            ConfigError: two tables have one name, or a setting does not fit.
+        """
+        names: dict[str, str] = {}
+        for name, table in feed.tables.items():
+            if other := names.get(found := named(self.name_of(table))):
+                raise ConfigError(
+                    f"{other} and {name} would both be the table {found}: set table_names to "
+                    "`{keyspace}_{table}`, or leave one out by exclude_tables"
+                )
+            names[found] = name
+            if not table.key and self.write == "merge":
+                logger.warning("%s has no key: its changes are appended, each as a row", name)
+        if self.write == "merge" and feed.config.on_partial_image == "omit":
+            raise ConfigError(
+                "on_partial_image: with omit a merge would put NULL in columns that the binlog "
+                "does not carry; set it to `fetch` or `fail`, or write to `append`"
+            )
 
     def strategy(self, caps: DestinationCapabilitiesContext, where: str) -> str:
         """Choose how a destination merges.
@@ -177,6 +208,7 @@ class _Tables:
         self._feed = feed
         self._manner = manner
         self._schema = dlt.current.source_schema()
+        manner.check(feed, self._schema.naming.normalize_table_identifier)
         destination = dlt.current.pipeline().destination
         where = destination.destination_type.rpartition(".")[2]
         self._waiting: dict[str, dict[Any, _Waiting]] = {}  # by table and schema

@@ -37,7 +37,7 @@ class Command:
         """Start it; stdout must stay empty."""
         config = self.folder / "config.json"
         config.write_text(json.dumps(self.settings))
-        command = [sys.executable, "-m", "tap_vitess.dlt", "--config", str(config)]
+        command = [sys.executable, "-m", "tap_vitess.load", "--config", str(config)]
         with (self.folder / "load.log").open("wb") as log:
             return subprocess.Popen(
                 [*command, "--to", self.address, *self.options, *more],

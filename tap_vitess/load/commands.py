@@ -1,4 +1,4 @@
-"""`tap-vitess-load`: from the settings of a tap into a destination, to where Vitess is now.
+"""A call of `tap-vitess-load`: from a tap's settings into a destination, to where Vitess is now.
 
 The state is in the destination alone. The working folder of dlt is emptied at each start, so what
 a run that was killed has left there is never loaded: it is read again, from the position of what
@@ -16,19 +16,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import dlt
-
-from tap_vitess.config import config_option, read_config
+from tap_vitess.config import read_config
 from tap_vitess.dlt.destinations import destination_of, name_of
 from tap_vitess.dlt.failures import EXPECTED, sentence_of
 from tap_vitess.dlt.feed import Limits
-from tap_vitess.dlt.loading import PACKAGES, load_config
+from tap_vitess.dlt.loading import load_config, pipeline_of
 from tap_vitess.dlt.settings import without_meaning
-from tap_vitess.dlt.source import NAME, Manner
+from tap_vitess.dlt.source import Manner
 from tap_vitess.errors import ConfigError, VitessError
 from tap_vitess.signals import Taken, taken_over
 
@@ -37,9 +35,8 @@ logger = logging.getLogger("tap_vitess.load")
 _FORMAT = "{asctime:23s} | {levelname:8s} | {name:20s} | {message}"
 
 
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code."""
-    options = _parser().parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Run what the command line says; return the exit code."""
     logging.basicConfig(level=logging.INFO, style="{", format=_FORMAT, stream=sys.stderr)
     with taken_over(wanted=True) as signal:
         try:
@@ -61,12 +58,7 @@ def _load(options: argparse.Namespace, signal: Taken) -> None:
     manner = Manner(options.write, options.table_names, options.table_format)
     limits = Limits(options.package_rows, options.package_seconds)
     with working_folder(options.to, options.dataset, options.name) as folder:
-        pipeline = dlt.pipeline(
-            options.name,
-            destination=destination,
-            dataset_name=options.dataset,
-            pipelines_dir=str(folder),
-        )
+        pipeline = pipeline_of(options.name, destination, options.dataset, folder)
         while signal.signum is None:
             began = time.monotonic()
             try:
@@ -102,44 +94,3 @@ def working_folder(*names: str) -> Iterator[Path]:
         place.mkdir()
         yield place
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tap-vitess-load",
-        parents=[config_option()],
-        description="Copies tables of a Vitess into a destination of dlt's and follows them to "
-        "now; the next run resumes from the state in the destination.",
-        epilog="Exit code: 0 all is there, 1 an error, 2 a wrong command line, 128 + n after "
-        "signal n. It sends no telemetry of dlt's.",
-    )
-    parser.add_argument(
-        "--to",
-        required=True,
-        metavar="ADDRESS",
-        help="duckdb:///shop.duckdb, postgresql://user:password@host/database, "
-        "or the name of any destination of dlt's, whose credentials dlt's configuration has",
-    )
-    parser.add_argument("--dataset", default=NAME, help="the schema of the tables there (vitess)")
-    parser.add_argument("--name", default=NAME, help="of the pipeline, for its state (vitess)")
-    parser.add_argument(
-        "--write",
-        choices=["merge", "append"],
-        default="merge",
-        help="merge: a row a key; append: a row a change",
-    )
-    parser.add_argument(
-        "--table-names",
-        default="{table}",
-        metavar="TEMPLATE",
-        help="how tables are called, of {keyspace} and {table}",
-    )
-    parser.add_argument("--table-format", choices=["delta", "iceberg"], help="of files")
-    parser.add_argument("--every", type=float, metavar="SECONDS", help="stay, and load so often")
-    parser.add_argument(
-        "--package-rows", type=int, default=PACKAGES.rows, help="rows that make a load package full"
-    )
-    parser.add_argument(
-        "--package-seconds", type=float, default=PACKAGES.seconds, help="seconds that do"
-    )
-    return parser
