@@ -21,6 +21,7 @@ from tap_vitess.dlt import vitess_source
 from tap_vitess.dlt.failures import sentence_of
 from tap_vitess.dlt.feed import Limits
 from tap_vitess.errors import ConfigError, PositionLostError
+from tap_vitess.load.commands import working_folder
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
@@ -75,6 +76,26 @@ def test_several_packages(duck: Warehouse) -> None:
     """Each ends at a boundary, with a state that the next run can start from."""
     assert duck.load(Limits(rows=10)).packages > 1
     duck.check()
+
+
+@served(three_tables, options=ONE_BY_ONE)
+def test_told_to_stop(duck: Warehouse) -> None:
+    """What was read by then is loaded, and the next run resumes."""
+    asked = iter([False] * 4)
+    stopped = duck.load(stop=lambda: next(asked, True))
+    assert (stopped.packages, stopped.rows < 24) == (1, True)
+    duck.load()
+    duck.check()
+
+
+def test_one_at_a_time() -> None:
+    with (
+        working_folder("to", "vitess") as folder,
+        pytest.raises(ConfigError, match="another tap-vitess-load is loading into this dataset"),
+        working_folder("to", "vitess"),
+    ):
+        pass
+    assert not folder.exists()
 
 
 def test_rows_of_older_versions_go(duck: Warehouse) -> None:
@@ -249,6 +270,11 @@ def test_dlts_own_way(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.Monk
     frozen.schema_contract = "freeze"
     with pytest.raises(PipelineStepFailed, match="frozen"):
         pipeline.run(frozen)
+    purged(sandbox)
+    before = warehouse.rows("alpha", "id")
+    with pytest.raises(PipelineStepFailed, match="have been purged"):
+        pipeline.run(vitess_source(tables=["shop.*"]))
+    assert warehouse.rows("alpha", "id") == before
     with pytest.raises(ConfigError, match="there is no setting colour"):
         vitess_source(colour="red")
 

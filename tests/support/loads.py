@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,13 @@ class Warehouse:
         self.folder = folder
         self.manner = Manner(**manner)
 
-    def load(self, limits: Limits = PACKAGES, **settings: Any) -> Loaded:
-        """Load up to now."""
+    def load(
+        self, limits: Limits = PACKAGES, stop: Callable[[], bool] = lambda: False, **settings: Any
+    ) -> Loaded:
+        """Load up to now, or until told to stop."""
         config = config_of(self.sandbox, **settings)
-        return load_config(pipeline_of(self.address, self.folder), config, self.manner, limits)
+        pipeline = pipeline_of(self.address, self.folder)
+        return load_config(pipeline, config, self.manner, limits, stop)
 
     def pipeline(self) -> dlt.Pipeline:
         """Make a pipeline that knows what the destination knows."""
