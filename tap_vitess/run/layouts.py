@@ -11,7 +11,7 @@ one wrong value is given out. Columns added at the end and other sizes of the sa
                                each ENUM or SET its number of labels and their checksum
     "?4:9f3a0c21,2:77aa01b3"   rows have been given out with this layout, which is not proved
     "?"                        the same, and the layout is not known
-    "?5:.../4:.../0c/1c=77"    the same; what is proved is the second. Behind it the table's last
+    "?5:.../4:.../0c/1c=77"    the same; what is proved is the second. After it the table's last
                                column, and which have been touched since, and as what. Where no
                                rows rest on those, the first is missing
 
@@ -318,7 +318,7 @@ class Layouts:
                 continue
             if known.is_in_doubt(place):
                 misread[alteration.table] = (
-                    f"an ALTER on shard {alteration.shard} came behind changes that Vitess has "
+                    f"an ALTER on shard {alteration.shard} came after changes that Vitess has "
                     "perhaps read with the columns of later"
                 )
             if not known.proved:

@@ -248,7 +248,7 @@ class SharedStream:
             stop = self._diagnosis.peek(feed.stop)
             if stop != feed.stop:
                 logger.warning(
-                    "%s: shards are behind the stop position taken before, as after a failover; "
+                    "%s: shards lag behind the stop position taken before, as after a failover; "
                     "the run ends where they are now",
                     self.keyspace,
                 )
