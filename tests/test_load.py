@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from datetime import UTC, date, datetime
@@ -86,6 +87,13 @@ def test_told_to_stop(duck: Warehouse) -> None:
     assert (stopped.packages, stopped.rows < 24) == (1, True)
     duck.load()
     duck.check()
+
+
+def test_progress(duck: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    duck.load(progress_seconds=0.0001)
+    assert re.search(r"shop\.\w+: \d+ rows so far, [\d,]+ rows/s", caplog.text)
+    assert "package 1 is loaded, 24 rows so far" in caplog.text
 
 
 def test_one_at_a_time() -> None:
@@ -303,7 +311,7 @@ def test_the_command_stays(command: Command, duck: Warehouse) -> None:
     with command.start("--every", "0.5") as process:
         for packages in (1, 2):
             until = time.monotonic() + 60
-            while command.log().count("rows so far") < packages:
+            while command.log().count("is loaded") < packages:
                 assert time.monotonic() < until, command.log()
                 time.sleep(0.1)
             if packages == 1:

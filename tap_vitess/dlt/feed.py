@@ -73,6 +73,7 @@ class Feed:
         found = discovery.discover(self.config, self.retry)
         self.tables = {f"{table.keyspace}.{table.name}": table for table in found}
         self._ends_at = time.monotonic() + (self.config.max_run_seconds or WHOLE)
+        self._told = (time.monotonic(), 0)  # when progress was told, and of how many rows
         self._known: dict[str, TableSchema] = {}
         self._next: Item | None = None
         self._reached = _asked_again(self.config, self.state, self.tables)
@@ -127,7 +128,17 @@ class Feed:
         if isinstance(item, TableCopied):
             self.copied[item.name] = item.version
         self.rows += _rows_of(item)
+        self._tell(item.name)
         yield item
+
+    def _tell(self, name: str) -> None:
+        """Tell how far the run is, as often as progress_seconds says."""
+        every, (then, rows) = self.config.progress_seconds, self._told
+        now = time.monotonic()
+        if every and now - then >= every:
+            self._told = now, self.rows
+            speed = (self.rows - rows) / (now - then)
+            logger.info("%s: %s rows so far, %s rows/s", name, f"{self.rows:,}", f"{speed:,.0f}")
 
     def _read(self) -> Iterator[Item | None]:
         """Yield what is to be loaded, and None at boundaries; the engine's error ends it."""

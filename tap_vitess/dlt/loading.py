@@ -56,7 +56,7 @@ def load_config(
             pipeline.run(source_of(items))
             remove_older_rows(pipeline, _state_of(pipeline))
             packages += 1
-            logger.info("package %d: %d rows so far", packages, feed.rows)
+            logger.info("package %d is loaded, %s rows so far", packages, f"{feed.rows:,}")
         if feed.error is not None:
             raise feed.error
         return Loaded(feed.rows, packages)
