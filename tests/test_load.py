@@ -61,6 +61,7 @@ def nothing(sandbox: Sandbox) -> None:
 STEPS = (nothing, written, truncated, purged)
 
 
+@pytest.mark.slow
 def test_a_copy_and_changes(duck: Warehouse) -> None:
     """Deletes, changed keys, a key deleted and inserted again; each run knows what is there."""
     assert duck.load().rows == 24
@@ -106,6 +107,7 @@ def test_one_at_a_time() -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_rows_of_older_versions_go(duck: Warehouse) -> None:
     """After a TRUNCATE, with a lost position, and with resync_tables."""
     duck.load()
@@ -123,6 +125,7 @@ def test_rows_of_older_versions_go(duck: Warehouse) -> None:
         duck.load(resync_tables=["shop.nothing"])
 
 
+@pytest.mark.slow
 def test_postgres(sandbox: Sandbox, tmp_path: Path, postgres_address: str) -> None:
     warehouse = Warehouse(sandbox, postgres_address, tmp_path)
     for step in STEPS:
@@ -147,6 +150,7 @@ VALUES: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @served(everything)
 def test_values(sandbox: Sandbox, tmp_path: Path, postgres_address: str) -> None:
     """Of every kind, and NULLs; an empty text and zero bytes, too, in both destinations."""
