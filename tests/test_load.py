@@ -125,7 +125,7 @@ def test_rows_of_older_versions_go(duck: Warehouse) -> None:
         duck.load(resync_tables=["shop.nothing"])
 
 
-@pytest.mark.slow
+@pytest.mark.environments
 def test_postgres(sandbox: Sandbox, tmp_path: Path, postgres_address: str) -> None:
     warehouse = Warehouse(sandbox, postgres_address, tmp_path)
     for step in STEPS:
@@ -150,7 +150,7 @@ VALUES: dict[str, Any] = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.environments
 @served(everything)
 def test_values(sandbox: Sandbox, tmp_path: Path, postgres_address: str) -> None:
     """Of every kind, and NULLs; an empty text and zero bytes, too, in both destinations."""
