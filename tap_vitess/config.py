@@ -1,35 +1,35 @@
 """The settings: the fields of `Config`, of which their JSON schema is derived.
 
-A Config is made of the settings once; nobody else reads a raw settings dict. Settings are flat
-because environment variables (TAP_VITESS_<SETTING>) reach only the top level: a field that is a
-value of several settings stands for all of them. Secrets show in no repr.
-
-The settings of several files are merged, the last one wins; `ENV` stands for the environment
-variables. Unlike the tap's, a file `.env` is not read.
+A Config is made of the settings once; nobody else reads a raw settings dict. How they are read and
+refused is in `settings.py`. Settings are flat because environment variables (TAP_VITESS_<SETTING>)
+reach only the top level: a field that is a value of several settings stands for all of them.
+Secrets show in no repr.
 """
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from jsonschema import Draft202012Validator
-
-from tap_vitess.errors import ConfigError, VitessError
+from tap_vitess.errors import ConfigError
 from tap_vitess.protocol.images import OnPartialImage
 from tap_vitess.values.types import DEFAULTS, ValueOptions
-from tap_vitess.vtgate.address import Address, Tls, check_metadata, tls_of
+from tap_vitess.vtgate.address import Address, Tls, check_host, check_metadata, tls_of
 
 Keys = Literal["with_vindex", "primary"]
 TabletType = Literal["PRIMARY", "REPLICA", "RDONLY"]
 OnLostPosition = Literal["fail", "resync"]
+
+# More seconds than any clock or timeout of Python's can count to.
+_LONGEST = 1_000_000_000
+_PORT = {"minimum": 1, "maximum": 65_535}
+
+
+_STREAM_PARTS = re.compile(r"\{(?:keyspace|table)\}")
 
 
 def _told(
@@ -114,14 +114,16 @@ class Config(Address):
     """All settings of a run; field names are the settings', in the order in which they are told."""
 
     host: str = _setting("Host", "Host name or address of VTGate, for both ports.", minLength=1)
-    grpc_port: int = _setting("gRPC port", "VTGate's gRPC port (VStream).", 15991)
+    grpc_port: int = _setting("gRPC port", "VTGate's gRPC port (VStream).", 15991, **_PORT)
     mysql_port: int = _setting(
-        "MySQL port", "VTGate's MySQL port (discovery, shards and positions).", 15306
+        "MySQL port", "VTGate's MySQL port (discovery, shards and positions).", 15306, **_PORT
     )
     user: str | None = _setting(
         "User", "User name, for static authentication on gRPC and on the MySQL port."
     )
-    password: str | None = _setting("Password", "Password of the user.", secret=True)
+    password: str | None = _setting(
+        "Password", "Password of the user. Default: an empty one, where a user is set.", secret=True
+    )
     keyspaces: tuple[str, ...] | None = _setting(
         "Keyspaces",
         "Keyspaces to discover. Default: every keyspace.",
@@ -189,11 +191,27 @@ class Config(Address):
         "`fail` ends the table's run. An insert or update never says null for what was not sent.",
         "fetch",
     )
+    stream_name: str = _setting(
+        "Stream name",
+        "What a table's stream is called: text with `{table}` and, unless tables of two keyspaces "
+        "may be one stream, `{keyspace}`. Many targets make schema and table of what stands before "
+        "and after the last hyphen; `{keyspace}__{table}` is one table's name to all of them.",
+        "{keyspace}-{table}",
+        minLength=1,
+    )
+    emit_activate_version_messages: bool = _setting(
+        "Emit ACTIVATE_VERSION",
+        "Write ACTIVATE_VERSION when a copy is finished. Without it, rows that vanish without a "
+        "delete (TRUNCATE, FULL_TABLE, a resync) stay in every target; set it to false for a "
+        "target that ends at such a message.",
+        default=True,
+    )
     checkpoint_seconds: float = _setting(
         "Checkpoint interval",
         "Seconds between two STATE messages; 0 = at every transaction.",
         10,
         minimum=0,
+        maximum=_LONGEST,
     )
     max_run_seconds: float | None = _setting(
         "Longest run",
@@ -201,6 +219,7 @@ class Config(Address):
         "A copy that cannot be resumed (FULL_TABLE, no key) must fit into one run. Default: no "
         "limit.",
         exclusiveMinimum=0,
+        maximum=_LONGEST,
     )
     copy_parallelism: int = _setting(
         "Parallel copies", "How many tables of a keyspace are copied at once.", 1, minimum=1
@@ -209,12 +228,14 @@ class Config(Address):
         "Largest gRPC message",
         "Refuse gRPC messages above this size. Default: no limit.",
         minimum=1,
+        maximum=(1 << 31) - 1,
     )
     connect_timeout_seconds: float = _setting(
         "Connect timeout",
         "How long to wait for each of VTGate's ports to answer.",
         10,
         exclusiveMinimum=0,
+        maximum=_LONGEST,
     )
     mirror_keyspace: str | None = _setting(
         "Mirror keyspace",
@@ -246,6 +267,7 @@ class Config(Address):
         "Seconds between two lines in the log that tell how far the run is; 0 = none.",
         10,
         minimum=0,
+        maximum=_LONGEST,
     )
     batch_keep_hours: float = _setting(
         "Hours to keep BATCH files",
@@ -253,6 +275,7 @@ class Config(Address):
         "place with the same prefix, when these began so many hours ago.",
         24,
         minimum=0,
+        maximum=_LONGEST,
     )
     values: ValueOptions = field(default=DEFAULTS)
 
@@ -271,17 +294,24 @@ class Config(Address):
             **{o.name: values.pop(o.name) for o in fields(ValueOptions)}
         )
         values["tls"] = tls_of(enabled=values["tls"], files=tls)
-        _check_pair(values, "user", "password")
-        _check_pair(values, "mirror_keyspace", "mirror_name")
+        if values["user"] is None and values["password"] is not None:
+            raise ConfigError("settings user and password go together: one of them is missing")
+        if values["user"] is not None:
+            values["password"] = values["password"] or ""
+        check_host(values["host"])
         check_metadata(values)
-        if values["start_from_mirror"] and values["mirror_keyspace"] is None:
-            raise ConfigError(
-                "setting start_from_mirror: there is no mirror without mirror_keyspace"
-            )
+        _check_mirror(values)
+        _check_patterns(values)
+        _check_stream_name(values["stream_name"])
         for name, schema in SETTINGS.items():
             if schema["type"] == "array" and values[name] is not None:
                 values[name] = tuple(values[name])
         return cls(**values)
+
+    def stream(self, keyspace: str, table: str) -> str:
+        """Return the name of a table's stream."""
+        parts = {"{keyspace}": keyspace, "{table}": table}
+        return _STREAM_PARTS.sub(lambda part: parts[part.group()], self.stream_name)
 
     def wants(self, keyspace: str, table: str) -> bool:
         """Tell whether the settings let a table in; the mirror never is."""
@@ -359,118 +389,30 @@ def _may_meet(pattern: str, keyspace: str) -> bool:
     return literal.startswith(f"{keyspace}.") or f"{keyspace}.".startswith(literal)
 
 
-def _check_pair(values: Mapping[str, Any], one: str, other: str) -> None:
-    if (values[one] is None) != (values[other] is None):
-        raise ConfigError(f"settings {one} and {other} go together: one of them is missing")
+def _check_patterns(values: Mapping[str, Any]) -> None:
+    """Refuse patterns that no name fits, whatever VTGate has: privacy may hang on one."""
+    for name in ("tables", "exclude_tables", "resync_tables"):
+        for pattern in values[name] or ():
+            if "." not in pattern and not pattern.startswith("*"):
+                raise ConfigError(
+                    f"setting {name}: {pattern!r:.200} has no dot, so it fits no table: write "
+                    f"keyspace.table, as in *.{pattern:.200}"
+                )
 
 
-ENVIRONMENT = "ENV"
-_TRUE = {"true", "1", "yes", "on"}
+def _check_stream_name(template: str) -> None:
+    if set("{}") & set(_STREAM_PARTS.sub("", template)):
+        raise ConfigError(
+            "setting stream_name: of braces it has {table} and {keyspace}, and no others"
+        )
+    if "{table}" not in template:
+        raise ConfigError("setting stream_name: without {table} all tables would be one stream")
 
 
-def config_option() -> argparse.ArgumentParser:
-    """Make the option of commands that take the sources of `read_config`, as their parent."""
-    parser = argparse.ArgumentParser(add_help=False)
-    told = "the tap's settings, or ENV for the variables TAP_VITESS_...; may be repeated"
-    parser.add_argument(
-        "--config", action="append", required=True, metavar=f"FILE|{ENVIRONMENT}", help=told
-    )
-    return parser
-
-
-def read_config(sources: Sequence[str], environment: Mapping[str, str]) -> Config:
-    """Read the settings.
-
-    Raises:
-        ConfigError: a file cannot be read, or a setting is wrong. Secrets are not quoted.
-    """
-    settings: dict[str, Any] = {}
-    for source in sources:
-        is_file = source != ENVIRONMENT
-        settings |= read_settings(source) if is_file else _of_environment(environment)
-    return checked(settings)
-
-
-def checked(settings: Mapping[str, Any]) -> Config:
-    """Make the Config of settings that may be wrong.
-
-    Raises:
-        ConfigError: a setting is wrong. Secrets are not quoted.
-    """
-    if problem := next(_problems(settings), None):
-        raise ConfigError(problem)
-    return Config.from_settings(settings)
-
-
-def read_settings(path: str) -> dict[str, Any]:
-    """Read a file of settings, as they are.
-
-    Raises:
-        ConfigError: it cannot be read, or is no object.
-    """
-    found = read_json(path, ConfigError)
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: an object of settings is expected")
-    return found
-
-
-def read_json(path: str, error: type[VitessError]) -> Any:
-    """Read a JSON file; what is wrong with it is an `error`."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as cause:
-        raise error(f"{path} cannot be read ({cause.strerror})") from cause
-    except ValueError as cause:
-        raise error(f"{path} is no JSON ({cause})") from cause
-
-
-def _of_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    names = {name: f"TAP_VITESS_{name.upper()}" for name in SETTINGS}
-    return {
-        name: _parse(name, environment[variable])
-        for name, variable in names.items()
-        if variable in environment
-    }
-
-
-def _parse(name: str, text: str) -> Any:
-    kind = SETTINGS[name]["type"]
-    try:
-        match kind:
-            case "integer":
-                return int(text)
-            case "number":
-                return float(text)
-            case "boolean":
-                return text.lower() in _TRUE
-            case "array" if not text.lstrip().startswith("["):
-                return text.split(",")
-            case "array" | "object":
-                return json.loads(text)
-    except ValueError:
-        # The cause would quote the value.
-        raise ConfigError(f"setting {name}: the environment variable is no {kind}") from None
-    return text
-
-
-def check_secrets(settings: Mapping[str, Any]) -> None:
-    """Refuse secrets of a wrong type, before anybody does who would quote them.
-
-    Raises:
-        ConfigError: one of them is.
-    """
-    secret = {name for name, schema in SETTINGS.items() if "secret" in schema}
-    given = {name: settings[name] for name in settings.keys() & secret}
-    if problem := next(_problems({"host": "any", **given}), None):
-        raise ConfigError(problem)
-
-
-def _problems(settings: Mapping[str, Any]) -> Iterator[str]:
-    for error in Draft202012Validator(SETTINGS_SCHEMA).iter_errors(settings):
-        name = str(error.absolute_path[0]) if error.absolute_path else None
-        if name is None:
-            yield f"settings: {error.message}"
-        elif SETTINGS[name].get("secret"):
-            yield f"setting {name}: {SETTINGS[name]['type']} of text is expected"
-        else:
-            yield f"setting {name}: {error.message}"
+def _check_mirror(values: Mapping[str, Any]) -> None:
+    if (values["mirror_keyspace"] is None) != (values["mirror_name"] is None):
+        raise ConfigError(
+            "settings mirror_keyspace and mirror_name go together: one of them is missing"
+        )
+    if values["start_from_mirror"] and values["mirror_keyspace"] is None:
+        raise ConfigError("setting start_from_mirror: there is no mirror without mirror_keyspace")

@@ -177,7 +177,7 @@ def test_files_that_are_no_json(sandbox: Sandbox, tmp_path: Path, option: str) -
     (tmp_path / "bad.json").write_text("{bad")
     arguments = ["--config", write(tmp_path / "c.json", credentials(sandbox))]
     done = tap(*arguments, option, str(tmp_path / "bad.json"))
-    assert "--config, --catalog or --state" in the_sentence(done)
+    assert "bad.json is no JSON" in the_sentence(done)
 
 
 @pytest.mark.parametrize("state", [[], "text", {"bookmarks": []}, {"bookmarks": {"a": 1}}])

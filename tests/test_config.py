@@ -48,7 +48,7 @@ KEYSPACES = ["shop", "shop-2", "s.x", "[s"]
 PATTERN = st.text("shop-2.x*?[]!", max_size=9) | st.sampled_from(
     ["*", "*.*", "shop.*", "sh*.t", "shop-2.t", "[s]hop.*", "?hop.t", "*.t", "shop*", "s.x.*"]
 )
-PATTERNS = st.lists(PATTERN, max_size=2)
+PATTERNS = st.lists(PATTERN.filter(lambda p: "." in p or p.startswith("*")), max_size=2)
 
 
 @pytest.mark.slow
@@ -87,7 +87,6 @@ def test_secrets_are_in_no_repr() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"user": "u"}, "user and password"),
         ({"password": "p"}, "user and password"),
         ({"mirror_keyspace": "k"}, "mirror_keyspace and mirror_name"),
         ({"mirror_name": "k"}, "mirror_keyspace and mirror_name"),

@@ -16,7 +16,7 @@ from support.findings import brief, look, the
 from support.shops import served, shop
 from support.taps import Target, discover, run, settings, without_shard
 
-from tap_vitess.config import Config, read_config
+from tap_vitess.config import Config
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
 from tap_vitess.doctor.__main__ import main
 from tap_vitess.doctor.examine import examine
@@ -31,6 +31,7 @@ from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.sample import sample_cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.settings import read_config
 from tap_vitess.survey.facts import Column as FoundColumn
 from tap_vitess.survey.facts import ShardFacts, Tablet, Text, Throttling
 from tap_vitess.survey.facts import Table as FoundTable

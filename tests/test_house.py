@@ -27,6 +27,7 @@ ARROWS: Mapping[str, set[str]] = {
     "values": {"protocol", "_proto", "errors"},
     "vtgate": {"protocol", "_proto", "errors"},
     "config": {"values", "vtgate", "protocol", "_proto", "errors"},
+    "settings": {"config", "values", "vtgate", "protocol", "_proto", "errors"},
     "records": {"values", "protocol", "_proto", "errors"},
     "survey": {"records", "config", "values", "vtgate", "protocol", "_proto", "errors"},
 }
@@ -34,13 +35,13 @@ ENGINE = {*ARROWS["survey"], "survey"}
 ARROWS = {
     **ARROWS,
     "run": ENGINE,
-    "mirror": {*ENGINE, "run", "signals"},
-    "singer": {*ENGINE, "run", "mirror", "signals", "stdout"},
-    "airbyte": {*ENGINE, "run", "signals", "stdout"},
-    "vstream": {*ENGINE, "run", "mirror", "signals"},
-    "dlt": {*ENGINE, "run", "vstream"},
-    "load": {"dlt", "config", "errors", "signals"},
-    "doctor": {*ENGINE, "run", "mirror", "signals"},
+    "mirror": {*ENGINE, "run", "signals", "settings"},
+    "singer": {*ENGINE, "run", "mirror", "signals", "settings", "stdout"},
+    "airbyte": {*ENGINE, "run", "signals", "settings", "stdout"},
+    "vstream": {*ENGINE, "run", "mirror", "signals", "settings"},
+    "dlt": {*ENGINE, "run", "vstream", "settings"},
+    "load": {"dlt", "config", "errors", "signals", "settings"},
+    "doctor": {*ENGINE, "run", "mirror", "signals", "settings"},
     "sandbox": {"values", "protocol", "_proto", "errors"},
     "__main__": {"signals", "stdout", "singer"},
 }

@@ -20,8 +20,9 @@ from tap_vitess.airbyte.messages import LogHandler, Message, Output, error_trace
 from tap_vitess.airbyte.read import Reading
 from tap_vitess.airbyte.spec import config_of, specification
 from tap_vitess.airbyte.state import states_of
-from tap_vitess.config import Config, read_json, read_settings
+from tap_vitess.config import Config
 from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
+from tap_vitess.settings import read_json, read_settings
 from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.stdout import end_when_stuck, give_up_stdout
 from tap_vitess.survey import discovery

@@ -11,8 +11,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config, checked
+from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.errors import ConfigError
+from tap_vitess.settings import checked
 
 DEFAULTS = {"decimal_as": "number", "json_as": "string"}
 # Airbyte refreshes a stream by itself, and its destinations take no files.

@@ -14,8 +14,9 @@ from dlt.common.configuration import configspec, resolve_configuration
 from dlt.common.configuration.specs import BaseConfiguration
 from dlt.common.typing import TSecretStrValue
 
-from tap_vitess.config import SETTINGS, Config, checked
+from tap_vitess.config import SETTINGS, Config
 from tap_vitess.errors import ConfigError
+from tap_vitess.settings import checked
 from tap_vitess.values.types import ValueOptions
 
 # What the tap writes as JSON or keeps by itself, and a load does not.

@@ -8,12 +8,12 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from tap_vitess.config import config_option, read_config, read_json
 from tap_vitess.doctor.examine import examine, failed
 from tap_vitess.doctor.findings import Finding, exit_code
 from tap_vitess.doctor.report import as_json, as_text
 from tap_vitess.errors import CatalogError, ConfigError, StateError
 from tap_vitess.run.state import bookmarks_of
+from tap_vitess.settings import config_option, read_config, read_json
 from tap_vitess.signals import end_by_signals
 from tap_vitess.survey.identity import Key
 

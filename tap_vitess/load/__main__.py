@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from tap_vitess.config import config_option
+from tap_vitess.settings import config_option
 from tap_vitess.signals import importing
 
 DEFAULTS = {

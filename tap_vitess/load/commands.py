@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tap_vitess.config import read_config
 from tap_vitess.dlt.destinations import destination_of, name_of
 from tap_vitess.dlt.failures import EXPECTED, sentence_of
 from tap_vitess.dlt.feed import Limits
@@ -28,6 +27,7 @@ from tap_vitess.dlt.loading import load_config, pipeline_of
 from tap_vitess.dlt.settings import without_meaning
 from tap_vitess.dlt.source import Manner
 from tap_vitess.errors import ConfigError, VitessError
+from tap_vitess.settings import read_config
 from tap_vitess.signals import Taken, taken_over
 
 logger = logging.getLogger("tap_vitess.load")

@@ -22,10 +22,11 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tap_vitess.config import Config, config_option, read_config
+from tap_vitess.config import Config
 from tap_vitess.errors import FencedError, StateError, VitessError
 from tap_vitess.mirror.row import Claim, create, ddl, is_sharded
 from tap_vitess.mirror.run import place, run_of, text_of
+from tap_vitess.settings import config_option, read_config
 from tap_vitess.signals import end_by_signals
 from tap_vitess.vtgate.retry import RetryOptions, retrying
 

@@ -19,12 +19,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, ClassVar, cast
 
-from simplejson import JSONDecodeError
 from singer_sdk import Tap
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
 from singer_sdk.singerlib import Catalog, CatalogEntry, StreamMetadata
 
-from tap_vitess.config import SETTINGS_SCHEMA, Config, check_secrets
+from tap_vitess.config import SETTINGS_SCHEMA, Config
 from tap_vitess.errors import CatalogError, ConfigError, TargetClosedError, VitessError
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.records.operations import Record
@@ -34,6 +33,7 @@ from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.singer import plain as catalog
 from tap_vitess.singer.batch import BatchFolder, BatchOptions
 from tap_vitess.singer.columns import AUTOMATIC, json_schema, stream_name
+from tap_vitess.singer.commandline import CommandLine
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.plain import changes_nothing, is_plain
 from tap_vitess.singer.progress import Watch
@@ -50,7 +50,7 @@ from tap_vitess.vtgate.retry import RetryOptions
 logger = logging.getLogger(__name__)
 
 
-class TapVitess(Tap):
+class TapVitess(CommandLine):
     """Copies tables out of Vitess and follows their changes through VStream."""
 
     name = "tap-vitess"
@@ -79,8 +79,6 @@ class TapVitess(Tap):
         self._syncing = False
         self._plain: frozenset[str] = frozenset()  # streams without a map of the SDK's
         self._state_given = kwargs.get("state") is not None
-        if isinstance(given := kwargs.get("config"), dict):
-            check_secrets({name: value for name, value in given.items() if value is not None})
         if self._state_given:
             bookmarks_of(kwargs["state"])
         if isinstance(given := kwargs.get("catalog"), dict):
@@ -286,9 +284,6 @@ def main(tap: type[TapVitess] = TapVitess) -> None:
     """Run the command line; errors of ours are one sentence and exit code 1."""
     try:
         tap.cli()
-    except (FileNotFoundError, JSONDecodeError) as error:
-        tap.logger.critical("a file given by --config, --catalog or --state: %s", error)
-        sys.exit(1)
     except VitessError as error:
         tap.logger.critical("%s", error)
         if isinstance(error, TargetClosedError):

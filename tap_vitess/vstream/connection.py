@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from tap_vitess.config import Config, Keys, OnLostPosition, TabletType, checked
+from tap_vitess.config import Config, Keys, OnLostPosition, TabletType
 from tap_vitess.protocol.images import OnPartialImage
+from tap_vitess.settings import checked
 from tap_vitess.vtgate.address import Tls
 
 

@@ -56,6 +56,29 @@ class Address:
         return text
 
 
+_LONGEST_LABEL = 63
+
+
+def check_host(host: str) -> None:
+    """Refuse what is no name or address; the look-up of some ends in Python's codec for names."""
+    if re.search(r"\s", host):
+        raise ConfigError("setting host: a name has no blanks")
+    if "/" in host or "@" in host:
+        raise ConfigError(f"setting host: {host!r:.200} is more than a name: leave out the rest")
+    if "%" not in host and ":" in host and not re.fullmatch(r"[\[\]0-9a-fA-F:.]+", host):
+        raise ConfigError(
+            f"setting host: {host!r:.200} is a name with a port, which goes into grpc_port and "
+            "mysql_port"
+        )
+    labels = host.removesuffix(".").split(".")
+    try:
+        fits = all(0 < len(label.encode("idna")) <= _LONGEST_LABEL for label in labels)
+    except UnicodeError:
+        fits = False
+    if not fits and ":" not in host:
+        raise ConfigError(f"setting host: {host!r:.200} is no name of a host")
+
+
 _HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
 _PRINTABLE = re.compile(r"[ -~]*")
 
@@ -81,6 +104,13 @@ def tls_of(*, enabled: bool, files: dict[str, str | None]) -> Tls | None:
     if (files["cert_file"] is None) != (files["key_file"] is None):
         raise ConfigError("settings tls_cert_file and tls_key_file go together")
     for name in ("ca_file", "cert_file", "key_file"):
-        if (path := files[name]) is not None and not Path(path).is_file():
-            raise ConfigError(f"setting tls_{name}: there is no file {path}")
+        if (path := files[name]) is not None and not _is_file(path):
+            raise ConfigError(f"setting tls_{name}: there is no file {path:.200}")
     return Tls(**files)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # a name that is too long
+        return False

@@ -19,12 +19,13 @@ import dlt
 
 from support.shops import TABLES
 from support.taps import expected
-from tap_vitess.config import Config, checked
+from tap_vitess.config import Config
 from tap_vitess.dlt.destinations import destination_of
 from tap_vitess.dlt.feed import Limits
 from tap_vitess.dlt.loading import PACKAGES, Loaded, load_config
 from tap_vitess.dlt.source import NAME, Manner
 from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.settings import checked
 
 _NUMBERS = itertools.count()
 

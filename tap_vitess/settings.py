@@ -1,0 +1,302 @@
+"""Settings as they are given, by files, the environment or a front end: read, put right, refused.
+
+The settings of several files are merged, the last one wins; `ENV` stands for the environment
+variables. A setting that does not exist is an error, since a typo may read more than was meant; the
+settings of the SDK, which stand in the tap's files too, are passed over. What surprised us: the SDK
+reads numbers with a point as Decimal, Meltano hands on a number of the environment as text, and
+Python reads `Infinity`, lone surrogates and numbers of any length out of JSON.
+
+No message quotes a secret, nor more of a value than a line has room for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
+from tap_vitess.errors import ConfigError, VitessError
+
+ENVIRONMENT = "ENV"
+# What the SDK adds to every tap's settings; a test holds it to the SDK's own schemas.
+OF_THE_SDK = frozenset(
+    {
+        *("stream_maps", "stream_map_config", "faker_config", "batch_config"),
+        *("flattening_enabled", "flattening_max_depth", "flattening_max_key_length"),
+        "flattening_separator",
+    }
+)
+# What other taps and sources of MySQL call what we have under another name.
+_ELSEWHERE: Mapping[str, str] = {
+    "hostname": "host",
+    "port": "grpc_port and mysql_port",
+    "username": "user",
+    **dict.fromkeys(("database", "dbname", "filter_dbs", "filter_schemas", "schema"), "keyspaces"),
+    **dict.fromkeys(("schemas", "keyspace"), "keyspaces"),
+    **dict.fromkeys(("filter_tables", "table"), "tables"),
+    **dict.fromkeys(("ssl", "use_ssl", "ssl_mode", "use_tls"), "tls"),
+    **dict.fromkeys(("ssl_ca", "ssl_ca_file", "ca_certificate"), "tls_ca_file"),
+    **dict.fromkeys(("ssl_cert", "client_certificate"), "tls_cert_file"),
+    **dict.fromkeys(("ssl_key", "client_key"), "tls_key_file"),
+    "replication_method": "the catalog's metadata replication-method",
+}
+_TRUE = {"true", "1", "yes", "on"}
+_NUMBER = re.compile(r"\s*[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?\s*")
+_DEEPEST = 50
+_LONGEST = 200  # characters of what is told of a value
+_DIGITS = 30
+
+Schemas = Mapping[str, Mapping[str, Any]]
+
+
+def read_config(sources: Sequence[str], environment: Mapping[str, str]) -> Config:
+    """Read the settings.
+
+    Raises:
+        ConfigError: a file cannot be read, or a setting is wrong. Secrets are not quoted.
+    """
+    settings: dict[str, Any] = {}
+    for source in sources:
+        is_file = source != ENVIRONMENT
+        settings |= read_settings(source) if is_file else of_environment(environment)
+    return checked(settings)
+
+
+def checked(settings: Mapping[str, Any]) -> Config:
+    """Make the Config of settings that may be wrong; those of the SDK may be among them.
+
+    Raises:
+        ConfigError: settings are wrong. Secrets are not quoted.
+    """
+    right = put_right(settings)
+    check(right)
+    return Config.from_settings(right)
+
+
+def check(settings: Mapping[str, Any], others: Collection[str] = OF_THE_SDK) -> None:
+    """Refuse settings, which have been put right; the values of `others` are not looked at.
+
+    Raises:
+        ConfigError: some are wrong, or do not exist. Secrets are not quoted.
+    """
+    problems = list(_unreadable(settings)) or [
+        *_unknown(settings.keys() - others),
+        *_unfit(settings),
+    ]
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def put_right(settings: Mapping[str, Any], schemas: Schemas = SETTINGS) -> dict[str, Any]:
+    """Return settings with numbers as Python's own, whatever they were read by."""
+    return {name: _right(value, _kind(schemas.get(name, {}))) for name, value in settings.items()}
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    kinds = schema.get("type", "")
+    return kinds if isinstance(kinds, str) else next((k for k in kinds if k != "null"), "")
+
+
+def _right(value: Any, kind: str) -> Any:
+    if kind not in {"integer", "number"}:
+        return value
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = Decimal(value.strip())
+    if isinstance(value, Decimal):
+        whole = value.is_finite() and value.adjusted() <= _DIGITS and value == value.to_integral()
+        value = int(value) if whole else float(value)
+    if isinstance(value, float) and kind == "integer" and value.is_integer():
+        return int(value)
+    return value
+
+
+# Files
+
+
+def config_option() -> argparse.ArgumentParser:
+    """Make the option of commands that take the sources of `read_config`, as their parent."""
+    parser = argparse.ArgumentParser(add_help=False)
+    told = "the tap's settings, or ENV for the variables TAP_VITESS_...; may be repeated"
+    parser.add_argument(
+        "--config", action="append", required=True, metavar=f"FILE|{ENVIRONMENT}", help=told
+    )
+    return parser
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """Read a file of settings, as they are.
+
+    Raises:
+        ConfigError: it cannot be read, or is no object.
+    """
+    found = read_json(path, ConfigError)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: an object of settings is expected")
+    return found
+
+
+def read_json(path: str, error: type[VitessError]) -> Any:
+    """Read a JSON file; what is wrong with it is an `error`."""
+    return parse_json(path, lambda: Path(path).read_bytes(), error)
+
+
+def parse_json(
+    name: str,
+    read: Callable[[], bytes],
+    error: type[VitessError],
+    parse_float: Callable[[str], object] = float,
+) -> Any:
+    """Parse what a file holds; what is wrong with it is an `error` that names the file.
+
+    Args:
+        name: what the file is called.
+        read: reads it.
+        error: the kind of error.
+        parse_float: makes the numbers that have a point.
+    """
+    try:
+        text = read().decode("utf-8-sig")
+        if not text.strip():
+            raise error(f"{name} is empty")
+        return json.loads(text, parse_float=parse_float)
+    except OSError as cause:
+        raise error(f"{name} cannot be read ({cause.strerror})") from cause
+    except UnicodeDecodeError as cause:
+        raise error(f"{name} is no UTF-8 ({cause.reason} at byte {cause.start:,})") from cause
+    except RecursionError:
+        raise error(f"{name} is nested too deep") from None
+    except ValueError as cause:
+        raise error(f"{name} is no JSON ({cause})") from cause
+
+
+# The environment
+
+
+def of_environment(
+    environment: Mapping[str, str], schemas: Schemas = SETTINGS, prefix: str = "TAP_VITESS_"
+) -> dict[str, Any]:
+    """Return the settings of the variables.
+
+    A variable that is like a setting, or is another tap's word for one, is an error; others are
+    not ours: Meltano's for plugins that inherit from the tap begin alike.
+
+    Raises:
+        ConfigError: a variable is none of its setting's type, or its name is misspelt.
+    """
+    given = {
+        variable.removeprefix(prefix).lower(): text
+        for variable, text in environment.items()
+        if variable.startswith(prefix) and variable.isupper()
+    }
+    for name in sorted(given.keys() - schemas.keys() - {"loglevel"}):
+        if near := _near(name):
+            raise ConfigError(
+                f"environment variable {prefix}{_short(name.upper())}: there is no setting "
+                f"{_short(name)}; {near}"
+            )
+    known = given.keys() & schemas.keys()
+    return {name: _parsed(name, given[name], schemas[name]) for name in known}
+
+
+def _parsed(name: str, text: str, schema: Mapping[str, Any]) -> Any:
+    kind = _kind(schema)
+    try:
+        match kind:
+            case "integer":
+                return int(text)
+            case "number":
+                return float(text)
+            case "boolean":
+                return text.lower() in _TRUE
+            case "array" if not text.lstrip().startswith("["):
+                return text.split(",")
+            case "array" | "object":
+                return json.loads(text)
+    except (ValueError, RecursionError):
+        # The cause would quote the value.
+        raise ConfigError(f"setting {name}: the environment variable is no {kind}") from None
+    return text
+
+
+# What is wrong
+
+
+def _unreadable(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Tell what no message, file name or connection can carry."""
+    for name, value in settings.items():
+        for text in (name, *_texts(value)):
+            if text is None:
+                yield f"setting {_short(name)}: it is nested too deep"
+            elif not text.isascii() and re.search("[\ud800-\udfff]", text):
+                yield f"setting {_short(name)}: half of a surrogate pair is no text"
+            elif "\0" in text:
+                yield f"setting {_short(name)}: text with a NUL character is none"
+            else:
+                continue
+            break
+
+
+def _texts(value: Any) -> Iterator[str | None]:
+    """Yield every text of a value, names of members too; None where it is nested too deep."""
+    waiting = [(value, 0)]
+    while waiting:
+        found, depth = waiting.pop()
+        if depth > _DEEPEST:
+            yield None
+            return
+        if isinstance(found, str):
+            yield found
+        elif isinstance(found, Mapping):
+            waiting += [(part, depth + 1) for pair in found.items() for part in pair]
+        elif isinstance(found, list | tuple):
+            waiting += [(part, depth + 1) for part in found]
+
+
+def _unknown(names: Collection[str]) -> Iterator[str]:
+    for name in sorted(names - SETTINGS.keys()):
+        near = _near(name) or "README.md lists them all"
+        yield f"setting {_short(name)}: there is no such setting; {near}"
+
+
+def _near(name: str) -> str | None:
+    word = name.lower().replace("-", "_")
+    if word in SETTINGS:
+        return f"it is written {word}"
+    if word in _ELSEWHERE:
+        return f"what this tap has for it is {_ELSEWHERE[word]}"
+    found = difflib.get_close_matches(word[:100], SETTINGS, n=1, cutoff=0.75)
+    return f"did you mean {found[0]}?" if found else None
+
+
+def _unfit(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Tell what the JSON schema refuses, and numbers that are none."""
+    infinite = {n for n, v in settings.items() if isinstance(v, float) and not math.isfinite(v)}
+    for name in sorted(infinite & SETTINGS.keys()):
+        yield f"setting {name}: a finite number is expected"
+    for error in Draft202012Validator(SETTINGS_SCHEMA).iter_errors(settings):
+        if not error.absolute_path:
+            yield f"settings: {_short(error.message)}"
+            continue
+        name = str(error.absolute_path[0])
+        if SETTINGS[name].get("secret"):
+            yield f"setting {name}: {SETTINGS[name]['type']} of text is expected"
+        elif name not in infinite:
+            yield f"setting {name}: {_short(error.message)}"
+
+
+def _short(text: str) -> str:
+    """Return text that any terminal and log can show, on one line."""
+    if not text.isprintable():
+        text = text.encode("unicode_escape", "surrogatepass").decode()
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 2]}... ({len(text):,} characters)"

@@ -1,0 +1,136 @@
+"""What the command line gives the tap: settings, catalog and state, read so that errors name files.
+
+The SDK would end with a traceback where a file is a folder, no UTF-8 or nested too deep, and names
+none that is no JSON. Numbers with a point in a catalog or a state stay what they are (Decimal), as
+the SDK reads them, because they are written again.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import IO, Any
+
+import click
+from dotenv import load_dotenv
+from singer_sdk import Tap
+from singer_sdk.exceptions import MapExpressionError, StreamMapConfigError
+
+from tap_vitess.config import SETTINGS
+from tap_vitess.errors import CatalogError, ConfigError, StateError, VitessError
+from tap_vitess.settings import (
+    ENVIRONMENT,
+    check,
+    of_environment,
+    parse_json,
+    put_right,
+    read_settings,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What --config has given; under the names that the SDK asks for."""
+
+    config: dict[str, Any]
+    parse_env: bool
+
+
+class CommandLine(Tap):
+    """A tap whose files and environment are read by us."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """See the SDK; settings that are given as a dict are put right, and looked at.
+
+        Raises:
+            ConfigError: settings are wrong, or do not exist.
+        """
+        if isinstance(config := kwargs.get("config"), dict):
+            if kwargs.pop("parse_env_config", False):
+                load_dotenv(override=True)
+                config = {**config, **of_environment(os.environ, self.schemas())}
+            kwargs["config"] = self._looked_at(config, wanted=kwargs.get("validate_config", True))
+        with told_of_maps():
+            super().__init__(**kwargs)
+
+    def _looked_at(self, config: Mapping[str, Any], *, wanted: bool) -> dict[str, Any]:
+        """Return settings put right; the SDK looks at the values of its own, null is no value."""
+        schemas = self.schemas()
+        own = schemas.keys() - SETTINGS.keys()
+        settings = put_right(config, schemas)
+        settings = {n: v for n, v in settings.items() if v is not None or n not in own}
+        if wanted:
+            check(settings, own)
+        return settings
+
+    @classmethod
+    def schemas(cls) -> Mapping[str, Mapping[str, Any]]:
+        """Return the schemas of all settings, with those that the SDK adds."""
+        schema = copy.deepcopy(cls.config_jsonschema)
+        cls.append_builtin_config(schema)
+        found: Mapping[str, Mapping[str, Any]] = schema["properties"]
+        return found
+
+    @classmethod
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> Any:  # noqa: ARG003
+        """Read what --config names.
+
+        Raises:
+            ConfigError: a file cannot be read, or holds no settings.
+        """
+        settings: dict[str, Any] = {}
+        for source in value:
+            settings |= {} if source == ENVIRONMENT else read_settings(source)
+        return Sources(settings, ENVIRONMENT in value)
+
+    @classmethod
+    def invoke(  # type: ignore[override]
+        cls,
+        *,
+        about: bool = False,
+        about_format: str | None = None,
+        config: Sources | None = None,
+        state: IO[str] | None = None,
+        catalog: IO[str] | None = None,
+    ) -> None:
+        """Run as the options say.
+
+        Raises:
+            VitessError: a file is none of its kind, or the run could not be finished.
+        """
+        super(Tap, cls).invoke(about=about, about_format=about_format)
+        cls.print_version(print_fn=cls.logger.info)
+        tap = cls(
+            config=config.config if config else {},
+            state=_document(state, StateError),
+            catalog=_document(catalog, CatalogError),
+            parse_env_config=config is not None and config.parse_env,
+        )
+        tap.sync_all()
+
+
+def _document(file: IO[str] | None, error: type[VitessError]) -> Any:
+    """Return what a file holds; null is none of its kind, and not as if no file were given."""
+    if file is None:
+        return None
+    found = parse_json(file.name, file.buffer.read, error, Decimal)  # type: ignore[attr-defined]
+    if not isinstance(found, dict):
+        raise error(f"{file.name}: an object is expected, not {type(found).__name__}")
+    return found
+
+
+@contextmanager
+def told_of_maps() -> Iterator[None]:
+    """Tell of stream maps that the SDK refuses, whose errors quote the settings and no row.
+
+    Raises:
+        ConfigError: it refuses one.
+    """
+    try:
+        yield
+    except (StreamMapConfigError, MapExpressionError, NotImplementedError) as error:
+        raise ConfigError(f"setting stream_maps: {error}") from error
