@@ -313,6 +313,13 @@ class Config(Address):
         parts = {"{keyspace}": keyspace, "{table}": table}
         return _STREAM_PARTS.sub(lambda part: parts[part.group()], self.stream_name)
 
+    def table_of(self, keyspace: str, stream: str) -> str | None:
+        """Return the table of a stream's name; None where the name is not of this form."""
+        head, _, tail = self.stream_name.partition("{table}")
+        head, tail = (part.replace("{keyspace}", keyspace) for part in (head, tail))
+        fits = stream.startswith(head) and stream.endswith(tail)
+        return stream[len(head) : len(stream) - len(tail)] or None if fits else None
+
     def wants(self, keyspace: str, table: str) -> bool:
         """Tell whether the settings let a table in; the mirror never is."""
         if (keyspace, table) == (self.mirror_keyspace, self.mirror_table):
@@ -405,8 +412,8 @@ def _check_stream_name(template: str) -> None:
         raise ConfigError(
             "setting stream_name: of braces it has {table} and {keyspace}, and no others"
         )
-    if "{table}" not in template:
-        raise ConfigError("setting stream_name: without {table} all tables would be one stream")
+    if template.count("{table}") != 1:
+        raise ConfigError("setting stream_name: it has {table} once, which tells tables apart")
 
 
 def _check_mirror(values: Mapping[str, Any]) -> None:

@@ -98,7 +98,8 @@ def test_spec(tmp_path: Path) -> None:
     jsonschema.Draft7Validator.check_schema(schema)
     assert done.code == 0
     assert schema["properties"].keys() == SETTINGS.keys() - {
-        *("metadata_columns", "resync_tables", "batch_keep_hours")
+        *("metadata_columns", "resync_tables", "batch_keep_hours", "stream_name"),
+        "emit_activate_version_messages",
     }
     assert {n: p["type"] for n, p in schema["properties"].items() if p.get("airbyte_secret")} == {
         "password": "string",

@@ -146,7 +146,7 @@ def discovered() -> Json:
     columns = [Column(name, kind, name != "id", None) for name, kind in kinds.items()]
     schema = json_schema(Table("ks", "t", tuple(columns), ("id",)), DEFAULTS, metadata_columns=True)
     tap = TapVitess(config=SETTINGS, setup_mapper=False, validate_config=False)
-    stream = VitessStream(tap, "ks", "t", schema, ["id"], lambda _: iter(()))
+    stream = VitessStream(tap, "ks-t", "ks", "t", schema, ["id"], lambda _: iter(()))
     entry = {
         "tap_stream_id": "ks-t",
         "stream": "ks-t",

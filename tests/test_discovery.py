@@ -281,6 +281,33 @@ def test_cells_that_have_no_tablet(caplog: pytest.LogCaptureFixture) -> None:
             run({**config, "tablet_type": "RDONLY"}, Target())
 
 
+@pytest.mark.parametrize("template", ["{keyspace}__{table}", "{table}", "x-{table}-{keyspace}"])
+def test_stream_names(template: str, tmp_path: Path) -> None:
+    """Discovered, run with the catalog, examined by the doctor; another template is refused."""
+    cluster = three_tables()
+    with serve(cluster) as sandbox:
+        config, target = settings(sandbox, stream_name=template), Target()
+        catalog = discover(config)
+        name = template.replace("{keyspace}", "shop").replace("{table}", "alpha")
+        assert name in streams(catalog)
+        run(config, target, catalog=catalog)
+        assert target.contents(name) == expected(cluster, "shop", "alpha")
+        (tmp_path / "catalog.json").write_text(json.dumps(catalog))
+        selected = read_catalog(str(tmp_path / "catalog.json"), Config.from_settings(config))
+        assert selected["shop"]["alpha"] == ("id",)
+        with pytest.raises(CatalogError, match="was made with another stream_name"):
+            run({**config, "stream_name": "other-{table}"}, target, catalog=catalog)
+
+
+def test_no_activate_version() -> None:
+    """Two targets end at one, so it can be left out."""
+    with serve(three_tables()) as sandbox:
+        for wanted in (True, False):
+            target = Target()
+            run(settings(sandbox, emit_activate_version_messages=wanted), target)
+            assert ("ACTIVATE_VERSION" in {m["type"] for m in target.messages}) is wanted
+
+
 def test_two_tables_of_one_stream_name() -> None:
     """A hyphen may make two tables the same stream; that is refused and not guessed."""
     cluster = Cluster()

@@ -38,9 +38,8 @@ def maker(schema: dict[str, Any], sandbox: Sandbox, key: tuple[str, ...] = ("id"
     from tap_vitess.singer.streams import VitessStream
 
     tap = TapVitess(config=settings(sandbox))
-    stream = VitessStream(
-        tap, KEYSPACE, "t", {"properties": schema, "type": "object"}, key, lambda _: iter(())
-    )
+    told = {"properties": schema, "type": "object"}
+    stream = VitessStream(tap, f"{KEYSPACE}-t", KEYSPACE, "t", told, key, lambda _: iter(()))
     return RecordMaker(stream, RecordSequence(0), RecordOptions())
 
 

@@ -127,7 +127,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"exclude_tables": ["secret"]}, "exclude_tables: 'secret' has no dot.*secret"),
     ({"tables": ["orders"]}, "setting tables: 'orders' has no dot.*keyspace.table"),
     ({"resync_tables": ["orders"]}, "setting resync_tables: 'orders' has no dot"),
-    ({"stream_name": "{keyspace}"}, "setting stream_name: without {table}"),
+    ({"stream_name": "{keyspace}"}, "setting stream_name: it has {table} once"),
     ({"stream_name": "{table}{shard}"}, "setting stream_name: of braces"),
     ({"stream_name": "{table!r}"}, "setting stream_name: of braces"),
     ({"password": "p"}, "user and password go together"),

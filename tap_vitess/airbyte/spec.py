@@ -17,7 +17,10 @@ from tap_vitess.settings import checked
 
 DEFAULTS = {"decimal_as": "number", "json_as": "string"}
 # Airbyte refreshes a stream by itself, and its destinations take no files.
-_OMITTED = {"metadata_columns", "resync_tables", "batch_keep_hours"}
+_OMITTED = {
+    *("metadata_columns", "resync_tables", "batch_keep_hours"),
+    *("stream_name", "emit_activate_version_messages"),
+}
 _CHANGES: dict[str, dict[str, Any]] = {
     "grpc_headers": {
         "type": "string",

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from tap_vitess.config import Config
 from tap_vitess.doctor.examine import examine, failed
 from tap_vitess.doctor.findings import Finding, exit_code
 from tap_vitess.doctor.report import as_json, as_text
@@ -37,7 +38,7 @@ def _findings(sources: Sequence[str], catalog: str | None, state: str | None) ->
     findings: list[Finding] = []
     tables, bookmarks = None, None
     try:
-        tables = read_catalog(catalog) if catalog else None
+        tables = read_catalog(catalog, config) if catalog else None
     except CatalogError as error:
         findings.append(failed("catalog", error))
     try:
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_catalog(path: str) -> dict[str, dict[str, Key]]:
+def read_catalog(path: str, config: Config) -> dict[str, dict[str, Key]]:
     """Read the selected tables of a catalog and their keys, by keyspace.
 
     Raises:
@@ -76,7 +77,7 @@ def read_catalog(path: str) -> dict[str, dict[str, Key]]:
             root = next(m["metadata"] for m in stream["metadata"] if not m["breadcrumb"])
             if root.get("selected", stream.get("selected")) is not False:
                 keyspace = root["schema-name"]
-                table = name.removeprefix(f"{keyspace}-")
+                table = config.table_of(keyspace, name) or name
                 key = tuple(stream.get("key_properties") or ())
                 tables.setdefault(keyspace, {})[table] = key
     except (KeyError, TypeError, AttributeError, StopIteration) as error:

@@ -20,11 +20,6 @@ OWN_COLUMNS = {"deleted_at": DELETED_AT, **{word: f"_sdc_vitess_{word}" for word
 AUTOMATIC = frozenset(OWN_COLUMNS.values())
 
 
-def stream_name(keyspace: str, table: str) -> str:
-    """Return the name of a table's stream."""
-    return f"{keyspace}-{table}"
-
-
 def json_schema(table: Table, options: ValueOptions, *, metadata_columns: bool) -> dict[str, Any]:
     """Return a table's JSON schema, without limits: one ALTER would end a target's validation."""
     properties = {**dict(table.properties(options)), DELETED_AT: _DATE_TIME}

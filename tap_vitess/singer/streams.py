@@ -32,7 +32,7 @@ from singer_sdk.singerlib import Metadata, MetadataMapping
 from tap_vitess.errors import CatalogError
 from tap_vitess.records.operations import Record
 from tap_vitess.records.schema import StreamSchema
-from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, OWN_COLUMNS, stream_name
+from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, OWN_COLUMNS
 from tap_vitess.singer.plain import selected
 
 LOG_BASED = "LOG_BASED"
@@ -53,6 +53,7 @@ class VitessStream(Stream):
     def __init__(
         self,
         tap: Tap,
+        name: str,
         keyspace: str,
         table: str,
         schema: dict[str, Any] | None,
@@ -65,7 +66,7 @@ class VitessStream(Stream):
             schema: its JSON schema; None where that is the catalog's, which is to be applied.
             read_table: copies this one table, for --test and the SDK's tests.
         """
-        super().__init__(tap, schema=schema, name=stream_name(keyspace, table))
+        super().__init__(tap, schema=schema, name=name)
         self.keyspace = keyspace
         self.table = table
         self.primary_keys = tuple(key)

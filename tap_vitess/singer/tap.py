@@ -32,7 +32,7 @@ from tap_vitess.run.state import KeyspaceState, bookmark_key, bookmarks_of, pars
 from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.singer import plain as catalog
 from tap_vitess.singer.batch import BatchFolder, BatchOptions
-from tap_vitess.singer.columns import AUTOMATIC, json_schema, stream_name
+from tap_vitess.singer.columns import AUTOMATIC, json_schema
 from tap_vitess.singer.commandline import CommandLine
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.plain import changes_nothing, is_plain
@@ -117,7 +117,15 @@ class TapVitess(CommandLine):
         values, own = self.settings.values, self.settings.metadata_columns
         schemas = ((t, json_schema(t, values, metadata_columns=own)) for t in tables)
         return [
-            VitessStream(self, t.keyspace, t.name, schema, t.key, self._read_table)
+            VitessStream(
+                self,
+                self.settings.stream(t.keyspace, t.name),
+                t.keyspace,
+                t.name,
+                schema,
+                t.key,
+                self._read_table,
+            )
             for t, schema in schemas
         ]
 
@@ -126,12 +134,14 @@ class TapVitess(CommandLine):
         stream_id = str(entry.tap_stream_id)
         root = entry.metadata.get(())
         keyspace = str(root.schema_name or "") if isinstance(root, StreamMetadata) else ""
-        if not keyspace or not stream_id.startswith(keyspace + "-"):
+        table = self.settings.table_of(keyspace, stream_id) if keyspace else None
+        if table is None:
             raise CatalogError(
-                f"stream {stream_id}: the catalog does not say its keyspace; discover again"
+                f"stream {stream_id}: the catalog does not say its keyspace, or was made with "
+                "another stream_name; discover again"
             )
-        table, key = stream_id.removeprefix(keyspace + "-"), entry.key_properties or ()
-        stream = VitessStream(self, keyspace, table, None, key, self._read_table)
+        key = entry.key_properties or ()
+        stream = VitessStream(self, stream_id, keyspace, table, None, key, self._read_table)
         stream.plain = stream_id in self._plain
         return stream
 
@@ -139,7 +149,7 @@ class TapVitess(CommandLine):
         """Refuse two tables of one stream name; tell which tables have no key."""
         names: dict[str, Table] = {}
         for table in tables:
-            name = stream_name(table.keyspace, table.name)
+            name = self.settings.stream(table.keyspace, table.name)
             if other := names.get(name):
                 raise CatalogError(
                     f"{table.keyspace}.{table.name} and {other.keyspace}.{other.name} would both "

@@ -72,7 +72,7 @@ class RecordWriter:
     def write_activate_version(self, version: int) -> None:
         """Tell the target that all rows of other versions may go."""
         self.flush()
-        for stream_map in self._kept_maps():
+        for stream_map in self._kept_maps() if self._stream.emit_activate_version_messages else ():
             self._writer.write_message(ActivateVersionMessage(stream_map.stream_alias, version))
 
     def _kept_maps(self) -> list[StreamMap]:
