@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.shops import everything
+from support.shops import everything, three_tables
 from support.taps import (
     ImpatientTap,
     QuickTap,
     Target,
     discover,
+    expected,
     run,
     settings,
 )
 
 from tap_vitess.config import Config
+from tap_vitess.doctor.__main__ import read_catalog
 from tap_vitess.errors import (
     CatalogError,
     ConfigError,
