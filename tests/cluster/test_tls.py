@@ -150,7 +150,8 @@ def test_server_tls_and_static_auth(
         rows = [c for c in changes(library, [f"{SHARDED}.{table}"]) if isinstance(c, Change)]
         assert len(rows) == 50
         found = examine(Config.from_settings({**config, "tables": [f"{SHARDED}.{table}"]}))
-        assert [f for f in found if f.severity > Severity.INFO] == []
+        # An older Vitess is warned of by its version.
+        assert [f for f in found if f.severity > Severity.INFO and f.check != "version"] == []
         check({**config, "tls_ca_file": theirs.ca_file}, "of another authority than that of")
         check({**config, "tls_server_name": "nope.example"}, "is not for nope.example")
         check(settings(own_cluster), "the server wants TLS: set tls to true")
