@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.arrow_values import differences
 from support.events import read_images
 from support.kinds import Evidence
 
@@ -167,6 +168,17 @@ def test_values_of_a_real_cluster(phase: str) -> None:
         column.validate(full=True)
         for found, row in zip(column.to_pylist(), wanted, strict=True):
             assert same(found, row.get(field.name), field.column_type), field.name
+
+
+@pytest.mark.parametrize("phase", ["copied", "streamed"])
+def test_values_are_mysqls_answers(phase: str) -> None:
+    """Of a real cluster, each kind of column and each value, read by column."""
+    evidence = Evidence.load()
+    decoder = arrow(evidence.fields[phase], charsets=evidence.charsets)
+    columns = decoder.decode_all(read_images(*evidence.rows[phase].values()))
+    rows = pa.Table.from_arrays(columns, schema=decoder.schema).to_pylist()
+    for number, row in zip(evidence.rows[phase], rows, strict=True):
+        assert differences(row, evidence.answers[number]) == [], f"row {number}"
 
 
 numbers = st.one_of(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import kinds
+from support import arrow_values, kinds
 from support.kinds import KINDS, Evidence
 
 from cluster.launcher import Version
@@ -23,6 +23,7 @@ from cluster.source import Address, Source, quote
 from cluster.valued import create_kinds, insert_kinds
 from tap_vitess.protocol.items import Fields
 from tap_vitess.values.types import DATATYPE_PROPERTIES, ValueOptions
+from tap_vitess.vstream import Boundary, TableRows, Vitess, arrow_changes
 
 pytestmark = pytest.mark.cluster
 
@@ -41,6 +42,18 @@ def _phase(events: Events, *, copying: bool) -> tuple[Fields, dict[int, Any]]:
     fields, labelled, _ = events[0]
     rows = {int(row.values[: row.lengths[0]]): row for _, _, row in events}
     return Fields("kinds", "-80", tuple(fields), copying, labelled), rows
+
+
+def _as_arrow(
+    address: Address, table: str, state: str | None
+) -> tuple[dict[int, dict[str, Any]], str]:
+    """Read a table as Arrow, from a state on; return its rows and the last state."""
+    vitess = Vitess(address.host, address.grpc_port, address.mysql_port)
+    name = f"{address.keyspace}.{table}"
+    items = list(arrow_changes(vitess, [name], state=state))
+    [*_, last] = [item.state for item in items if isinstance(item, Boundary)]
+    rows = [row for item in items if isinstance(item, TableRows) for row in item.rows.to_pylist()]
+    return {row["id"]: row for row in rows}, last
 
 
 def _records(done: Finished) -> dict[int, dict[str, Any]]:
@@ -64,6 +77,7 @@ def test_all_values_in_both_phases(
     first = pipe.alone()
     copied = _records(first)
     start = raw.position()
+    _, between = _as_arrow(address, table, None)
     insert_kinds(source, table, rows, STREAMED_FROM, vitess_version)
     state = tmp_path / "between.json"
     state.write_text(json.dumps(json.loads(first.out.strip("\n").split("\n")[-1])["value"]))
@@ -77,6 +91,13 @@ def test_all_values_in_both_phases(
         wanted = kinds.expected(answers[number], ValueOptions())
         for found in (record, streamed[number + STREAMED_FROM]):
             assert not (differ := kinds.differences(found, wanted)), f"row {number}: {differ}"
+
+    arrow_copied, _ = _as_arrow(address, table, None)
+    assert arrow_copied.keys() == copied.keys() | streamed.keys()
+    arrow_streamed, _ = _as_arrow(address, table, between)
+    for number, answer in answers.items():
+        for found in (arrow_copied[number], arrow_streamed[number + STREAMED_FROM]):
+            assert arrow_values.differences(found, answer) == [], f"row {number}"
 
     stored = [
         row for row in raw.copied(table) if _phase([row], copying=True)[1].keys() < answers.keys()

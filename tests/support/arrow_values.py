@@ -1,0 +1,93 @@
+"""What Arrow must hold for MySQL's answers, worked out of these alone; see `kinds.py`."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pymysql.converters import convert_timedelta
+
+from support.kinds import KINDS, DocumentText
+from tap_vitess.values.types import ValueOptions
+
+_WKB = ValueOptions(geometry_as="wkb")
+
+
+def _bits(answer: str) -> int:
+    return int(answer, 16)
+
+
+def _single(answer: Any) -> float:
+    (found,) = struct.unpack("f", struct.pack("f", float(answer)))
+    return float(found)
+
+
+def _day(answer: str) -> date | None:
+    return _of_calendar(date.fromisoformat, answer)
+
+
+def _moment(answer: str) -> datetime | None:
+    return _of_calendar(datetime.fromisoformat, answer)
+
+
+def _stamp(answer: str) -> datetime | None:
+    found = _moment(answer)
+    return found and found.replace(tzinfo=ZoneInfo("UTC"))
+
+
+def _of_calendar(read: Callable[[str], Any], answer: str) -> Any:
+    try:
+        return read(answer)
+    except ValueError:
+        return None
+
+
+def _text(answer: str) -> str:
+    return bytes.fromhex(answer).decode()
+
+
+_MAKERS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year"), int),
+    "bit": _bits,
+    "decimal": Decimal,
+    "float": _single,
+    "double": float,
+    "date": _day,
+    "datetime": _moment,
+    "timestamp": _stamp,
+    "time": convert_timedelta,
+    **dict.fromkeys(("binary", "varbinary", "blob"), bytes.fromhex),
+    "json": DocumentText,
+}
+
+
+def _wanted(name: str, answer: Any) -> Any:
+    if answer is None:
+        return None
+    kind = KINDS[name]
+    base = kind.sql_type.partition("(")[0].partition(" ")[0]
+    if base in {"geometry", "point"}:
+        return bytes.fromhex(kind.expect(answer, _WKB))
+    return _MAKERS.get(base, _text)(answer)
+
+
+def _same(found: Any, wanted: Any) -> bool:
+    if isinstance(wanted, DocumentText):
+        return wanted.is_said_by(found)
+    if isinstance(wanted, Decimal):
+        return isinstance(found, Decimal) and found == wanted
+    return type(found) is type(wanted) and repr(found) == repr(wanted)
+
+
+def differences(row: Mapping[str, Any], answers: Mapping[str, Any]) -> list[str]:
+    """Name the columns of a row of Arrow's, as Python has it, that are not what MySQL answered."""
+    wanted = {name: _wanted(name, answers[name]) for name in KINDS}
+    return [
+        f"{name}: {row.get(name)!r} is not {value!r}"
+        for name, value in wanted.items()
+        if name not in row or not _same(row[name], value)
+    ]
