@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -156,6 +157,30 @@ def test_every_kind_of_column(sandbox: Sandbox) -> None:
     documents = [row["document"] for row in rows_of(found, "shop.documents")]
     assert documents.count(None) == 1
     assert "null" in documents
+
+
+def test_geometries_tell_their_crs(sandbox: Sandbox) -> None:
+    """As GeoArrow wants it, where the column has one; a value's own SRID is in the value."""
+    columns = (
+        Column("id", "int"),
+        Column("here", "point", srid=4326),
+        Column("flat", "polygon", srid=0),
+        Column("any", "geometry"),
+    )
+    sandbox.cluster.create_table("shop", Table("places", columns, primary_key=("id",)))
+    point = bytes.fromhex("E6100000 01 01000000 0000000000003440 0000000000002440")
+    sandbox.cluster.insert("shop", "places", [{"id": b"1", "here": point, "any": point}])
+    for item in items(sandbox, ["shop.places"]):
+        schema = item.schema if isinstance(item, TableSchema) else None
+        if isinstance(item, TableRows):
+            schema = item.rows.schema
+            assert item.rows["here"].to_pylist() == item.rows["any"].to_pylist() != [None]
+        if schema is not None:
+            told = [schema.field(i).metadata for i in range(4)]
+            assert told[0] is None
+            assert {t[b"ARROW:extension:name"] for t in told[1:]} == {b"geoarrow.wkb"}
+            crs = [json.loads(t[b"ARROW:extension:metadata"]) for t in told[1:]]
+            assert crs == [{"crs": "EPSG:4326", "crs_type": "authority_code"}, {}, {}]
 
 
 def test_own_columns(sandbox: Sandbox) -> None:

@@ -229,6 +229,7 @@ def _column_rows(_cluster: Cluster, _keyspace: str, table: Table) -> Iterator[di
             "PRIVILEGES": "select,insert,update,references",
             "COLUMN_COMMENT": "",
             "GENERATION_EXPRESSION": "",
+            "SRS_ID": column.srid,
             **_measures(column),
         }
 

@@ -132,7 +132,8 @@ def parse_column_type(column_type: str) -> ParsedType:
 class Column:
     """A column; the default collation is binary for all but text.
 
-    told: whether FIELD tells its column_type; not so where a tablet knows positions only.
+    told: whether FIELD tells its column_type; not so where a tablet knows positions only. srid: of
+    a column of geometries that is declared with one.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Column:
     nullable: bool = True
     collation_id: int | None = None
     told: bool = True
+    srid: int | None = None
 
     @property
     def parsed(self) -> ParsedType:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from tap_vitess.config import Config, Keys
 from tap_vitess.errors import ConfigError, RetriableError
@@ -25,6 +26,7 @@ from tap_vitess.survey.identity import Key, doubt, identity
 from tap_vitess.survey.keyspace import KeyspaceSql, Survey, all_tablets
 from tap_vitess.survey.tables import by_table, unique_keys
 from tap_vitess.survey.telling import Telling
+from tap_vitess.values.mysql_types import is_geometry
 from tap_vitess.vtgate.mysql import Sql, SqlRow, connect, text
 from tap_vitess.vtgate.retry import RetryOptions, Stopping, retrying
 
@@ -43,6 +45,12 @@ select table_name as table_name, column_name as column_name, column_type as colu
 from information_schema.columns where table_schema = %s
 order by table_name, ordinal_position
 """
+# All columns of it: MySQL 5.7 has no SRS_ID.
+_GEOMETRIES = """
+select * from information_schema.columns where table_schema = %s and data_type in (
+  'geometry', 'point', 'linestring', 'polygon', 'multipoint', 'multilinestring', 'multipolygon',
+  'geomcollection', 'geometrycollection')
+"""
 
 
 def keyspaces_of(sql: Sql) -> list[str]:
@@ -55,6 +63,7 @@ def describe(at: KeyspaceSql, keys: Keys) -> list[Table]:
     sql, keyspace = at.anywhere(), at.keyspace
     columns = by_table(sql.query(_COLUMNS, keyspace))
     uniques = unique_keys(at)
+    srids = _srids(sql, keyspace, columns)
     names = sorted(
         str(row["table_name"])
         for row in sql.query(_TABLES, keyspace)
@@ -66,7 +75,7 @@ def describe(at: KeyspaceSql, keys: Keys) -> list[Table]:
         Table(
             keyspace,
             name,
-            tuple(map(_column, columns.get(name, []))),
+            tuple(_column(row, srids) for row in columns.get(name, [])),
             _key(uniques.get(name, ()), _inexact(columns.get(name, []))),
             uniques=uniques.get(name, ()),
         )
@@ -231,13 +240,29 @@ def _matches(table: Table, pattern: str) -> bool:
     return Config.matches(f"{table.keyspace}.{table.name}", (pattern,))
 
 
-def _column(row: SqlRow) -> Column:
+def _column(row: SqlRow, srids: Mapping[tuple[str, str], int | None]) -> Column:
+    name = str(row["column_name"])
     return Column(
-        str(row["column_name"]),
+        name,
         text(row["column_type"]),
         row["is_nullable"] == "YES",
         row["charset"],
+        srids.get((str(row["table_name"]), name)),
     )
+
+
+def _srids(
+    sql: Sql, keyspace: str, columns: Mapping[str, Sequence[SqlRow]]
+) -> dict[tuple[str, str], int | None]:
+    """Return the SRIDs of columns of geometries; nothing is asked where there are none."""
+    rows = chain.from_iterable(columns.values())
+    if not any(is_geometry(text(row["column_type"])) for row in rows):
+        return {}
+    found = [
+        {name.lower(): value for name, value in row.items()}
+        for row in sql.query(_GEOMETRIES, keyspace)
+    ]
+    return {(str(row["table_name"]), str(row["column_name"])): row.get("srs_id") for row in found}
 
 
 def _inexact(rows: list[SqlRow]) -> set[str]:

@@ -16,12 +16,16 @@ Version = tuple[int, int, int]  # VTGate's
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as information_schema has it; charset is None for what is no text."""
+    """A column as information_schema has it; charset is None for what is no text.
+
+    srid: which all geometries of the column have; None where each has its own.
+    """
 
     name: str
     column_type: str
     nullable: bool
     charset: str | None
+    srid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

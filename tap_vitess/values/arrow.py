@@ -11,6 +11,7 @@ Pyarrow is an extra of this package, `arrow`, and slow to import: it is, when a 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -21,6 +22,8 @@ from tap_vitess.protocol.items import Fields
 from tap_vitess.values.arrow_bytes import Cutter
 from tap_vitess.values.decode import Row, RowDecoder, unfit
 from tap_vitess.values.types import Convert, ValueType
+
+_NAME = "ARROW:extension:name"
 
 
 def pyarrow() -> Any:
@@ -42,7 +45,34 @@ def pyarrow() -> Any:
 def schema_of(types: Mapping[str, ValueType]) -> Any:
     """Return the Arrow schema of columns; any may be null."""
     pa = pyarrow()
-    return pa.schema([(name, found.arrow.type(pa)) for name, found in types.items()])
+    return pa.schema(
+        [
+            pa.field(name, found.arrow.type(pa), metadata=_extension(found.arrow.extension))
+            for name, found in types.items()
+        ]
+    )
+
+
+def located(schema: Any, srids: Mapping[str, int | None]) -> Any:
+    """Return a schema whose columns of geometries tell their CRS, where all values have one.
+
+    That is what GeoArrow says: PROJ's spelling, and nothing for an SRID of 0, which is a plane.
+    """
+    fields = list(schema)
+    for place, field in enumerate(fields):
+        srid = srids.get(field.name)
+        if field.metadata and srid:
+            name = field.metadata[_NAME.encode()].decode()
+            fields[place] = field.with_metadata(_extension(name, f"EPSG:{srid}"))
+    return pyarrow().schema(fields)
+
+
+def _extension(name: str | None, crs: str | None = None) -> dict[str, str] | None:
+    """Write what a field tells of its extension type, without one that had to be registered."""
+    if name is None:
+        return None
+    told = {} if crs is None else {"crs": crs, "crs_type": "authority_code"}
+    return {_NAME: name, "ARROW:extension:metadata": json.dumps(told)}
 
 
 class ArrowDecoder(RowDecoder):

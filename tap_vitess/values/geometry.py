@@ -47,7 +47,7 @@ def geometry(column: Declared) -> ValueType:
     """Enter GEOMETRY, POINT and the other kinds."""
     write = {"geojson": geojson, "wkt": ewkt, "wkb": ewkb}[column.options.geometry_as]
     kind = "object" if column.options.geometry_as == "geojson" else "string"
-    arrow = Arrow(lambda pa: pa.binary(), _ewkb)
+    arrow = Arrow(lambda pa: pa.binary(), _ewkb, extension="geoarrow.wkb")
     return ValueType({"type": kind}, write, bytes, arrow)
 
 

@@ -40,6 +40,7 @@ _ENTRIES: dict[str, Callable[[Declared], ValueType]] = {
     **dict.fromkeys(("multipoint", "multilinestring", "multipolygon"), geometry.geometry),
     **dict.fromkeys(("geometrycollection", "geomcollection"), geometry.geometry),
 }
+TYPES = tuple(_ENTRIES)
 _TYPE = re.compile(r"\s*([a-z0-9]+)\s*(?:\((.*)\))?(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -59,6 +60,12 @@ def value_type(
         name.lower(), arguments, attributes.lower(), charset, options, copying, labelled, key
     )
     return _ENTRIES.get(column.name, texts.unknown)(column)
+
+
+def is_geometry(column_type: str) -> bool:
+    """Tell whether a column holds geometries."""
+    match = _TYPE.match(column_type)
+    return match is not None and _ENTRIES.get(match[1].lower()) is geometry.geometry
 
 
 def value_types(

@@ -72,12 +72,14 @@ class Arrow:
     type: makes the type, of pyarrow. convert: makes what `pyarrow.array` takes for a value of it;
     raises as `ValueType.convert` does. parse: makes an array of one of bytes, at once, which can be
     cast to the type; its values are what `convert` comes to. It raises ValueError when one does not
-    look as it should, and each has to be converted; None where they always have to.
+    look as it should, and each has to be converted; None where they always have to. extension:
+    the name of what such columns are to others, told in the schema.
     """
 
     type: Callable[[Any], Any]
     convert: Convert
     parse: Callable[[Any, Any], Any] | None = None
+    extension: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Alike, Image, ImageOptions, Operation
 from tap_vitess.records.records import RecordSequence
 from tap_vitess.survey.facts import Table
-from tap_vitess.values.arrow import ArrowDecoder, pyarrow, schema_of
+from tap_vitess.values.arrow import ArrowDecoder, located, pyarrow, schema_of
 from tap_vitess.values.mysql_types import value_type
 from tap_vitess.vstream.decoding import OfTable, images_of
 
@@ -68,6 +68,7 @@ class ArrowReader:
         self._sequence = sequence
         self._images = images_of(table, options, ArrowDecoder)
         self._own = _OwnColumns(own)
+        self._srids = {c.name: c.srid for c in table.columns}
         types = {
             c.name: value_type(c.column_type, c.charset, options=options.values)
             for c in table.columns
@@ -112,7 +113,7 @@ class ArrowReader:
                 f"{self._table.keyspace}.{self._table.name} has a column {', '.join(taken)}: "
                 "leave the own column out by own_columns"
             )
-        return pyarrow().schema([*schema, *self._own.fields])
+        return pyarrow().schema([*located(schema, self._srids), *self._own.fields])
 
     def _taken(
         self, parts: Sequence[Rows], decoder: ArrowDecoder

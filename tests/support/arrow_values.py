@@ -26,15 +26,15 @@ def _single(answer: Any) -> float:
     return float(found)
 
 
-def _day(answer: str) -> date | None:
+def _day(answer: str) -> Any:
     return _of_calendar(date.fromisoformat, answer)
 
 
-def _moment(answer: str) -> datetime | None:
+def _moment(answer: str) -> Any:
     return _of_calendar(datetime.fromisoformat, answer)
 
 
-def _stamp(answer: str) -> datetime | None:
+def _stamp(answer: str) -> Any:
     found = _moment(answer)
     return found and found.replace(tzinfo=ZoneInfo("UTC"))
 
