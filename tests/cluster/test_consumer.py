@@ -225,7 +225,10 @@ class States:
     def after_kill(self) -> None:
         """Note the state, and now and then put an earlier one back."""
         with closing(_database(self._path)) as database:
-            found = database.execute("select state from _state").fetchone()
+            made = "select count(*) from sqlite_master where name = '_state'"
+            found = None  # it may be killed before it has made its table
+            if database.execute(made).fetchone()[0]:
+                found = database.execute("select state from _state").fetchone()
             text = found["state"] if found else None
             phase = "copied" if _copied(text) else "in copy" if text else "no state"
             self.happened[phase] += 1

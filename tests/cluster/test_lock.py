@@ -15,7 +15,7 @@ from cluster.source import Source, quote
 pytestmark = pytest.mark.cluster
 
 ENDS_WITHIN = 10.0
-WAITS = 15.0  # the tablets end a transaction after 30 s
+WAITS = 20.0  # the tablets end a transaction after 30 s
 REQUESTS = (
     "select info as info from information_schema.processlist "
     "where state = 'Waiting for table metadata lock'"
