@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from singer_sdk.mapper import PluginMapper
 from singer_sdk.singerlib import Catalog
 
+from tap_vitess.errors import CatalogError
 from tap_vitess.singer import plain as catalog
 from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, json_schema
 from tap_vitess.singer.plain import is_plain
@@ -222,10 +223,44 @@ def test_members_that_read_alike_are_selected_by_themselves() -> None:
         {"streams": [{"tap_stream_id": "ks-t", "schema": {}, "metadata": [{"breadcrumb": []}]}]},
     ],
 )
-def test_what_is_no_catalog_is_left_to_the_sdk(broken: Json) -> None:
-    """Its error is the one that was always told."""
-    assert catalog.read(broken) is None
-    with pytest.raises((KeyError, TypeError, AttributeError)) as told:
-        Catalog.from_dict(broken)
-    with pytest.raises(told.type, match=str(told.value).replace("'", ".")):
+def test_what_is_no_catalog(broken: Json) -> None:
+    """One sentence that names the place, where the SDK would raise an error of Python's."""
+    with pytest.raises(CatalogError, match="stream 1 of the catalog is not as discovery writes"):
         TapVitess(config=SETTINGS, catalog=broken)
+
+
+def test_the_replication_method_of_the_root() -> None:
+    """Where Singer has it, it counts; the entry's own member is what discovery wrote."""
+    document = discovered()
+    [root] = [m for m in document["streams"][0]["metadata"] if not m["breadcrumb"]]
+    root["metadata"]["replication-method"] = "FULL_TABLE"
+    [entry] = catalog.read(document).streams
+    assert entry.replication_method == "FULL_TABLE"
+
+
+@pytest.mark.parametrize("document", [{}, {"streams": None}, {"streams": {}}, {"stream": []}])
+def test_a_catalog_without_streams(document: Json) -> None:
+    with pytest.raises(CatalogError, match="no list of streams"):
+        TapVitess(config=SETTINGS, catalog=document)
+
+
+@given(st.data())
+def test_a_member_of_another_type(chance: st.DataObject) -> None:
+    """A catalog, or the sentence that it is none; never an error of Python's."""
+    document = discovered()
+    place: Any = document["streams"]
+    while isinstance(place, dict | list) and place:
+        keys = sorted(place) if isinstance(place, dict) else range(len(place))
+        key = chance.draw(st.sampled_from(list(keys)))
+        if chance.draw(st.booleans()) or not isinstance(place[key], dict | list):
+            place[key] = chance.draw(
+                st.sampled_from([None, 7, "x", [], {}, True, [None], {"a": 1}])
+            )
+            break
+        place = place[key]
+    try:
+        catalog.read(document)
+    except CatalogError:
+        event("refused")
+    else:
+        event("taken")

@@ -211,6 +211,22 @@ def test_a_server_that_quotes_secrets() -> None:
     assert "username='elt'; password='…'; authorization='…'" in str(caught.value)
 
 
+def test_no_user() -> None:
+    """Who has set none is told that one is wanted, and not of a user whom nobody has named."""
+
+    def refuses(taken: socket.socket) -> None:
+        taken.sendall(greeting())
+        taken.recv(4096)
+        taken.sendall(packet(2, b"\xff\x15\x04#28000Access denied for user 'root'"))
+
+    with answering(refuses) as port:
+        with pytest.raises(AuthError) as caught, sql.connect(config(mysql_port=port)):
+            pass
+        assert "wants a user: set user and password" in str(caught.value)
+        said, _ = refusal(port, AuthError)
+        assert "VTGate refuses the user or the password" in said
+
+
 # Bytes that are not MySQL's
 
 

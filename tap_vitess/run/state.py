@@ -231,6 +231,8 @@ def bookmarks_of(document: object) -> dict[str, Any]:
     """
     if isinstance(document, dict) and "value" in document and "bookmarks" not in document:
         raise StateError("the state given is a STATE message: give what stands under its value")
+    if isinstance(document, dict) and "singer_state" in document:
+        raise StateError("the state given is Meltano's: give what stands under its singer_state")
     bookmarks = document.get("bookmarks", {}) if isinstance(document, dict) else None
     if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
         raise StateError(

@@ -23,6 +23,7 @@ from singer_sdk.singerlib import (
     StreamMetadata,
 )
 
+from tap_vitess.errors import CatalogError
 from tap_vitess.singer.columns import AUTOMATIC
 
 T = TypeVar("T")
@@ -40,13 +41,24 @@ class SharedSchema(Schema):
         return super().to_dict()
 
 
-def read(document: Mapping[str, Any]) -> Catalog | None:
-    """Return the catalog; None where it is none, which the SDK has words for."""
+def read(document: Mapping[str, Any]) -> Catalog:
+    """Return the catalog.
+
+    Raises:
+        CatalogError: it is none.
+    """
+    streams = document.get("streams")
+    if not isinstance(streams, list):
+        raise CatalogError("the catalog has no list of streams: discover again")
     schemas, metadata = _once(SharedSchema.from_dict), _once(Metadata.from_dict)
-    try:
-        entries = [_entry(stream, schemas, metadata) for stream in document.get("streams", [])]
-    except (KeyError, TypeError, AttributeError):
-        return None
+    entries: list[CatalogEntry] = []
+    for number, stream in enumerate(streams, start=1):
+        try:
+            entries.append(_entry(stream, schemas, metadata))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise CatalogError(
+                f"stream {number} of the catalog is not as discovery writes it: discover again"
+            ) from error
     return Catalog((entry.tap_stream_id, entry) for entry in entries)
 
 
@@ -55,6 +67,8 @@ def _entry(
     schema_of: Callable[[Any], Schema],
     metadata_of: Callable[[Any], Metadata],
 ) -> CatalogEntry:
+    if not isinstance(stream["tap_stream_id"], str):
+        raise TypeError("a stream's name is text")
     schema = stream["schema"]
     entry = CatalogEntry.from_dict(
         {**stream, "schema": {**schema, "properties": {}}, "metadata": []}
@@ -63,6 +77,10 @@ def _entry(
         name: Schema.from_dict(prop) if prop.keys() & {"properties", "items"} else schema_of(prop)
         for name, prop in schema["properties"].items()
     }
+    for noted in stream["metadata"]:
+        # Singer's place for what the user wants; the SDK reads the entry's own member alone.
+        if not noted["breadcrumb"] and (method := noted["metadata"].get("replication-method")):
+            entry.replication_method = method
     entry.metadata = MetadataMapping(
         (breadcrumb, (metadata_of if breadcrumb else StreamMetadata.from_dict)(noted["metadata"]))
         for noted in stream["metadata"]

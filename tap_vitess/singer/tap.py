@@ -82,7 +82,7 @@ class TapVitess(CommandLine):
         if self._state_given:
             bookmarks_of(kwargs["state"])
         if isinstance(given := kwargs.get("catalog"), dict):
-            kwargs["catalog"] = catalog.read(given) or given
+            kwargs["catalog"] = catalog.read(given)
         super().__init__(**kwargs)
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:  # the SDK takes two of them
@@ -220,6 +220,10 @@ class TapVitess(CommandLine):
     ) -> Iterator[tuple[KeyspaceState, list[VitessStream]]]:
         bookmarks = self.state.get("bookmarks", {})
         for keyspace in dict.fromkeys(stream.keyspace for stream in selected):
+            if bookmarks and bookmark_key(keyspace) not in bookmarks:
+                logger.warning(
+                    "%s: the state given has no bookmark of this keyspace: all is copied", keyspace
+                )
             streams = [stream for stream in selected if stream.keyspace == keyspace]
             yield parse(keyspace, bookmarks.get(bookmark_key(keyspace))), streams
 

@@ -215,7 +215,8 @@ def _explain_connect(error: Exception, where: str, address: Address) -> VitessEr
     if why is not None:
         return ConnectError(f"VTGate's MySQL port {where}: {why}")
     if isinstance(found, AuthError):
-        return found
+        wanted = AuthError(f"VTGate's MySQL port {where} wants a user: set user and password")
+        return found if address.user else wanted
     return ConnectError(
         f"VTGate's MySQL port {where} broke off ({' '.join(said.split())[:400]}): check the "
         "settings host, mysql_port and tls"
