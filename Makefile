@@ -4,6 +4,8 @@
 PYTHON ?= python3
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 BIN := .venv/bin
+# Tests start hundreds of Pythons, Meltano's and dlt's among them: each would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
 # For scripts/generate-protos, which calls uv.
 export PATH := $(CURDIR)/.uv/bin:$(PATH)
 
