@@ -53,7 +53,7 @@ def _check(done: Finished, *words: str) -> None:
         ({"keyspaces": ["nowhere"], "tables": None}, ["nowhere", "keyspaces"]),
         ({"tables": ["*.nothing_like_it*"]}, ["*.nothing_like_it*", "tables"]),
         ({"exclude_tables": ["*"]}, ["exclude_tables"]),
-        ({"user": "somebody"}, ["password"]),
+        ({"password": "somebody's"}, ["user"]),
     ],
 )
 def test_wrong_settings(
