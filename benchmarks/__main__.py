@@ -26,6 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scale = SMALL if options.small else Scale()
     if options.repeats is not None:
         scale = replace(scale, repeats=options.repeats)
+    if options.rows is not None:
+        scale = replace(scale, pipe_rows=options.rows)
+    if options.changes is not None:
+        scale = replace(scale, pipe_changes=options.changes)
     results: report.Json = {"about": report.about(options.host, small=options.small)}
     try:
         with tempfile.TemporaryDirectory() as directory, _place(options) as place:
@@ -37,14 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
+    if "pipe" in results:
+        results["pipe"]["about"] = results["about"]
     last: Path = options.results / ("small.json" if options.small else "last.json")
     before = json.loads(last.read_text()) if last.exists() else {}
     print(report.text(results, before))
     last.parent.mkdir(exist_ok=True)
     last.write_text(json.dumps({**before, **results}, indent=1) + "\n")
     if options.page is not None:
-        kind = "sandbox" if options.host is None else "cluster"
-        page.write(options.page, json.loads(last.read_text()), kind)
+        if "pipe" in results:
+            page.write_pipe(options.page, results["pipe"])
+        if results.keys() - {"about", "pipe"}:
+            kind = "sandbox" if options.host is None else "cluster"
+            page.write(options.page, json.loads(last.read_text()), kind)
     return 0
 
 
@@ -54,10 +63,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Measure tap-vitess against a client that only receives the same bytes.",
     )
     parser.add_argument(
-        "scenarios", nargs="*", metavar="scenario", help=f"of {', '.join(SCENARIOS)}; default all"
+        "scenarios",
+        nargs="*",
+        metavar="scenario",
+        help=f"of {', '.join(SCENARIOS)}; default all of these. And pipe, which installs targets",
     )
     parser.add_argument("--small", action="store_true", help="a little of everything, in seconds")
     parser.add_argument("--repeats", type=int, help="runs of which the median is told")
+    parser.add_argument("--rows", type=int, help="of pipe: rows to copy")
+    parser.add_argument("--changes", type=int, help="of pipe: changes in the backlog")
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="where the figures are kept (%(default)s)"
     )

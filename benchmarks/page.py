@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from benchmarks.plot import Points, svg
 
 Json = dict[str, Any]
 BEGIN, END = "<!-- figures: {} -->", "<!-- end -->"
+_DESTINATIONS = {"postgres": "Postgres", "duckdb": "DuckDB"}
 
 _RUNS = {
     "copy": "copy, {rows:,} rows",
@@ -21,27 +22,64 @@ _RUNS = {
 
 def write(page: Path, results: Json, place: str) -> None:
     """Put results into the part of a page that is about one place, sandbox or cluster."""
-    text = page.read_text()
-    begin = BEGIN.format(place)
-    head, found, rest = text.partition(begin)
-    if not found:
-        raise ValueError(f"{page} has no line {begin}")
-    _, _, tail = rest.partition(END)
-    tables = "\n".join(_tables(results))
-    page.write_text(f"{head}{begin}\n{tables}{END}{tail}")
+    _put(page, place, _tables(results))
     if place == "sandbox" and "growth" in results:
         for name, drawing in _plots(results["growth"]):
             (page.parent / f"performance-{name}.svg").write_text(drawing)
 
 
+def write_pipe(page: Path, figures: Json) -> None:
+    """Put the figures of the whole pipe into their part of a page."""
+    _put(page, "pipe", _pipe(figures))
+
+
+def _put(page: Path, part: str, lines: Iterable[str]) -> None:
+    text = page.read_text()
+    begin = BEGIN.format(part)
+    head, found, rest = text.partition(begin)
+    if not found:
+        raise ValueError(f"{page} has no line {begin}")
+    _, _, tail = rest.partition(END)
+    tables = "\n".join(lines)
+    page.write_text(f"{head}{begin}\n{tables}{END}{tail}")
+
+
+def _pipe(figures: Json) -> Iterator[str]:
+    yield _measured(figures["about"])
+    labels = {
+        "copy": f"copy, {figures['rows']:,} rows",
+        "backlog": f"backlog of {figures['changes']:,} changes",
+        "nothing": "nothing new",
+    }
+    for destination, name in _DESTINATIONS.items():
+        yield f"| {name} | | wall s | of the first | CPU s | peak memory, MB |"
+        yield "|---|---|---|---|---|---|"
+        for workload, label in labels.items():
+            for way, cost in figures[workload][destination].items():
+                wrong = cost["rows_too_many"]
+                note = f" ({wrong:+,} rows in the destination: **wrong**)" if wrong else ""
+                yield (
+                    f"| {label} | {way}{note} | {cost['wall']:.1f} | {cost['of_the_first']:.2f} "
+                    f"| {cost['cpu']:.1f} | {cost['rss_mb']:.0f} |"
+                )
+        yield ""
+
+
 def _tables(results: Json) -> Iterator[str]:
-    about = results["about"]
+    yield _measured(results["about"])
+    yield from _figures(results)
+
+
+def _measured(about: Json) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    yield (
+    return (
         f"Measured {about['when'][:10]} against {about['against']} on {about['cores']} cores of "
         f"{about['cpu']}; Python {about['python']}, {versions}; load of the machine when it began "
         f"{about['load']:.1f}.\n"
     )
+
+
+def _figures(results: Json) -> Iterator[str]:
     runs = {name: results[name] for name in _RUNS if name in results}
     if runs:
         yield from _runs_table(runs, results.get("nothing", {}).get("one"))

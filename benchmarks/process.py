@@ -55,7 +55,7 @@ def run(command: Sequence[str], *, stdin: bytes = b"", keep: bool = False) -> Ru
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE if keep else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env=_environment(),
+        env=environment(),
     ) as process:
         assert process.stdin is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
@@ -78,7 +78,7 @@ def run(command: Sequence[str], *, stdin: bytes = b"", keep: bool = False) -> Ru
     return Run(wall, cpu, usage.ru_maxrss * 1024, lines, b"".join(kept))
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Let Python keep compiled modules, as it does where packages are installed by pip."""
     unwanted = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED"}
     return {name: value for name, value in os.environ.items() if name not in unwanted}

@@ -25,6 +25,8 @@ _FIGURES = {
     "wall": ("wall s", "{:.2f}"),
     "cpu": ("CPU s", "{:.2f}"),
     "rss_mb": ("peak memory MB", "{:.0f}"),
+    "of_the_first": ("wall, of the first way", "{:.2f}"),
+    "rows_too_many": ("rows too many in the destination", "{:+,}"),
 }
 
 
@@ -70,6 +72,6 @@ def _lines(title: str, figures: Json, before: Json) -> Iterator[str]:
         beside = f"  (last {form.format(last)}, {value / last - 1:+.0%})" if last else ""
         yield f"  {label:<44}{form.format(value):>10}{beside}"
     for name, value in figures.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name != "about":
             last = before.get(name)
             yield from _lines(f"{title} {name}", value, last if isinstance(last, dict) else {})

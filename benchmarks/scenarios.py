@@ -24,6 +24,8 @@ class Scale:
 
     rows: int = 400_000
     backlog: int = 400_000
+    pipe_rows: int = 400_000
+    pipe_changes: int = 200_000
     transaction: int = 1_000_000
     repeats: int = 5
     many_tables: int = 500
@@ -34,7 +36,7 @@ class Scale:
     growth_cells: int = 1_000_000  # rows times columns of a run of growth_columns
 
 
-SMALL = Scale(300, 100, 500, 1, 5, (50, 300), (2, 12), (1, 3), (1, 2), 500)
+SMALL = Scale(300, 100, 300, 99, 500, 1, 5, (50, 300), (2, 12), (1, 3), (1, 2), 500)
 
 
 class Bench:
@@ -158,6 +160,18 @@ class Bench:
         state = tap.state(names)
         runs = [tap.run(state=state, tables=names) for _ in range(max(3, self._scale.repeats))]
         return medians([_cost(done) for done in runs])
+
+    # The whole pipe
+
+    def pipe(self) -> Json:
+        """Copy into Postgres and DuckDB by each way, follow a backlog, find nothing new."""
+        from benchmarks import pipe  # noqa: PLC0415 - its drivers count as others' memory
+
+        keyspace = self._place.keyspace([(TABLE, TEN)])
+        source = pipe.Source(self._place, keyspace, TABLE, TEN)
+        return pipe.measure(
+            source, self._directory, self._scale.pipe_rows, self._scale.pipe_changes
+        )
 
     # Growth
 
