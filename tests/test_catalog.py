@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import logging
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from singer_sdk.mapper import PluginMapper
 from singer_sdk.singerlib import Catalog
 
+from tap_vitess.airbyte.catalog import stream_of
 from tap_vitess.errors import CatalogError
 from tap_vitess.singer import plain as catalog
 from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, json_schema
@@ -236,6 +239,39 @@ def test_the_replication_method_of_the_root() -> None:
     root["metadata"]["replication-method"] = "FULL_TABLE"
     [entry] = catalog.read(document).streams
     assert entry.replication_method == "FULL_TABLE"
+
+
+KINDS = (
+    *("bigint", "decimal(5,2)", "double", "varchar(9)", "blob", "date", "datetime(3)", "timestamp"),
+    *("time", "year", "json", "bit(3)", "enum('a')", "set('a')", "geometry", "vector(3)"),
+)
+
+
+def dicts(value: object) -> Iterator[int]:
+    """Yield which dicts and lists there are within, once for each place."""
+    if isinstance(value, dict | list):
+        yield id(value)
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from dicts(member)
+
+
+@pytest.mark.parametrize("front_end", ["singer", "airbyte"])
+def test_schemas_share_nothing(front_end: str) -> None:
+    """Whoever changes his catalog changes nobody else's, nor the next one."""
+    columns = [
+        Column(f"{kind} {i}", kind, nullable=True, charset=None) for kind in KINDS for i in range(2)
+    ]
+    table = Table("ks", "t", tuple(columns), ())
+
+    def made() -> Json:
+        if front_end == "airbyte":
+            found: Json = stream_of(table, DEFAULTS)["json_schema"]
+            return found
+        return json_schema(table, DEFAULTS, metadata_columns=True)
+
+    both = [made(), made()]
+    found = Counter(place for schema in both for place in dicts(schema))
+    assert set(found.values()) == {1}
 
 
 @pytest.mark.parametrize("document", [{}, {"streams": None}, {"streams": {}}, {"stream": []}])

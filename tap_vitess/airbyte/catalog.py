@@ -11,6 +11,7 @@ sync. A column whose type no longer fits is an error, because nothing could tell
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,13 +44,14 @@ def stream_of(table: Table, options: ValueOptions) -> dict[str, Any]:
     """
     table.check_names(OWN_PROPERTIES)
     properties = {name: _property(schema) for name, schema in table.properties(options)}
+    properties |= {name: deepcopy(schema) for name, schema in OWN_PROPERTIES.items()}
     return {
         "name": table.name,
         "namespace": table.keyspace,
         "json_schema": {
             "$schema": "http://json-schema.org/draft-07/schema#",
             "type": "object",
-            "properties": properties | OWN_PROPERTIES,
+            "properties": properties,
         },
         "supported_sync_modes": ["full_refresh", "incremental"] if table.key else ["full_refresh"],
         "is_resumable": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from tap_vitess.survey.facts import Table
@@ -21,8 +22,13 @@ AUTOMATIC = frozenset(OWN_COLUMNS.values())
 
 
 def json_schema(table: Table, options: ValueOptions, *, metadata_columns: bool) -> dict[str, Any]:
-    """Return a table's JSON schema, without limits: one ALTER would end a target's validation."""
-    properties = {**dict(table.properties(options)), DELETED_AT: _DATE_TIME}
+    """Return a table's JSON schema, without limits: one ALTER would end a target's validation.
+
+    It is the caller's to change: schemas share nothing.
+    """
+    own = {DELETED_AT: _DATE_TIME}
     if metadata_columns:
-        properties |= {OWN_COLUMNS[word]: schema for word, schema in _METADATA.items()}
+        own |= {OWN_COLUMNS[word]: schema for word, schema in _METADATA.items()}
+    properties = dict(table.properties(options))
+    properties |= {name: deepcopy(schema) for name, schema in own.items()}
     return {"type": "object", "properties": properties, "required": list(table.key)}
