@@ -31,7 +31,7 @@ test: install check ## check, then all tests; those against a real Vitess when t
 	$(BIN)/pytest --ignore tests/cluster -n 2 --dist loadfile
 
 test-quick: install ## all other tests than those marked `environments`, `slow` and `cluster`
-	$(BIN)/pytest --ignore tests/cluster -m 'not environments and not slow' -n 2 --dist loadfile
+	$(BIN)/pytest --ignore tests/cluster -m 'not environments and not slow' -n 3 --dist loadfile
 
 check: lint types generated ## lint, format, types, and whether generated files are current
 

@@ -49,6 +49,7 @@ def python(program: str) -> list[str]:
     return [sys.executable, "-S", "-c", program]
 
 
+@pytest.mark.slow
 def test_all_commands_of_a_pipe_count() -> None:
     """CPU time of both, of a child too, and the sum of the peaks; stdout's last line is kept."""
     burn = "import time\nwhile time.process_time() < 0.3: pass\n"

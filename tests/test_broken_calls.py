@@ -209,6 +209,7 @@ def pass_on(server: socket.socket, client: socket.socket) -> None:
             client.sendall(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", [b"gtid_executed", b"gtid_purged"])
 def test_a_connection_that_is_lost_is_made_again(
     sandbox: Sandbox, question: bytes, caplog: pytest.LogCaptureFixture

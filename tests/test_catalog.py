@@ -102,6 +102,7 @@ def streams(document: Json, **settings: Any) -> dict[str, VitessStream]:
     return {name: s for name, s in found.items() if isinstance(s, VitessStream)}
 
 
+@pytest.mark.slow
 @given(DOCUMENTS)
 def test_a_catalog_is_read_as_the_sdk_reads_it(document: Json) -> None:
     """Every member of every stream, in the same order."""

@@ -718,6 +718,7 @@ def in_step(cluster: Cluster, replica: Replica) -> Callable[[], bool]:
     return found
 
 
+@pytest.mark.slow
 def test_follows_in_one_call(sandbox: Sandbox) -> None:
     """Changes come through the stream that stays open, whatever the poll interval; no gaps."""
     cluster, replica, state = sandbox.cluster, Replica(), Store()
@@ -751,6 +752,7 @@ def test_a_change_comes_without_waiting_for_a_poll(sandbox: Sandbox) -> None:
         consumer.until(in_step(cluster, replica), 5)
 
 
+@pytest.mark.slow
 def test_following_survives_what_happens(sandbox: Sandbox) -> None:
     """TRUNCATE, often; a cut connection; a reshard: one call, in step all the time."""
     cluster, replica = sandbox.cluster, Replica()
@@ -769,6 +771,7 @@ def test_following_survives_what_happens(sandbox: Sandbox) -> None:
     assert isinstance(consumer.outcome, Consumed), consumer.outcome
 
 
+@pytest.mark.slow
 def test_an_error_is_not_hidden_by_following(sandbox: Sandbox) -> None:
     """A table that can no longer be read ends the call, though others could be followed on."""
     cluster, replica, state = sandbox.cluster, Replica(), Store()
@@ -807,6 +810,7 @@ def position(last: int) -> Vgtid:
     return Vgtid("shop", {"0": GtidSet.parse(f"{uuid}:1-{last}")})
 
 
+@pytest.mark.slow
 def test_what_sql_knows_of_and_the_stream_does_not_bring(sandbox: Sandbox) -> None:
     """It is a stall, and in the end an error: heartbeats alone do not keep a consumer content."""
     cluster, replica = sandbox.cluster, Replica()
@@ -822,6 +826,7 @@ def test_what_sql_knows_of_and_the_stream_does_not_bring(sandbox: Sandbox) -> No
     assert isinstance(consumer.outcome, RetriableError), consumer.outcome
 
 
+@pytest.mark.slow
 def test_follows_two_keyspaces_at_once(sandbox: Sandbox) -> None:
     """Neither waits for the other, and one state holds both."""
     cluster, replica, state = sandbox.cluster, Replica(), Store()
@@ -854,6 +859,7 @@ def test_leaving_changes_early(sandbox: Sandbox) -> None:
 # Signals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_at_a_boundary(sandbox: Sandbox, signum: int) -> None:
     """All that came is flushed and saved, and the handlers of before are back."""

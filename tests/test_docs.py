@@ -25,6 +25,7 @@ def readme() -> str:
     return (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_generated_parts_are_current() -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "scripts" / "generate-docs"), "--check"],

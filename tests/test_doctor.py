@@ -489,6 +489,7 @@ def test_tablets_of_the_wrong_type(sandbox: Sandbox) -> None:
     assert any(f.check == "tables" for f in found)
 
 
+@pytest.mark.slow
 def test_a_stream_that_does_not_open(sandbox: Sandbox) -> None:
     """What SQL cannot tell: VTGate answers, and no shard does."""
     sandbox.faults.append(Fault(stall_after_events=1))

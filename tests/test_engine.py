@@ -139,6 +139,7 @@ def test_a_snapshot_that_stays_behind_is_an_error(sandbox: Sandbox, client: Clie
     assert not any(isinstance(event, Rows) for event in seen)
 
 
+@pytest.mark.slow
 def test_a_stop_position_that_never_comes_is_an_error(sandbox: Sandbox, client: Client) -> None:
     """Heartbeats alone are no reason to wait for ever: the shards are named."""
     done = sync(client, lambda: now(sandbox.cluster), "a")
@@ -154,6 +155,7 @@ def test_a_stop_position_that_never_comes_is_an_error(sandbox: Sandbox, client: 
         list(run.events())
 
 
+@pytest.mark.slow
 def test_a_stalled_stream_is_opened_again(sandbox: Sandbox, client: Client) -> None:
     """A stall is a passing fault, and what came before it is not lost."""
     sandbox.faults.append(Fault(stall_after_events=12))
@@ -224,6 +226,7 @@ def test_groups_meet_again(sandbox: Sandbox, client: Client) -> None:
     assert len(both.parts.state.groups) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["late", "refused"])
 def test_a_followed_stream_does_not_wait_for_sql(
     sandbox: Sandbox, client: Client, answer: str

@@ -179,6 +179,7 @@ def test_pure_files_do_no_io() -> None:
 TESTS = sorted(Path(__file__).parent.rglob("test_*.py"))
 
 
+@pytest.mark.slow
 def test_tests_do_not_import_each_other() -> None:
     """What they share is in `support`, and in the modules beside the tests of a real cluster."""
     wrong = {

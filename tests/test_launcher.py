@@ -54,6 +54,7 @@ def test_a_tablet_that_does_not_start(cluster: Cluster, commands: Path) -> None:
     assert not (cluster.folder / "started").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_half_made_is_no_tablet(cluster: Cluster, commands: Path) -> None:
     """What an init that was cut has left is made anew."""
     put(commands, "mysqlctl", f"mkdir $VTDATAROOT/{TABLET} && sleep 60")
@@ -65,6 +66,7 @@ def test_a_folder_half_made_is_no_tablet(cluster: Cluster, commands: Path) -> No
         cluster.run("keyspace", "shop", "0")
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_killed(cluster: Cluster, commands: Path) -> None:
     """With all that it has called."""
     put(commands, "mysqlctl", "sleep 60 & echo $! > $VTDATAROOT/pid; wait")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import tap_vitess.vstream as library
 
 PACKAGE = Path(library.__file__)
@@ -28,6 +30,7 @@ def modules(wanted: set[str]) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_nothing_of_singer_or_airbyte_is_imported() -> None:
     found = modules({"singer_sdk", "simplejson", "airbyte_protocol", "mysql_mimic"})
     assert found == "[]"

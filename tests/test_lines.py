@@ -74,6 +74,7 @@ def by_column() -> Counter[str]:
     return messages(grown())
 
 
+@pytest.mark.slow
 def test_few_rows_go_one_by_one(by_column: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were never enough of them."""
     taken = []

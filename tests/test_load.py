@@ -73,6 +73,7 @@ def test_a_copy_and_changes(duck: Warehouse) -> None:
     assert (duck.load().packages, duck.load().rows) == (0, 0)
 
 
+@pytest.mark.slow
 @served(three_tables, options=ONE_BY_ONE)
 def test_several_packages(duck: Warehouse) -> None:
     """Each ends at a boundary, with a state that the next run can start from."""
@@ -80,6 +81,7 @@ def test_several_packages(duck: Warehouse) -> None:
     duck.check()
 
 
+@pytest.mark.slow
 @served(three_tables, options=ONE_BY_ONE)
 def test_told_to_stop(duck: Warehouse) -> None:
     """What was read by then is loaded, and the next run resumes."""
@@ -90,6 +92,7 @@ def test_told_to_stop(duck: Warehouse) -> None:
     duck.check()
 
 
+@pytest.mark.slow
 def test_progress(duck: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     duck.load(progress_seconds=0.0001)
@@ -178,6 +181,7 @@ def two_keyspaces() -> Cluster:
     return made
 
 
+@pytest.mark.slow
 @served(two_keyspaces)
 def test_what_would_be_mixed_up_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
     """Tables of one name, unless a template tells them apart; what a merge would blank."""
@@ -197,6 +201,7 @@ def test_what_would_be_mixed_up_is_refused(sandbox: Sandbox, tmp_path: Path) -> 
     assert apart.rows("other_alpha", "id") == []
 
 
+@pytest.mark.slow
 def test_altered_tables(duck: Warehouse) -> None:
     """A new column is one; another type has a column of its own, as dlt names its variants."""
     duck.load()
@@ -223,6 +228,7 @@ def keyless() -> Cluster:
     return made
 
 
+@pytest.mark.slow
 @served(keyless)
 def test_a_table_without_a_key_is_appended_to(duck: Warehouse) -> None:
     duck.load()
@@ -232,6 +238,7 @@ def test_a_table_without_a_key_is_appended_to(duck: Warehouse) -> None:
     assert sorted(found) == [(1, "copy", True), (1, "delete", False), (2, "copy", True)]
 
 
+@pytest.mark.slow
 def test_a_history(sandbox: Sandbox, tmp_path: Path) -> None:
     """Each change is a row, in files, too; a merge needs a table format there."""
     history = Warehouse(sandbox, f"duckdb:///{tmp_path}/h.duckdb", tmp_path, write="append")
@@ -249,6 +256,7 @@ def test_a_history(sandbox: Sandbox, tmp_path: Path) -> None:
         merging.load()
 
 
+@pytest.mark.slow
 def test_delta(sandbox: Sandbox, tmp_path: Path) -> None:
     """What Delta cannot do by itself is done here: each key comes once in a package."""
     delta = Warehouse(sandbox, f"file://{tmp_path}/delta", tmp_path, table_format="delta")
@@ -258,6 +266,7 @@ def test_delta(sandbox: Sandbox, tmp_path: Path) -> None:
         delta.check()
 
 
+@pytest.mark.slow
 def test_dlts_own_way(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`pipeline.run(vitess_source(...))`, settings in dlt's environment, and its contracts."""
     config = config_of(sandbox)

@@ -143,6 +143,7 @@ def test_another_cluster_is_noticed(sandbox: Sandbox) -> None:
     check(sandbox, target)
 
 
+@pytest.mark.slow
 def test_a_bookmark_ahead_of_the_cluster(sandbox: Sandbox) -> None:
     """As after a restore: it is no run with nothing new, for what is written now would be lost."""
     config, target = settings(sandbox), Target()
@@ -211,6 +212,7 @@ def _fields(table: Table) -> list[Any]:
     return list(Source("shop", "-80").field_event(table, columns, copying=False).fields)
 
 
+@pytest.mark.slow
 def test_a_value_that_cannot_be_read(sandbox: Sandbox) -> None:
     """The table keeps its place, and is complete once its values are mended."""
     cluster = sandbox.cluster
@@ -403,6 +405,7 @@ def test_a_table_moved_away_is_named(sandbox: Sandbox, caplog: pytest.LogCapture
     assert "shop.beta: VTGate routes" not in caplog.text
 
 
+@pytest.mark.slow
 def test_throttled_tablets_are_named(sandbox: Sandbox) -> None:
     """A stream that stands still is told with what holds it back."""
     config, target = settings(sandbox), Target()

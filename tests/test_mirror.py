@@ -277,6 +277,7 @@ def test_the_older_of_two_runs_ends(
     assert behind.count("STATE") <= 1, "the one that was under way"
 
 
+@pytest.mark.slow
 def test_the_older_run_is_told_at_its_end_at_the_latest(sandbox: Sandbox, config: Config) -> None:
     """Also when no checkpoint was due any more."""
     target = Meddling(meddle=lambda: claim(config, PLACE))
@@ -284,6 +285,7 @@ def test_the_older_run_is_told_at_its_end_at_the_latest(sandbox: Sandbox, config
         run({**tap_settings(sandbox), "checkpoint_seconds": 600}, target)
 
 
+@pytest.mark.slow
 def test_a_mirror_that_goes_away(
     sandbox: Sandbox, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:

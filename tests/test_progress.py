@@ -234,6 +234,7 @@ def test_lines_in_mid_run(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) ->
     assert told(caplog)[-2].startswith("shop-item: 400 rows copied")
 
 
+@pytest.mark.slow
 def test_lines_while_changes_are_followed(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,6 +250,7 @@ def test_lines_while_changes_are_followed(
     assert any(re.search(r"transactions to the stop position: .*\d", line) for line in lines), lines
 
 
+@pytest.mark.slow
 def test_a_copy_that_goes_on_has_no_share(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -88,6 +88,7 @@ def test_a_pattern_that_fits_nothing(sandbox: Sandbox) -> None:
         run(settings(sandbox, resync_tables=["shop.alpha", "shop.gamma"]), Target())
 
 
+@pytest.mark.slow
 def test_a_table_whose_position_is_lost(sandbox: Sandbox) -> None:
     """It is copied again; those that are not named are as lost as before."""
     config, target = settings(sandbox), damaged(sandbox)

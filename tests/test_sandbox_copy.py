@@ -424,6 +424,7 @@ def test_fault_with_a_recorded_error(shop: Shop) -> None:
         assert (len(responses), code, details) == (1, grpc.StatusCode.ABORTED, "because")
 
 
+@pytest.mark.slow
 def test_stall(shop: Shop) -> None:
     request = request_for_items(shop)
     request.flags.heartbeat_interval = 1

@@ -42,7 +42,7 @@ def some_tables() -> Cluster:
     return cluster
 
 
-pytestmark = served(some_tables)
+pytestmark = [pytest.mark.slow, served(some_tables)]
 
 
 class PatientTap(QuickTap):
