@@ -226,9 +226,10 @@ class States:
         """Note the state, and now and then put an earlier one back."""
         with closing(_database(self._path)) as database:
             made = "select count(*) from sqlite_master where name = '_state'"
-            found = None  # it may be killed before it has made its table
-            if database.execute(made).fetchone()[0]:
-                found = database.execute("select state from _state").fetchone()
+            if not database.execute(made).fetchone()[0]:
+                self.happened["no table"] += 1  # killed before it has made it
+                return
+            found = database.execute("select state from _state").fetchone()
             text = found["state"] if found else None
             phase = "copied" if _copied(text) else "in copy" if text else "no state"
             self.happened[phase] += 1
