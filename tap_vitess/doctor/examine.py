@@ -7,7 +7,7 @@ own, so that one that hangs or breaks its connection does not spoil those that f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tap_vitess.config import Config
@@ -125,15 +125,21 @@ class _Examination:
         self._note(judge_cluster.keyspaces(wanted, known))
         there = sorted(wanted & set(known))
         described = {keyspace: self._keyspace(keyspace, streams=streams) for keyspace in there}
+        tables = [table for found in described.values() for table in found or ()]
         if self._selected is None and None not in described.values():
-            self._check_patterns([table for found in described.values() for table in found or ()])
+            self._check_patterns(tables)
+        self._note(judge_tables.left_out(discovery.unmatched(tables, known, self._config)))
+        self._note(judge_tables.streams(filter(self._wants, tables), self._config))
 
-    def _keyspaces(self, known: Iterable[str]) -> set[str]:
+    def _keyspaces(self, known: Collection[str]) -> set[str]:
         """Name the keyspaces to look at: those of the catalog or the settings, and the state's."""
         if self._selected is not None:
             return {*self._selected, *self._states}
         named = self._config.keyspaces
-        return {*(known if named is None else named), *self._states}
+        among = known if named is None else named
+        # What is not there is told whatever the patterns say, as discovery does.
+        may_be_read = (ks for ks in among if ks not in known or self._config.may_want(ks))
+        return {*may_be_read, *self._states}
 
     def _check_patterns(self, found: Sequence[Table]) -> None:
         try:
@@ -152,7 +158,11 @@ class _Examination:
             self._note(judge_cluster.tablets(keyspace, shards, tablets, self._config))
         if streams and shards:
             self._try_stream(keyspace, shards)
-        facts = {shard: self._shard(survey, shard) for shard in shards or ()}
+        primaries = {t.shard for t in tablets or () if t.tablet_type == "PRIMARY"}
+        facts = {
+            shard: self._shard(survey, shard, throttler=shard in primaries)
+            for shard in shards or ()
+        }
         survey = self._survey(keyspace, self._type_to_ask(tablets or ()))
         described = self._ask("tables", place, survey, discovery.describe, self._config.keys)
         if described is not None:
@@ -175,11 +185,11 @@ class _Examination:
         kind = self._config.tablet_type
         return "PRIMARY" if kind not in serving and "PRIMARY" in serving else kind
 
-    def _shard(self, survey: Survey, shard: str) -> ShardFacts | None:
+    def _shard(self, survey: Survey, shard: str, *, throttler: bool) -> ShardFacts | None:
+        """Examine a shard; throttler: whether VTGate sees a primary, which alone tells of it."""
         keyspace, place = survey.keyspace, Place(survey.keyspace, shard)
         answer = self._ask("shard", place, survey, _timed_facts, shard)
-        found = self._ask("throttler", place, survey, throttling, shard)
-        if found is not None:
+        if throttler and (found := self._ask("throttler", place, survey, throttling, shard)):
             self._note(judge_cluster.throttling(keyspace, found))
         if answer is None:
             return None
@@ -270,7 +280,7 @@ def _refused(at: KeyspaceSql, names: Iterable[str]) -> dict[str, str]:
     for table in names:
         name = f"{quote(at.keyspace)}.{quote(table)}"
         try:
-            at.sql.query(f"select 1 from {name} limit 1")  # noqa: S608
+            at.anywhere().query(f"select 1 from {name} limit 1")  # noqa: S608
         except VitessError as error:
             found[table] = str(error)
     return found

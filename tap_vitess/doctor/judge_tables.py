@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from tap_vitess.config import Keys
+from tap_vitess.config import Config, Keys
 from tap_vitess.doctor.findings import INFO, WARNING, Finding, Place
 from tap_vitess.doctor.judge_cluster import Problem, has
 from tap_vitess.survey.cascades import ADVICE
 from tap_vitess.survey.facts import Table, Text, Version
 from tap_vitess.survey.identity import ANOTHER_KEY, Key, doubt, repeats
+from tap_vitess.survey.streams import doubts
 from tap_vitess.values.charsets import decoder
 
 _BAD_JSON = Problem(
@@ -38,6 +39,18 @@ def tables(
                 "add a key, or leave the table out by the setting exclude_tables",
             )
     yield Place(keyspace).ok("tables", f"{len(chosen)} tables to read")
+
+
+def left_out(unmatched: Iterable[str]) -> Iterator[Finding]:
+    """Tell which patterns of exclude_tables leave nothing out, in the words of discovery."""
+    for what in unmatched:
+        yield Place().warning("config", what)
+
+
+def streams(chosen: Iterable[Table], config: Config) -> Iterator[Finding]:
+    """Judge the names of the streams that the tap makes of tables, over all keyspaces."""
+    for what, advice in doubts(config.stream(t.keyspace, t.name) for t in chosen):
+        yield Place().warning("stream_name", what, advice)
 
 
 def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Iterator[Finding]:

@@ -212,7 +212,7 @@ def _table_row(cluster: Cluster, keyspace: str, table: Table) -> Iterator[dict[s
         "TABLE_ROWS": cluster.rows_of_first_shard(keyspace, table.name),
         "TABLE_COLLATION": "utf8mb4_0900_ai_ci",
         "CREATE_OPTIONS": "",
-        "TABLE_COMMENT": "",
+        "TABLE_COMMENT": table.comment,
     }
 
 

@@ -175,7 +175,7 @@ class Table:
     what the VSchema of a sharded keyspace says of the table. One that is pinned has its rows on
     one shard, a reference table on each, and one that is unlisted is not in it: its rows are
     where a vindex would have them all the same, as if they had been written straight to MySQL.
-    triggers: the statements of its triggers, which do nothing here.
+    triggers: the statements of its triggers, which do nothing here. comment: the table's own.
     """
 
     name: str
@@ -186,6 +186,7 @@ class Table:
     role: Literal["sharded", "pinned", "reference", "unlisted"] = "sharded"
     foreign_keys: tuple[ForeignKey, ...] = ()
     triggers: tuple[str, ...] = ()
+    comment: str = ""
 
     def __post_init__(self) -> None:
         names = {column.name for column in self.columns}

@@ -43,6 +43,7 @@ from tap_vitess.stdout import end_when_stuck, give_up_stdout
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.streams import doubts
 from tap_vitess.survey.tables import row_counts
 from tap_vitess.values.documents import plain
 from tap_vitess.vtgate.retry import RetryOptions
@@ -146,7 +147,9 @@ class TapVitess(CommandLine):
         return stream
 
     def _check_names(self, tables: Sequence[Table]) -> None:
-        """Refuse two tables of one stream name; tell which tables have no key."""
+        """Refuse two tables of one stream name; tell of names that targets may take for another's,
+        and which tables have no key.
+        """
         names: dict[str, Table] = {}
         for table in tables:
             name = self.settings.stream(table.keyspace, table.name)
@@ -164,6 +167,8 @@ class TapVitess(CommandLine):
                     table.keyspace,
                     table.name,
                 )
+        for what, advice in doubts(names):
+            logger.warning("%s; %s", what, advice)
 
     # The run
 

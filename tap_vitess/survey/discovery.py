@@ -33,7 +33,7 @@ from tap_vitess.vtgate.retry import RetryOptions, Stopping, retrying
 logger = logging.getLogger(__name__)
 
 _SYSTEM = {"information_schema", "mysql", "performance_schema", "sys", "_vt"}
-_SEQUENCE = "vitess_sequence"  # the comment that makes a table a sequence
+_SEQUENCE = "vitess_sequence"  # anywhere in its comment it makes a table a sequence to Vitess
 
 _TABLES = """
 select table_name as table_name, table_type as table_type, table_comment as table_comment
@@ -68,7 +68,7 @@ def describe(at: KeyspaceSql, keys: Keys) -> list[Table]:
         str(row["table_name"])
         for row in sql.query(_TABLES, keyspace)
         if row["table_type"] == "BASE TABLE"
-        and row["table_comment"] != _SEQUENCE
+        and _SEQUENCE not in text(row["table_comment"])
         and not INTERNAL_TABLE.fullmatch(str(row["table_name"]))
     )
     tables = [
@@ -119,6 +119,8 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
     settled = time.monotonic() + min(retry.settle, retry.budget)
     tables = [table for keyspace in wanted for table in _tables(config, keyspace, retry, settled)]
     chosen = choose(tables, keyspaces, config)
+    for sentence in unmatched(tables, known, config):
+        logger.warning("%s", sentence)
     for table in chosen:
         _tell_key(table, config.keys)
     for keyspace in dict.fromkeys(table.keyspace for table in chosen):
@@ -186,6 +188,29 @@ def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) ->
             "settings keyspaces, tables and exclude_tables"
         )
     return chosen
+
+
+def unmatched(tables: Sequence[Table], known: Iterable[str], config: Config) -> list[str]:
+    """Say which of the exclude_tables leave nothing out: privacy may hang on one.
+
+    Args:
+        tables: all of the keyspaces that were looked at.
+        known: every keyspace; of those that were not looked at a pattern may mean a table.
+    """
+    others = set(known) - {table.keyspace for table in tables}
+    return [
+        f"setting exclude_tables: {pattern} matches no table, so it leaves none out; patterns are "
+        "keyspace.table, and the case of letters counts"
+        for pattern in config.exclude_tables
+        if not any(_matches(table, pattern) for table in tables)
+        and not any(Config.matches(f"{keyspace}.", (_begin(pattern),)) for keyspace in others)
+    ]
+
+
+def _begin(pattern: str) -> str:
+    """Return a pattern for the keyspaces that a pattern names; one for all of them names none."""
+    keyspace, dot, _ = pattern.partition(".")
+    return keyspace + dot if keyspace.strip("*") else ""
 
 
 def _tables(config: Config, keyspace: str, retry: RetryOptions, settled: float) -> list[Table]:

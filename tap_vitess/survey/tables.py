@@ -126,7 +126,7 @@ def cascades(at: KeyspaceSql) -> list[Cascade]:
             delete=text(row["on_delete"]),
             update=text(row["on_update"]),
         )
-        for row in at.sql.query(_RULES, at.keyspace)
+        for row in at.anywhere().query(_RULES, at.keyspace)
     )
     found = [cascade for cascade in every if cascade.rules]
     unlogged = any(_cascades_below_the_binlog(at.on(shard)) for shard in shards(at) if found)
