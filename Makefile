@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.uv/bin:$(PATH)
 
 SCRIPTS := scripts/demo scripts/generate-docs scripts/check-release
 
-.PHONY: help install test test-quick check lint types generated demo release-check publish clean
+.PHONY: help install test test-quick check lint types generated site demo release-check publish clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,7 +33,7 @@ test: install check ## check, then all tests; those against a real Vitess when t
 test-quick: install ## all other tests than those marked `environments`, `slow` and `cluster`
 	$(BIN)/pytest --ignore tests/cluster -m 'not environments and not slow' -n 3 --dist loadfile
 
-check: lint types generated ## lint, format, types, and whether generated files are current
+check: lint types generated site ## lint, format, types, the site, and whether generated files are current
 
 lint: install
 	$(BIN)/ruff check . $(SCRIPTS)
@@ -47,6 +47,10 @@ generated: install
 	scripts/generate-protos --check
 	$(BIN)/python scripts/generate-docs --check
 
+site: $(filter .uv/bin/uv,$(UV)) ## the documentation as a site, into site/; what MkDocs warns of is an error
+	UV_PROJECT_ENVIRONMENT=.venv-docs $(UV) sync --locked --quiet --only-group docs
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
 demo: install ## copy and follow a simulated Vitess into target-jsonl (about half a minute)
 	$(BIN)/python scripts/demo
 
@@ -57,5 +61,5 @@ publish: install ## upload what `make release-check` has left in dist/
 	$(UV) publish dist/*.tar.gz dist/*.whl
 
 clean: ## remove all that the other targets made
-	rm -rf .uv .venv .demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .uv .venv .venv-docs .demo dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -263,7 +263,7 @@ def _texts(value: Any) -> Iterator[str | None]:
 
 def _unknown(names: Collection[str]) -> Iterator[str]:
     for name in sorted(names - SETTINGS.keys()):
-        near = _near(name) or "README.md lists them all"
+        near = _near(name) or "docs/settings.md lists them all"
         yield f"setting {_short(name)}: there is no such setting; {near}"
 
 

@@ -1,4 +1,4 @@
-"""README.md, meltano.yml and the Hub's definition say what the code does."""
+"""docs/, meltano.yml and the Hub's definition say what the code does."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from tap_vitess.singer.tap import TapVitess
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module")
-def readme() -> str:
-    return (ROOT / "README.md").read_text(encoding="utf-8")
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -60,16 +59,14 @@ def test_meltano_knows_the_capabilities_and_settings() -> None:
     assert plugin["config"].keys() <= SETTINGS.keys()
 
 
-def test_the_readme_tells_of_every_setting(readme: str) -> None:
-    assert [name for name in SETTINGS if f"| `{name}` |" not in readme] == []
+def test_the_pages_have_every_setting_and_own_column() -> None:
+    settings, columns = page("settings.md"), page("singer.md")
+    assert [name for name in SETTINGS if f"| `{name}` |" not in settings] == []
+    assert [name for name in sorted(AUTOMATIC) if f"`{name}`" not in columns] == []
 
 
-def test_the_readme_tells_of_every_own_column(readme: str) -> None:
-    assert [name for name in sorted(AUTOMATIC) if f"`{name}`" not in readme] == []
-
-
-def test_the_readme_names_the_bookmark(readme: str) -> None:
-    assert f"`{bookmark_key('shop')}`" in readme
+def test_the_page_names_the_bookmark() -> None:
+    assert f"`{bookmark_key('shop')}`" in page("how-it-works.md")
 
 
 def test_airbyte_image_metadata_and_package_agree() -> None:
@@ -85,5 +82,4 @@ def test_airbyte_image_metadata_and_package_agree() -> None:
 
 
 def test_the_airbyte_page_tells_of_every_own_column() -> None:
-    page = (ROOT / "docs" / "airbyte.md").read_text(encoding="utf-8")
-    assert [name for name in OWN_PROPERTIES if f"`{name}`" not in page] == []
+    assert [name for name in OWN_PROPERTIES if f"`{name}`" not in page("airbyte.md")] == []

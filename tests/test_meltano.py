@@ -1,7 +1,7 @@
 """The real Meltano, on the repo's own meltano.yml and the Hub's file, against the sandbox.
 
 The project is a copy, because Meltano writes into its folder, and the file itself is as it stands:
-only VTGate's ports come from `.env`. What is said in README's section is run here, word for word.
+only VTGate's ports come from `.env`. What docs/meltano.md says is run here, word for word.
 
 Surprising: the target is ended at the same moment as the tap, so a state that Meltano keeps of an
 ended run is one that the target had told before.
@@ -96,10 +96,9 @@ def shop(rows: int) -> Cluster:
     return cluster
 
 
-def readme_section() -> str:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = text.partition("\n## With Meltano\n")[2].partition("\n## ")[0]
-    return re.sub(r"\\\n +", "", section)
+def documented() -> str:
+    text = (ROOT / "docs" / "meltano.md").read_text(encoding="utf-8")
+    return re.sub(r"\\\n +", "", text)
 
 
 @dataclass(frozen=True)
@@ -133,8 +132,8 @@ class Project:
         return out, log.read_text()
 
     def shown(self, command: str, **env: str) -> tuple[str, str]:
-        """Do what README shows."""
-        assert command in readme_section()
+        """Do what the page shows."""
+        assert command in documented()
         return self.do(command, **env)
 
     def configuration(self) -> Any:
@@ -167,7 +166,7 @@ class Output:
         return {table: found for table, found in fresh.items() if found}
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        """Fold the records as README says: the highest sequence of each key, unless deleted."""
+        """Fold the records as documented: the highest sequence of each key, unless deleted."""
         records = sorted(self.records()[table], key=lambda record: record["_sdc_vitess_seq"])
         latest = {record["id"]: record for record in records}
         return own(record for record in latest.values() if record["_sdc_deleted_at"] is None)
@@ -224,12 +223,12 @@ def output(project: Project, sandbox: Sandbox) -> Output:
 
 @pytest.fixture
 def changed(project: Project, tmp_path: Path) -> Project:
-    """Make a project with README's plugin more, over the environments that are there already."""
+    """Make a project with the page's plugin more, over the environments that are there already."""
     made = Project(tmp_path)
     (tmp_path / ".meltano").mkdir()
     for kind in ("extractors", "loaders"):
         (tmp_path / ".meltano" / kind).symlink_to(project.folder / ".meltano" / kind)
-    [plugin] = re.findall(r"```yaml\n(.*?)```", readme_section(), re.DOTALL)
+    [plugin] = re.findall(r"```yaml\n(.*?)```", documented(), re.DOTALL)
     head, loaders, tail = (ROOT / "meltano.yml").read_text().partition("  loaders:\n")
     (tmp_path / "meltano.yml").write_text(head + plugin + loaders + tail.rstrip() + OFTEN)
     return made
@@ -241,7 +240,7 @@ def test_the_plugin_answers(project: Project) -> None:
     assert SETTINGS.keys() <= json.loads(about)["settings"]["properties"].keys()
     out, _ = project.shown("meltano config test tap-vitess")
     assert out == "Plugin configuration is valid\n"
-    assert out in readme_section()
+    assert out in documented()
 
 
 def test_runs_into_jsonl(project: Project, sandbox: Sandbox, output: Output) -> None:
@@ -344,7 +343,7 @@ def test_full_refresh_of_some_streams(project: Project, output: Output) -> None:
 
 
 def test_select_and_stream_maps(changed: Project, sandbox: Sandbox) -> None:
-    """README's plugin: what is not selected comes nowhere, and one stream is mapped.
+    """The page's plugin: what is not selected comes nowhere, and one stream is mapped.
 
     The mapped stream alone goes record by record: the others have one moment a packet.
     """
@@ -537,5 +536,5 @@ def test_the_catalog_that_meltano_has_cached(added: Project, project: Project) -
 def test_every_command_of_the_readme_is_run_here() -> None:
     here = re.sub(r'"\n +"', "", Path(__file__).read_text(encoding="utf-8"))
     run = re.findall(r'\.shown\(\s*"(meltano .*?)"', here)
-    commands = re.findall(r"(?:^\$ |^|`)(meltano [^`#\n]*[^`# \n])", readme_section(), re.MULTILINE)
+    commands = re.findall(r"(?:^\$ |^|`)(meltano [^`#\n]*[^`# \n])", documented(), re.MULTILINE)
     assert set(commands) == set(run)

@@ -1,7 +1,8 @@
-"""README.md's commands are typed as they stand, in its order, in one shell, in a fresh clone.
+"""The commands of README.md and of docs/ are typed as they stand, in one shell, in a fresh clone.
 
-What cannot be typed here as written is in BLOCKS, with what is typed instead or why it is not. A
-block that is in no row of it fails the tests, and so does a row without a block.
+They are typed in the order of BLOCKS. What cannot be typed as written is there too, with what is
+typed instead or why it is not. A block that is in no row fails the tests, and so does a row without
+a block. A block that stands on two pages is typed once.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from typing import Any
 import pytest
 from support import targets
 from support.clones import ROOT, clone, ours, run, with_uv
-from support.environments import install
+from support.environments import install, uv
 
 from tap_vitess.records.records import Tally
 from tap_vitess.singer.progress import Progress, details, ending, headline, summary
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+MOST_LINES = 150  # of README.md
 SECONDS = 400
 
 
@@ -33,8 +36,8 @@ SECONDS = 400
 class Typed:
     """Typed into the shell."""
 
-    instead: Mapping[str, str] = field(default_factory=dict)  # what README says: what is typed
-    then: str = ":"  # typed behind it, for the tests
+    instead: Mapping[str, str] = field(default_factory=dict)  # what a page says: what is typed
+    then: str = ":"  # typed after it, for the tests
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Left:
     reason: str
 
 
-# The sandbox's ports are free ones here; who reads README has the default ones.
+# The sandbox's ports are free ones here; a reader has the default ones.
 PORTS = '"host": "127.0.0.1", "grpc_port": GRPC_PORT, "mysql_port": MYSQL_PORT'
 WARNED = "|| [ $? = 3 ]"  # what the doctor ends with when there are warnings
 # How each block begins, and what becomes of it.
@@ -64,10 +67,17 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
             '"host": "127.0.0.1"': f'{PORTS}, "user": "etl", "password": "..."',
         }
     ),
+    'echo \'{"host": "vtgate.example.com", ': Typed(
+        {
+            '"host": "vtgate.example.com"': PORTS,
+            "--config config.json": f"--config config.json {WARNED}",
+        }
+    ),
     "cat > config.json <<'END'": Typed(
         {
             '"host": "vtgate.example.com"': PORTS,
             "commerce.*": "shop.*",
+            "--config config.json": f"--config config.json {WARNED}",
         }
     ),
     "docker run --rm -p 33575:33575": Left("needs Docker"),
@@ -81,7 +91,7 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
         },
         then="printenv TAP_VITESS_GRPC_HEADERS > seen/headers",
     ),
-    "tap-vitess-doctor --config config.json": Typed(
+    "tap-vitess-doctor --config config.json    # with": Typed(
         {"config.json ": f"config.json > seen/doctor {WARNED}"}
     ),
     "ok       shop/-80 ": Shown("test_the_doctor"),
@@ -90,11 +100,24 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
         {"python3 -m venv target && target/bin/pip install target-jsonl": "ln -s TARGET target"},
         then="mv shop-*.jsonl state.json states.jsonl seen",
     ),
+    "pip install '.[dlt-duckdb]'": Typed({"pip install": "UV pip install -q"}),  # it is large
+    "tap-vitess-load --config config.json": Typed(),
+    "pip install 'tap-vitess[dlt-duckdb]'": Left("not on PyPI yet; typed as '.[dlt-duckdb]'"),
     "$ tap-vitess-sandbox &": Left("Meltano's commands are run by test_meltano.py"),
     "meltano add tap-vitess": Left("Meltano's commands are run by test_meltano.py"),
     "    - name: tap-vitess-part": Left("test_meltano.py runs a project with it"),
-    "from tap_vitess.vstream import": Left("test_library_docs.py runs it"),
-    "source-vitess check": Typed(then="source-vitess check --config config.json > seen/check"),
+    "TAP_VITESS_RESYNC_TABLES=": Left("test_resync_tables.py runs with this setting"),
+    "source-vitess spec": Typed(
+        {
+            "--catalog configured_catalog.json [--state state.json]": "--help",
+        },
+        then="source-vitess check --config config.json > seen/check",
+    ),
+    "plugins:": Left("no command; test_meltano.py's test_batches_into_postgres uses it"),
+    '{"batch_config"': Left("no command, but a config"),
+    '{"orders": [': Left("no command; test_splitting.py reads such a file"),
+    "pip install dagster": Left("test_splitting.py runs Dagster"),
+    " VTGate, MySQL port": Left("a picture"),
     "metadata:": Left("no command, but a part of meltano.yml"),
     "shop.orders: copying": Shown("test_progress"),
     '# config.json has "mirror_keyspace"': Typed(
@@ -142,8 +165,16 @@ PYTHON -m venv venv
 
 
 def fenced() -> list[str]:
-    """List what README has between its fences."""
-    return re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    """List what the pages have between their fences, but for the library's Python."""
+    found = [
+        text
+        for page in PAGES
+        for language, text in re.findall(
+            r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        )
+        if language != "python"  # test_library_docs.py and test_load.py run it
+    ]
+    return list(dict.fromkeys(found))
 
 
 def block(start: str) -> str:
@@ -159,9 +190,13 @@ def free_ports() -> Iterator[int]:
 def typed(start: str, plan: Typed) -> str:
     text = block(start)
     for written, instead in plan.instead.items():
-        assert written in text, f"README's block no longer says {written!r}:\n{text}"
+        assert written in text, f"the block no longer says {written!r}:\n{text}"
         text = text.replace(written, instead)
     return text + plan.then + "\n"
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
 def test_every_block_has_a_plan() -> None:
@@ -181,7 +216,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def seen(home: Path) -> Path:
-    """Type all that README says; return the folder with what is looked at afterwards."""
+    """Type all that the pages say; return the folder with what is looked at afterwards."""
     plans = [(start, plan) for start, plan in BLOCKS.items() if isinstance(plan, Typed)]
     script = SHELL + "".join(f"echo; set -v\n{typed(*plan)}set +v\n" for plan in plans)
     grpc_port, mysql_port = free_ports()
@@ -190,11 +225,12 @@ def seen(home: Path) -> Path:
         "MYSQL_PORT": mysql_port,
         "TARGET": install(targets.JSONL).parent,
         "PYTHON": sys.executable,
+        "UV": uv(),
     }
     for name, value in words.items():
         script = re.sub(rf"(?<!_)\b{name}\b", str(value), script)
     (home / "script").write_text(script)
-    done = run(["bash", "script"], home, ours(HOME=str(home)))
+    done = run(["bash", "script"], home, ours(HOME=str(home)), SECONDS)
     assert done.returncode == 0, done.stdout
     return home / "seen"
 
@@ -202,7 +238,7 @@ def seen(home: Path) -> Path:
 @pytest.mark.environments
 @pytest.mark.timeout(SECONDS)
 def test_a_copy_and_the_changes_since(seen: Path) -> None:
-    """What the target has after README's two runs: every row once, and the sandbox's changes."""
+    """What the target has after the two runs: every row once, and the sandbox's changes."""
     paths = [*seen.glob("shop-customers-*.jsonl"), *seen.glob("shop-orders-*.jsonl")]
     records = [(p.name[:9], json.loads(line)) for p in paths for line in p.read_text().splitlines()]
     copied = [(name, r["id"]) for name, r in records if r["_sdc_vitess_op"] == "copy"]
@@ -215,7 +251,7 @@ def test_a_copy_and_the_changes_since(seen: Path) -> None:
 @pytest.mark.environments
 @pytest.mark.timeout(SECONDS)
 def test_the_headers_of_a_gateway(seen: Path) -> None:
-    """What README's line makes of a user name and a password."""
+    """What the page's line makes of a user name and a password."""
     headers = json.loads((seen / "headers").read_text())
     credentials = base64.b64encode(b"etl:...").decode()
     assert headers == {"authorization": f"Basic {credentials}"}
@@ -230,7 +266,7 @@ def test_airbytes_check(seen: Path) -> None:
 @pytest.mark.environments
 @pytest.mark.timeout(SECONDS)
 def test_the_doctor(seen: Path) -> None:
-    """README's example are lines of a report."""
+    """The page's example is lines of a report."""
     report = (seen / "doctor").read_text()
     assert missing(block("ok       shop/-80 "), report) == [], report
 
@@ -263,7 +299,7 @@ def test_missing() -> None:
 
 
 def test_progress() -> None:
-    """README's lines are what these numbers are told as."""
+    """The page's lines are what these numbers are told as."""
     lines = block("shop.orders: copying").splitlines()
     copying = Progress("shop", "copying", 205_000, 41_190, "orders", 205_000, 1_400_000)
     streaming = Progress("shop", "streaming", 1_400_412, 8_020, behind={"-80": 7, "80-": 1_204})

@@ -102,7 +102,7 @@ def _unlicensed(project: Path) -> None:
 
 
 def _undescribed(project: Path) -> None:
-    edit(project / "pyproject.toml", r"^readme = .*", "")
+    (project / "README.md").write_text("")
 
 
 def _forgotten_dependency(project: Path) -> None:

@@ -57,7 +57,7 @@ EVERYWHERE = pytest.mark.parametrize("take", FRONTS, ids=["doctor", "tap", "airb
         ({"username": "u"}, "setting username: .* has for it is user"),
         ({"database": "d"}, "setting database: .* has for it is keyspaces"),
         ({"ssl": True}, "setting ssl: .* has for it is tls"),
-        ({"qwertz": 1}, "setting qwertz: there is no such setting; README"),
+        ({"qwertz": 1}, "setting qwertz: there is no such setting; docs/settings.md"),
         ({"tabels": [], "ssl": True}, "setting ssl: .*; setting tabels: "),
     ],
 )

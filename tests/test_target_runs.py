@@ -1,7 +1,7 @@
 """Run after run through real targets: after each, the target's tables are compared with the source.
 
-`pipelines.TARGETS` says what the targets do with rows that have to go; the README's "Things to
-watch out for" is held against it here.
+`pipelines.TARGETS` says what the targets do with rows that have to go; docs/singer.md is held
+against it here.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Vitess:
     """A VTGate, with its gRPC and its MySQL port; secrets show in no repr.
 
     tls: True, or the files to use it with. The others are the tap's settings of these names: see
-    the table in README.md.
+    the table in docs/settings.md.
     """
 
     host: str

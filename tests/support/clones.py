@@ -53,7 +53,10 @@ def with_uv(**more: str) -> dict[str, str]:
 
 
 def run(
-    command: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path],
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    seconds: float = 240,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program there to its end; keep what it prints."""
     return subprocess.run(
@@ -64,6 +67,6 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=seconds,
         check=False,
     )

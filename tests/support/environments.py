@@ -28,10 +28,16 @@ def install(requirements: Sequence[str]) -> Path:
     return venv / "bin"
 
 
+def uv() -> str:
+    """Return where uv is: the system's, or that of the project's environment."""
+    return shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+
+
 def _make(venv: Path, requirements: Sequence[str]) -> None:
     if not (venv / "complete").exists():
-        uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-        subprocess.run([uv, "venv", "-q", "--clear", "-p", sys.executable, str(venv)], check=True)
+        subprocess.run([uv(), "venv", "-q", "--clear", "-p", sys.executable, str(venv)], check=True)
         python = str(venv / "bin" / "python")
-        subprocess.run([uv, "pip", "install", "-q", "--python", python, *requirements], check=True)
+        subprocess.run(
+            [uv(), "pip", "install", "-q", "--python", python, *requirements], check=True
+        )
         (venv / "complete").touch()
