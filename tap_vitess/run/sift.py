@@ -40,6 +40,8 @@ LONGEST_SECONDS = 300.0
 _ENDS = {binlogdata.COMMIT, binlogdata.DDL, binlogdata.OTHER}
 _RESYNC = "set on_lost_position to `resync` for a run"
 _NAMED = 10
+_FAILED = re.compile(r"error @ (?:\(including the GTID we failed to process\) )?(\S+): ")
+"""What a tablet read before its error: a GTID set, whose last is the transaction; v24 says so."""
 
 
 class SiftStoppedError(Exception):
@@ -140,7 +142,7 @@ class Sieve:
             return why
         shard = why.shard or ", ".join(sorted(self.shards))
         where = f"what follows {self.position.shards.get(shard, 'the bookmark')} on shard {shard}"
-        told = re.search(r"error @ (\S+): ", str(why))
+        told = _FAILED.search(str(why))
         if told and shard in self.position.shards:
             try:
                 gtid = self._first(GtidSet.parse(told[1]), shard)

@@ -74,6 +74,11 @@ POISONS: dict[str, tuple[str, str] | None] = {
         "stream (at source tablet) error @ {gtids}: unexpected statement type UNKNOWN in "
         "row-based replication: \"XA START X'6131',X'',1\"",
     ),
+    "xa of v24": (
+        "UNKNOWN",
+        "stream (at source tablet) error @ (including the GTID we failed to process) {gtids}: "
+        "unexpected statement type UNKNOWN in row-based replication: \"XA START X'6131',X'',1\"",
+    ),
     "silent": None,
 }
 
