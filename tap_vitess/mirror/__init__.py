@@ -1,1 +1,1 @@
-"""The state in a table of the user's."""
+"""The tap's state kept in a table of Vitess, beside Singer's."""

@@ -1,4 +1,4 @@
-"""Which columns an ALTER TABLE changes, where rows of before can still be read behind it. Pure.
+"""Reads an ALTER TABLE: can rows logged before it still be read by position after it? Pure.
 
 Vitess reads older rows with today's columns, by position. Two changes leave that right: columns
 added at the end, and a column's type given anew in its place, as long as it is the same type in

@@ -1,4 +1,4 @@
-"""What a DDL statement does to rows that no row event tells. Pure.
+"""Reads other DDL: which tables lose or exchange rows without a row event (TRUNCATE, ...). Pure.
 
 TRUNCATE, DROP, RENAME and partition changes take rows away, or exchange a table for another, and
 come as a DDL event alone, once a shard (facts, 3.2). This reads names, and no more of SQL than

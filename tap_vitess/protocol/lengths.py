@@ -1,4 +1,4 @@
-"""Lengths of values as protobuf packs them, zigzag varints in a row. Pure; the hot path.
+"""The lengths of a response's values, which cut its bytes into values. Pure; the hot path.
 
 An object a length is what protobuf's own list costs. Nearly all values are shorter than 64 bytes,
 and their lengths one byte each: those are taken as bytes, and looked through by what works on

@@ -1,4 +1,4 @@
-"""Which tables a statement may change that MySQL has logged as it stands. Pure.
+"""Reads DML that MySQL logged as a statement, not as rows: which tables it changes. Pure.
 
 A session in binlog_format STATEMENT or MIXED, as of a tool that works on a tablet's MySQL, has its
 statements in the binlog and not the rows they change. VTGate sends them as INSERT, UPDATE, DELETE

@@ -1,4 +1,4 @@
-"""What happened to rows, as far as their images tell. All who make something of rows ask. Pure.
+"""Rows as inserts, updates and deletes, for JSON, Python objects and lines alike. Pure.
 
 An update of the key is a delete of the old row and an insert of the new one.
 

@@ -1,4 +1,4 @@
-"""Rows to records, for the front ends that write JSON.
+"""Rows to records as Python dicts, for the front ends that write JSON.
 
 What happened to a row is told by `records/operations.py`, what a record's own column is called by
 `own_columns`. A delete carries the whole image of the deleted row: a target that upserts would

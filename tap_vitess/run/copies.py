@@ -1,4 +1,4 @@
-"""The copies of a run: which are resumed, begun and finished, and what becomes of their faults.
+"""The copies of a run: which are resumed, begun and finished, and which fail.
 
 A round copies until all is done, or the shared stream has to be brought forward: S must not grow
 old, and a copy that cannot be resumed is never paused, so it goes alone. A table joins the shared

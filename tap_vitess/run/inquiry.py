@@ -1,4 +1,4 @@
-"""What a run must know from SQL: where the keyspace is, and whether a bookmark holds.
+"""What a run asks and waits for before it streams: shards, stop position, whether a bookmark holds.
 
 Each answer is waited for, and passing faults are retried. Why nothing comes is looked into by
 `diagnosis.py`; what is only worth a warning is told by `survey/telling.py`.

@@ -1,4 +1,4 @@
-"""How a run goes and what it gives out: when a checkpoint is due, and when it is told to end."""
+"""When a run stores a checkpoint, and when it must end: limits and signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part each table has in a run, and the state that follows from it.
+"""Each table's part in a run (copied, followed, left behind), and the state that follows from it.
 
 What is stored (`KeyspaceState`) tells where a table is: followed from a position, copied or not.
 What it does not tell is what this run makes of it, which is its part:

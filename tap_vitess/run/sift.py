@@ -1,4 +1,4 @@
-"""Which tables a stream cannot pass a place with, found by streaming halves of them from there.
+"""Which tables a stream cannot get past a transaction with, found by bisection.
 
 Nothing of what comes is given out and no position moves: whether a place is passed is all that is
 asked, and the answer is the first end of a transaction of the shards that are stuck there. First

@@ -1,4 +1,4 @@
-"""What the SDK need not do, because it would come to the same.
+"""Streams without stream maps skip the SDK's mapper and catalog objects, with the same result.
 
 A keyspace of 500 tables has thousands of columns and some dozens of different properties. The SDK
 makes an object of each and a dict of that again. So `read` shares the objects among any number of

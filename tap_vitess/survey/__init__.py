@@ -1,1 +1,1 @@
-"""What SQL tells."""
+"""Every question asked by SQL: a function each, by what it is about."""

@@ -1,4 +1,4 @@
-"""Warns of tables that SQL says something about which a stream will never tell.
+"""Warnings a run logs about tables: cascades, keys, what a stream misses.
 
 Nothing here ends a run: what is not answered is noted in the log.
 """

@@ -1,1 +1,1 @@
-"""MySQL's values, one entry a type; pure."""
+"""MySQL's values: what each type becomes; pure."""

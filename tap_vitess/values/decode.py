@@ -1,4 +1,4 @@
-"""Row bytes and a FIELD event -> values. Pure; the hot path.
+"""One row's bytes to Python values, by its FIELD event. Pure; the hot path.
 
 Converters are looked up once for each FIELD event and then only applied. Which columns an image
 does not carry is the matter of `protocol/images.py`.

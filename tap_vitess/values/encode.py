@@ -1,4 +1,4 @@
-"""Columns of row bytes -> JSON. Pure; the hot path.
+"""Whole columns of row bytes to JSON text. Pure; the hot path.
 
 A converter and an encoder call a value is what the way over dicts costs. Most values are JSON
 already, or are but for their quotes: here a column is looked at as a whole, and taken as it is

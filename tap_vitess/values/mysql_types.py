@@ -1,4 +1,4 @@
-"""The table of MySQL's types, and how a column's entry is looked up. Pure.
+"""The table of MySQL's types: the place to add one. Finds a column's entry. Pure.
 
 Discovery and decoding both ask here, so a catalog and a record cannot disagree. The table is keyed
 by the type's text (`bigint unsigned`, `varchar(20)`), which information_schema and the FIELD event

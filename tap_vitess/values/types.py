@@ -1,4 +1,4 @@
-"""What a MySQL type becomes: its forms beside each other, and the settings that choose them. Pure.
+"""A type's entry: its values as JSON, Python object and Arrow, and the settings that choose. Pure.
 
 A `ValueType` is one column's entry. It holds all forms of its values, so they cannot disagree: the
 JSON schema, one value as JSON, a whole column as JSON text, one value as Python's object, a whole

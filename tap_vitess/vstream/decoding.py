@@ -1,4 +1,4 @@
-"""A table's rows as changes: what `RecordMaker` is for records, with Python's own objects.
+"""A table's rows as the library's changes, with Python objects for values.
 
 What happened to a row is told by `records/operations.py`. Whole images of one kind are taken apart
 by column, the others one by one.
