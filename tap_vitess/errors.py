@@ -54,9 +54,15 @@ class VitessError(Exception):
         """Return the same error with another message."""
         return type(self)(message, table=self.table, shard=self.shard)
 
-    def within(self, keyspace: str) -> str:
-        """Return the message for a line that begins with the keyspace, which it may name itself."""
-        return str(self).removeprefix(f"keyspace {keyspace}: ").removeprefix(f"{keyspace}: ")
+    def within(self, where: str) -> str:
+        """Return the message for a line that begins with words, which it may repeat itself.
+
+        They are a keyspace, or end with one, or are what the message begins with.
+        """
+        found = str(self)
+        for name in (where, where.rpartition(" ")[2]):
+            found = found.removeprefix(f"keyspace {name}: ").removeprefix(f"{name}: ")
+        return found
 
 
 class ConfigError(VitessError):

@@ -19,10 +19,10 @@ from support.taps import Target, discover, run, settings, without_shard
 from tap_vitess.config import Config
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
 from tap_vitess.doctor.__main__ import main
-from tap_vitess.doctor.examine import examine
+from tap_vitess.doctor.examine import examine, failed
 from tap_vitess.doctor.findings import Finding, Place, Severity, duration, exit_code
 from tap_vitess.doctor.report import as_json, as_text
-from tap_vitess.errors import ConfigError
+from tap_vitess.errors import AuthError, ConfigError, RequestError, RetriableError
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.state import Group, KeyspaceState
@@ -123,7 +123,7 @@ FACTS = ShardFacts(
     binlog_format="ROW",
     binlog_expire_seconds=259_200,
     mysql_version="8.0.40",
-    clock=0.0,
+    clock=1e9,
 )
 
 
@@ -237,7 +237,7 @@ STATE = KeyspaceState("ks", (Group(Vgtid("ks", {"0": GtidSet.parse(f"{A}:1-60")}
         (f"{A}:1-100", "", OK, "40 transactions behind; binlogs hold 60 before"),
         (f"{A}:1-60", f"{A}:1-60", OK, "0 transactions behind"),
         (f"{A}:1-100,{B}:1-5", f"{A}:1-20", OK, "45 transactions behind; binlogs hold 40"),
-        (f"{A}:1-100", f"{A}:1-60", WARNING, "close to being purged"),
+        (f"{A}:1-100", f"{A}:1-60", WARNING, "close to being purged"),  # copied long ago
         (f"{A}:1-100", f"{A}:1-61", ERROR, "is lost: .*1 transactions after"),
         (f"{A}:1-59", "", ERROR, "is lost: .*failover"),
         (f"{B}:1-100", "", ERROR, "is lost: .*another cluster"),
@@ -490,6 +490,36 @@ def test_tablets_of_the_wrong_type(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.slow
+def test_several_shards_and_no_vschema(sandbox: Sandbox) -> None:
+    """VTGate says something of "exactly one shard"; a run and the doctor say what is missing."""
+    sandbox.cluster.empty_vschema("shop")
+    assert ("ERROR", "vschema", "shop") in brief(look(sandbox))
+    with pytest.raises(RequestError, match="its VSchema does not say that it is sharded"):
+        run(settings(sandbox), Target())
+
+
+def test_a_table_acl_is_no_wrong_password(sandbox: Sandbox) -> None:
+    """Told by the table that it is about, in discovery and by the doctor."""
+    denied = (
+        "target: shop.-80.primary: vttablet: rpc error: code = PermissionDenied desc = Select "
+        "command denied to user 'elt' for table 'columns' (ACL check error) (CallerID: elt)"
+    )
+    refused = "from information_schema.columns", 1045, denied
+    sandbox.faults.append(Fault(refused=refused, times=None))
+    with pytest.raises(AuthError, match=r"a table ACL .* for table 'columns'"):
+        discover(settings(sandbox))
+    found = [f for f in look(sandbox) if f.severity is ERROR]
+    assert found
+    assert all("a table ACL of the tablets" in f.what for f in found)
+
+
+def test_a_finding_names_its_keyspace_once() -> None:
+    """Errors may name the keyspace, which stands beside what a finding says."""
+    error = RetriableError("shop: VTGate told the position of no shard")
+    assert failed("x", error, Place("shop", "-80")).what == "VTGate told the position of no shard"
+    assert failed("x", error).what == str(error)
+
+
 def test_a_stream_that_does_not_open(sandbox: Sandbox) -> None:
     """What SQL cannot tell: VTGate answers, and no shard does."""
     sandbox.faults.append(Fault(stall_after_events=1))

@@ -8,6 +8,7 @@ import pytest
 
 from tap_vitess import errors
 from tap_vitess.errors import RetriableError, VitessError
+from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 
 def kinds(of: type[VitessError] = VitessError) -> Iterator[type[VitessError]]:
@@ -30,6 +31,35 @@ def test_a_reworded_error_is_the_same_one(kind: type[VitessError]) -> None:
 def test_an_error_may_be_of_no_table() -> None:
     error = RetriableError("said")
     assert (error.table, error.shard) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "where", "rest"),
+    [
+        ("shop: it is gone", "shop", "it is gone"),
+        ("keyspace shop: it is gone", "shop", "it is gone"),
+        ("shop: it is gone", "the position of shop", "it is gone"),
+        ("the copy of shop.t: it is cut", "the copy of shop.t", "it is cut"),
+        ("shop2: it is gone", "shop", "shop2: it is gone"),
+        ("it is gone", "shop", "it is gone"),
+    ],
+)
+def test_a_line_names_a_place_once(said: str, where: str, rest: str) -> None:
+    assert RetriableError(said).within(where) == rest
+
+
+def test_what_is_tried_again_names_its_keyspace_once(caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[int] = []
+
+    def ask() -> int:
+        asked.append(1)
+        if len(asked) == 1:
+            raise RetriableError("customer: VTGate told the position of no shard")
+        return 7
+
+    retry = RetryOptions(budget=5, longest_wait=0.01)
+    assert retrying("the position of customer", ask, retry) == 7
+    assert "the position of customer: VTGate told the position of no shard; trying" in caplog.text
 
 
 def test_errors_of_ours_are_for_people() -> None:

@@ -273,6 +273,24 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
     ),
     ("mysql", 1044, "Access denied", AuthError, Remedy.STOP, "user and password"),
     ("mysql", 1045, "Access denied for user 'a'", AuthError, Remedy.STOP, "user and password"),
+    (
+        "mysql",
+        1045,
+        "target: ks.0.primary: vttablet: rpc error: code = PermissionDenied desc = SelectStream "
+        "command denied to user 'elt', in groups [eng], for table 'secret' (ACL check error) "
+        "(CallerID: elt)",
+        AuthError,
+        Remedy.STOP,
+        "keeps the user from a table",
+    ),
+    (
+        "mysql",
+        1105,
+        "Keyspace 'ks' does not have exactly one shard: [0xc000a1fd70 0xc000a1fd88]",
+        RequestError,
+        Remedy.STOP,
+        "its VSchema does not say that it is sharded",
+    ),
     ("mysql", 1142, "SELECT command denied to user", AuthError, Remedy.STOP, "grant"),
     ("mysql", 2003, "Can't connect", ConnectError, Remedy.STOP, "mysql_port"),
     ("mysql", 2006, "MySQL server has gone away", ConnectionLostError, Remedy.STOP, "was lost"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.findings import look
 from support.shops import insert, write
 from support.taps import (
     ImpatientTap,
@@ -22,6 +24,7 @@ from support.taps import (
     without_shard,
 )
 
+from tap_vitess.doctor.findings import Severity
 from tap_vitess.errors import (
     CatalogError,
     HistoryLostError,
@@ -162,14 +165,33 @@ def test_a_bookmark_ahead_of_the_cluster(sandbox: Sandbox) -> None:
 def test_a_bookmark_close_to_being_purged(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is a warning while there is time."""
+    """It is a warning while there is time, by the clock of MySQL."""
     config, target = settings(sandbox), Target()
     purge(sandbox.cluster)
     run(config, target)
     write(sandbox.cluster)
+    sandbox.cluster.now = lambda: time.time() + 86_400
     with caplog.at_level(logging.WARNING):
         run(config, target)
     assert "it is close to being purged" in caplog.text
+    check(sandbox, target)
+
+
+def test_a_new_bookmark_is_not_close_to_being_purged(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Right after a purge nearly all that MySQL keeps comes after any bookmark."""
+    config, target = settings(sandbox), Target()
+    run(config, target)
+    write(sandbox.cluster)
+    purge(sandbox.cluster)
+    run({**config, "on_lost_position": "resync"}, target)
+    for number in range(3):
+        insert(sandbox.cluster, "alpha", 500 + 2 * number, 501 + 2 * number)
+        assert [f for f in look(sandbox, target.state) if f.severity > Severity.INFO] == []
+        run(config, target)
+    assert "have been purged" in caplog.text
+    assert "close to being purged" not in caplog.text
     check(sandbox, target)
 
 

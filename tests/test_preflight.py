@@ -88,6 +88,10 @@ def test_close_to_being_purged(saved: int, purged: int, warned: bool) -> None:  
     verdict = judge(position(f"{A}:1-{saved}"), {"-80": facts(f"{A}:1-110", gone)}, "PRIMARY")
     assert verdict.lost == ()
     assert bool(verdict.warnings) == warned
+    young = judge(
+        position(f"{A}:1-{saved}"), {"-80": facts(f"{A}:1-110", gone)}, "PRIMARY", copied=1e9 - 60
+    )
+    assert young.warnings == ()
 
 
 Answers = Mapping[Callable[..., Any], Any]

@@ -157,7 +157,7 @@ class _KeyspaceReading:
             config = self._reading.config
             rows = Survey(config, keyspace, config.tablet_type).ask(row_counts, copies)
         except VitessError as error:
-            logger.warning("%s: no estimate: %s", keyspace, error)
+            logger.warning("%s: no estimate: %s", keyspace, error.within(keyspace))
             return
         for table in copies:
             if table in rows:

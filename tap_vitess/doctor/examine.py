@@ -16,7 +16,7 @@ from tap_vitess.doctor.findings import Finding, Place
 from tap_vitess.errors import ConfigError, StateError, VitessError
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.run.state import KeyspaceState, bookmark_key, parse
-from tap_vitess.survey import discovery, tables
+from tap_vitess.survey import discovery, tables, vschema
 from tap_vitess.survey import keyspace as ks
 from tap_vitess.survey.blockers import throttling
 from tap_vitess.survey.cascades import told
@@ -44,7 +44,7 @@ def examine(
 
 def failed(check: str, error: VitessError, place: Place = _HERE) -> Finding:
     """Make a finding of an error, which says what to do itself."""
-    return place.error(check, str(error))
+    return place.error(check, error.within(place.keyspace or ""))
 
 
 class _UnreachableError(Exception):
@@ -156,6 +156,8 @@ class _Examination:
         tablets = self._ask("tablets", place, survey, ks.tablets)
         if shards is not None and tablets is not None:
             self._note(judge_cluster.tablets(keyspace, shards, tablets, self._config))
+        if shards and (told := self._ask("vschema", place, survey, vschema.described)):
+            self._note(judge_cluster.vschema(keyspace, shards, told))
         if streams and shards:
             self._try_stream(keyspace, shards)
         primaries = {t.shard for t in tablets or () if t.tablet_type == "PRIMARY"}

@@ -5,13 +5,14 @@ Where a limit is a matter of taste, it is a constant.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.findings import ERROR, INFO, WARNING, Finding, Place, duration
 from tap_vitess.survey.bookmark import READS_PARTIAL_JSON
 from tap_vitess.survey.facts import ShardFacts, Tablet, Throttling, Version
+from tap_vitess.survey.vschema import Keyspace
 
 OLDEST, NEWEST = 19, 24  # Vitess releases whose differences are known
 MOST_SKEW_SECONDS = 10.0
@@ -131,6 +132,19 @@ def tablets(
             for pair in types
         )
         yield Place(keyspace).ok("tablets", f"shards {', '.join(shards)}; tablets: {shown}")
+
+
+def vschema(
+    keyspace: str, shards: Sequence[str], told: Mapping[str, Keyspace]
+) -> Iterator[Finding]:
+    """Judge whether the VSchema lets VTGate look for a row on more than one shard."""
+    if len(shards) > 1 and keyspace in told and not told[keyspace].sharded:
+        yield Place(keyspace).error(
+            "vschema",
+            f"it has {len(shards)} shards, and its VSchema does not say that it is sharded: VTGate "
+            "answers no question about all of it, and a run ends",
+            "apply a VSchema that says so, with the tables' vindexes (vtctldclient ApplyVSchema)",
+        )
 
 
 def shard(

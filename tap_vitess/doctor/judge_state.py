@@ -6,8 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.findings import ERROR, WARNING, Finding, Place
-from tap_vitess.protocol.vgtid import Vgtid
-from tap_vitess.run.state import COPIED, KeyspaceState
+from tap_vitess.run.state import COPIED, Group, KeyspaceState
 from tap_vitess.survey.bookmark import judge, lacking
 from tap_vitess.survey.facts import ShardFacts, Tablet
 
@@ -31,7 +30,7 @@ def bookmark(
             if name not in serving:
                 yield _shard_gone(place, names, {tablet.shard for tablet in found}, config)
             elif name in facts:
-                yield from _position(place, names, group.position, facts[name], config)
+                yield from _position(place, names, group, facts[name], config)
 
 
 def unfinished(state: KeyspaceState) -> Iterator[Finding]:
@@ -80,10 +79,11 @@ def _lost(place: Place, what: str, config: Config) -> Finding:
 
 
 def _position(
-    place: Place, names: str, saved: Vgtid, facts: ShardFacts, config: Config
+    place: Place, names: str, group: Group, facts: ShardFacts, config: Config
 ) -> Iterator[Finding]:
     """Judge a position on one shard as a run would, and tell how far it is from both ends."""
-    verdict = judge(saved, {facts.shard: facts}, config.tablet_type)
+    saved, copied = group.position, max(group.tables.values(), default=0) / 1000
+    verdict = judge(saved, {facts.shard: facts}, config.tablet_type, copied)
     for why in verdict.lost:
         yield _lost(place, f"the bookmark of {names} is lost: {why}", config)
     for warning in verdict.warnings:

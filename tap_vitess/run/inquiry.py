@@ -122,8 +122,11 @@ class Inquiry:
         """Tell whether a shard is known to log every column of every row."""
         return shard in self._facts and self._facts[shard].whole_rows
 
-    def check(self, position: Vgtid, serving: Collection[str]) -> None:
+    def check(self, position: Vgtid, serving: Collection[str], copied: float = 0.0) -> None:
         """See whether a bookmark can be resumed from, before VTGate is asked to.
+
+        Args:
+            copied: when a copy of its tables began, in seconds since 1970.
 
         Raises:
             PositionLostError: it cannot.
@@ -135,7 +138,7 @@ class Inquiry:
         facts = self._ask_facts(position.shards)
         self._facts |= facts
         self._check_partial_json(facts)
-        verdict = judge(position, facts, self._survey.tablet_type)
+        verdict = judge(position, facts, self._survey.tablet_type, copied)
         for warning in verdict.warnings:
             logger.warning("%s: %s", self.keyspace, warning)
         if error := verdict.error(self.keyspace):

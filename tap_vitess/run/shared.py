@@ -98,7 +98,8 @@ class SharedStream:
             try:
                 # Older than the stop position it may be purged, newer it comes from elsewhere.
                 if not checked and parts.position != stop:
-                    self._inquiry.check(parts.position, stop.shards)
+                    copied = max(parts.versions[table] for table in parts.running) / 1000
+                    self._inquiry.check(parts.position, stop.shards, copied)
                     checked = True
                 if (yield from self._stream(stop, endless=endless)):
                     return
@@ -229,7 +230,8 @@ class SharedStream:
         try:
             self._parts.now = question.answer()
         except (RetriableError, ConnectError) as error:
-            logger.warning("%s: asked again later: %s", self.keyspace, error)
+            said = error.within(self.keyspace)
+            logger.warning("%s: asked again later: %s", self.keyspace, said)
         else:
             feed.stop_at(self._parts.now)
         again = _ASK_AGAIN_SECONDS if feed.unknown_shards else self._options.poll_seconds
@@ -269,7 +271,7 @@ class SharedStream:
             self._unsifted += 1
             if self._unsifted > _SIFTED_AGAIN:
                 raise
-            logger.warning("%s: %s; streamed again", self.keyspace, fault)
+            logger.warning("%s: %s; streamed again", self.keyspace, fault.within(self.keyspace))
             return
         self._unsifted = 0
         for culprits, error in found.items():

@@ -205,11 +205,12 @@ class _Keyspace:
     shards: dict[ShardName, Shard]
     tables: dict[str, TableVersion] = field(default_factory=dict)
     foreign_keys: str = "unmanaged"  # the VSchema's foreign_key_mode
+    empty_vschema: bool = False
 
     @property
     def sharded(self) -> bool:
         """What the VSchema says; the one shard of an unsharded keyspace is no key range."""
-        return all("-" in name for name in self.shards)
+        return not self.empty_vschema and all("-" in name for name in self.shards)
 
     @property
     def serving(self) -> list[Shard]:
@@ -497,6 +498,11 @@ class Cluster:
         with self._changed:
             space = self._keyspace(keyspace)
             return space.sharded, space.foreign_keys
+
+    def empty_vschema(self, keyspace: str) -> None:
+        """Let the VSchema say nothing, as before the first ApplyVSchema."""
+        with self._changed:
+            self._keyspace(keyspace).empty_vschema = True
 
     def shards(self, keyspace: str) -> list[ShardName]:
         """The serving shards."""

@@ -34,6 +34,7 @@ class Fault:
     mute_after_events: int | None = None  # not even heartbeats from then on
     no_tablet_for: str | None = None  # statements of SQL that have this in them
     no_answer_to: str | None = None  # the same, for as long as the fault is there
+    refused: tuple[str, int, str] | None = None  # what is in a statement, and its error
     error: str | tuple[str, str] | None = None
     times: int | None = 1
 
@@ -75,6 +76,13 @@ class Faults(list[Fault]):
     def lack_a_tablet(self, statement: str) -> bool:
         """Whether no tablet is there for a statement, once more."""
         return any(fault.meets(statement) and self.take(fault) for fault in list(self))
+
+    def refuse(self, statement: str) -> tuple[int, str] | None:
+        """Return the error that a statement gets, if one does, once more."""
+        for fault in list(self):
+            if fault.refused and fault.refused[0] in statement and self.take(fault):
+                return fault.refused[1:]
+        return None
 
     def take(self, fault: Fault) -> bool:
         """Whether the fault applies once more; the last time removes it."""

@@ -91,6 +91,8 @@ class VitessSession(Session):
             await asyncio.sleep(0.05)
         if self._faults.lack_a_tablet(sql):
             raise _no_tablet(self.database or "unknown")
+        if refused := self._faults.refuse(sql):
+            raise _error(*refused)
         for pattern, answer in _SHOWS:
             if match := pattern.fullmatch(sql.strip().rstrip("; \n")):
                 return answer(self, match)
@@ -353,6 +355,8 @@ def _gtid_executed(session: VitessSession, match: re.Match[str]) -> ResultSet:
     keyspace = session.keyspace(match[1] or match[2])
     session.shard()
     executed = session.cluster.gtid_executed(keyspace)
+    if len(executed) > 1 and not session.cluster.vschema(keyspace)[0]:
+        raise _error(1105, "Keyspace does not have exactly one shard: [0xc0009f29a8 0xc0009f29c0]")
     rows: _Rows = [(keyspace, gtid_set, shard) for shard, gtid_set in executed.items()]
     return _result(["db_name", "gtid_executed", "shard"], rows)
 

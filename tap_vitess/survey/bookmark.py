@@ -19,6 +19,7 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.facts import ShardFacts
 
 NEARLY_PURGED = 0.8
+_DAY = 86_400
 _COPY = "set on_lost_position to `resync` for a run to copy its tables again"
 
 
@@ -56,8 +57,14 @@ def check_shards(position: Vgtid, serving: Collection[str]) -> None:
         raise ShardsGoneError(f"{position.keyspace}: {why}; {_COPY}")
 
 
-def judge(position: Vgtid, facts: Mapping[str, ShardFacts], tablet_type: str) -> Verdict:
-    """Compare a bookmark with the shards that have answered."""
+def judge(
+    position: Vgtid, facts: Mapping[str, ShardFacts], tablet_type: str, copied: float = 0.0
+) -> Verdict:
+    """Compare a bookmark with the shards that have answered.
+
+    Args:
+        copied: when a copy of its tables began, in seconds since 1970: it is no older than that.
+    """
     lost: list[str] = []
     warnings: list[str] = []
     for shard, found in facts.items():
@@ -81,7 +88,7 @@ def judge(position: Vgtid, facts: Mapping[str, ShardFacts], tablet_type: str) ->
                 f"shard {shard} lacks {saved.beyond(found.executed)} transactions of the bookmark, "
                 "whose writes were lost in a failover or which comes from another cluster"
             )
-        elif _nearly_purged(lag := found.executed.beyond(saved), found):
+        elif _nearly_purged(lag := found.executed.beyond(saved), found, copied):
             retained = found.executed.beyond(found.purged)
             warnings.append(
                 f"shard {shard}: {lag} of the {retained} transactions that MySQL still "
@@ -93,8 +100,13 @@ def judge(position: Vgtid, facts: Mapping[str, ShardFacts], tablet_type: str) ->
     return Verdict(tuple(lost), tuple(warnings))
 
 
-def _nearly_purged(lag: int, found: ShardFacts) -> bool:
-    if not found.purged.count:
+def _nearly_purged(lag: int, found: ShardFacts, copied: float) -> bool:
+    """Tell whether most of what MySQL keeps comes after a bookmark that may be old.
+
+    Right after a purge MySQL keeps little, and nearly all of it comes after any bookmark.
+    """
+    kept = min(found.binlog_expire_seconds or _DAY, _DAY)
+    if not found.purged.count or found.clock - copied < NEARLY_PURGED * kept:
         return False
     return lag > NEARLY_PURGED * found.executed.beyond(found.purged)
 

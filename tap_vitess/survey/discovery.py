@@ -160,7 +160,7 @@ def patiently_described(
     try:
         return retrying(f"the tables of {keyspace}", ask, retry, stopping)
     except RetriableError as error:
-        raise error.reworded(f"keyspace {keyspace}: {error}") from error
+        raise error.reworded(f"keyspace {keyspace}: {error.within(keyspace)}") from error
 
 
 def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) -> list[Table]:

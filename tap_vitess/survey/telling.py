@@ -35,7 +35,8 @@ class Telling:
         try:
             return answered(lambda: self.survey.ask(question, *arguments, **named), self.stopping)
         except VitessError as error:
-            logger.log(self.level, unknown, self.survey.keyspace, error)
+            keyspace = self.survey.keyspace
+            logger.log(self.level, unknown, keyspace, error.within(keyspace))
             return None
 
     def routed(self, tables: Iterable[str]) -> None:

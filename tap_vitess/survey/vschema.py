@@ -30,6 +30,11 @@ def keyspaces(sql: Sql) -> dict[str, Keyspace]:
     }
 
 
+def described(at: KeyspaceSql) -> dict[str, Keyspace]:
+    """Describe every keyspace that VTGate knows; a question."""
+    return keyspaces(at.sql)
+
+
 def primary_vindex(sql: Sql, keyspace: str, table: str) -> str | None:
     """Name the columns that say on which shard a row is, as `region, customer_id`.
 

@@ -53,6 +53,14 @@ class Case:
 
 
 _USER = "VTGate refuses the user or the password: check the settings user and password"
+_ACL = (
+    "a table ACL of the tablets (vttablet's --table-acl-config) keeps the user from a table: let "
+    "it read the selected tables, and those of information_schema that docs/operating.md lists"
+)
+_UNSHARDED = (
+    "the keyspace has several shards, and its VSchema does not say that it is sharded: apply one "
+    "that does, with the tables' vindexes (vtctldclient ApplyVSchema)"
+)
 _COPY = "set on_lost_position to `resync` for a run to copy what is concerned again"
 
 TOO_LARGE = (
@@ -182,6 +190,9 @@ _GRPC: tuple[Case, ...] = (
 )
 
 _MYSQL: tuple[Case, ...] = (
+    Case(
+        AuthError, r"command denied to user .* for table '(?P<table>[^']*)' \(ACL", _ACL, code=1045
+    ),
     Case(AuthError, "", _USER, code=1044),
     Case(AuthError, "", _USER, code=1045),
     Case(AuthError, "", "grant the user the right to read the table", code=1142),
@@ -193,6 +204,7 @@ _MYSQL: tuple[Case, ...] = (
     Case(TableGoneError, "", "a table is not there (any more)", code=1146),
     Case(TableGoneError, r"table \S+ not found", "a table is not there (any more)"),
     Case(RequestError, "", "VTGate does not know the keyspace", code=1049),
+    Case(RequestError, r"does not have exactly one shard", _UNSHARDED),
     Case(RetriableError, "", "the statement was interrupted", code=1317),
     Case(
         RetriableError,

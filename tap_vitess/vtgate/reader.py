@@ -59,7 +59,7 @@ def read(
         try:
             yield from _call(client, feed, retry, look, note)
         except RetriableError as error:
-            logger.warning("%s is opened again: %s", feed.name, error)
+            logger.warning("%s is opened again: %s", feed.name, error.within(feed.name))
             note(error)
             yield ()
             yield from _retry(client, feed, retry, look, note)
@@ -95,7 +95,7 @@ def _retry(
                 note(error)
                 if feed.steps == steps:
                     raise
-                logger.warning("%s is opened again: %s", feed.name, error)
+                logger.warning("%s is opened again: %s", feed.name, error.within(feed.name))
 
 
 def _call(

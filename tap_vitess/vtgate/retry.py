@@ -144,9 +144,9 @@ def attempts(
     """Yield attempts until one ends without a RetriableError, with waits between them."""
 
     def tell(details: ContextDetails) -> None:
-        logger.warning(
-            "%s: %s; trying again in %.1f s", what, details["exception"], details["wait"]
-        )
+        error = details["exception"]
+        said = error.within(what) if isinstance(error, RetriableError) else error
+        logger.warning("%s: %s; trying again in %.1f s", what, said, details["wait"])
 
     return backoff.retry_context(
         RetriableError,
