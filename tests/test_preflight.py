@@ -40,7 +40,7 @@ def gtids(text: str) -> GtidSet:
 
 
 def facts(executed: str, purged: str = "", options: str = "") -> ShardFacts:
-    return ShardFacts("-80", gtids(executed), gtids(purged), "FULL", options, "ROW", 1, "8.0", 0.0)
+    return ShardFacts("-80", gtids(executed), gtids(purged), "FULL", options, "ROW", 1, "8.0", 1e9)
 
 
 def position(text: str) -> Vgtid:
@@ -89,7 +89,7 @@ def test_close_to_being_purged(saved: int, purged: int, warned: bool) -> None:  
     assert verdict.lost == ()
     assert bool(verdict.warnings) == warned
     young = judge(
-        position(f"{A}:1-{saved}"), {"-80": facts(f"{A}:1-110", gone)}, "PRIMARY", copied=1e9 - 60
+        position(f"{A}:1-{saved}"), {"-80": facts(f"{A}:1-110", gone)}, "PRIMARY", copied=1e9 - 0.5
     )
     assert young.warnings == ()
 
