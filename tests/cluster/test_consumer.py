@@ -222,11 +222,23 @@ class States:
         self._seen: list[str | None] = [None]
         self.happened: Counter[str] = Counter()
 
+    def seconds_until_made(self) -> float:
+        """Wait until the example's table is there; a start takes longer on a busy machine."""
+        began = time.monotonic()
+        while not self._is_made():
+            assert time.monotonic() - began < 60
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def _is_made(self) -> bool:
+        with closing(_database(self._path)) as database:
+            made = "select count(*) from sqlite_master where name = '_state'"
+            return bool(database.execute(made).fetchone()[0])
+
     def after_kill(self) -> None:
         """Note the state, and now and then put an earlier one back."""
         with closing(_database(self._path)) as database:
-            made = "select count(*) from sqlite_master where name = '_state'"
-            if not database.execute(made).fetchone()[0]:
+            if not self._is_made():
                 self.happened["no table"] += 1  # killed before it has made it
                 return
             found = database.execute("select state from _state").fetchone()
@@ -253,11 +265,13 @@ def test_the_sqlite_example_killed(
     tables = Tables(source, ROWS, rng)
     process = _example(address, tables, tmp_path)
     states = States(tmp_path / "replica.db", rng)
+    starts = 0.0
     with Writer(source, tables, seed) as writer:
         for _ in range(KILLS):
             process.start()
+            starts = starts or states.seconds_until_made()
             in_copy = states.happened["in copy"] < KILLS // 3
-            time.sleep(rng.uniform(0.8, 2.5 if in_copy else 4.0))
+            time.sleep(starts * rng.uniform(0.8, 1.0) + rng.uniform(0, 1.7 if in_copy else 3.2))
             process.kill()
             states.after_kill()
     print(f"killed {KILLS} times: {dict(states.happened)}; transactions: {dict(writer.done)}")
