@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from tap_vitess.signals import importing
 
 
 def main() -> None:
-    """Run the tap's command line."""
+    """Run the tap's command line, or `tap-vitess init`."""
+    if sys.argv[1:2] == ["init"]:
+        from tap_vitess.init import main as init  # noqa: PLC0415
+
+        sys.exit(init(sys.argv[2:]))
     with importing():
         from tap_vitess.singer.tap import main as run  # noqa: PLC0415
     run()

@@ -64,11 +64,20 @@ def read_config(sources: Sequence[str], environment: Mapping[str, str]) -> Confi
     Raises:
         ConfigError: a file cannot be read, or a setting is wrong. Secrets are not quoted.
     """
+    return checked(read_sources(sources, environment))
+
+
+def read_sources(sources: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Read files of settings, and the environment where a source is ENV; the last one wins.
+
+    Raises:
+        ConfigError: a file cannot be read, or a variable is not of its setting's type.
+    """
     settings: dict[str, Any] = {}
     for source in sources:
         is_file = source != ENVIRONMENT
         settings |= read_settings(source) if is_file else of_environment(environment)
-    return checked(settings)
+    return settings
 
 
 def checked(settings: Mapping[str, Any]) -> Config:
@@ -125,9 +134,12 @@ def _right(value: Any, kind: str) -> Any:
 def config_option() -> argparse.ArgumentParser:
     """Make the option of commands that take the sources of `read_config`, as their parent."""
     parser = argparse.ArgumentParser(add_help=False)
-    told = "the tap's settings, or ENV for the variables TAP_VITESS_...; may be repeated"
     parser.add_argument(
-        "--config", action="append", required=True, metavar=f"FILE|{ENVIRONMENT}", help=told
+        "--config",
+        action="append",
+        required=True,
+        metavar=f"FILE|{ENVIRONMENT}",
+        help="the tap's settings, or ENV for the variables TAP_VITESS_...; may be repeated",
     )
     return parser
 

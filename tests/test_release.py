@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.clones import ROOT, clone, git, run, with_uv
+from support.clones import ROOT, clone, git, ours, run, with_uv
 
 pytestmark = pytest.mark.environments
 
@@ -69,6 +69,35 @@ def test_the_image_is_built_of_all_that_is_needed(
     whole = wheel(project, tmp_path / "whole")
     assert "tap_vitess/py.typed" in {name for name, _ in whole}
     assert wheel(context, tmp_path / "built") == whole
+
+
+def test_the_dockerfiles_commands_run(copied: Path, tmp_path: Path) -> None:
+    """Each RUN in a clean environment, without Docker: no user is made, folders are others.
+
+    What ENTRYPOINT names then answers. Python is this one, not the image's.
+    """
+    text = (copied / "Dockerfile").read_text().replace("\\\n", "")
+    commands = re.findall(r"^RUN (.*)", text, re.MULTILINE)
+    assert len(commands) == len(re.findall(r"^FROM ", text, re.MULTILINE)), "one a stage"
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "useradd").write_text(f'#!/bin/sh\necho "$@" > {made}/user\n')
+    (made / "useradd").chmod(0o755)
+    for number, command in enumerate(commands):
+        venv = tmp_path / f"stage{number}"
+        seeded = run(["uv", "venv", "--quiet", "--seed", venv], tmp_path, with_uv())
+        assert seeded.returncode == 0, seeded.stdout
+        typed = command.replace("/wheels", str(tmp_path / "wheels")).replace("/src", str(copied))
+        path = f"{venv / 'bin'}:{made}:/usr/bin:/bin"
+        done = run(["sh", "-euc", typed], tmp_path, ours(PATH=path, PIP_NO_COMPILE="1"))
+        assert done.returncode == 0, done.stdout
+    [entry] = re.findall(r'^ENTRYPOINT \["(.+)"\]', text, re.MULTILINE)
+    done = run([venv / "bin" / entry, "spec"], tmp_path, ours(PATH="/usr/bin:/bin"))
+    assert '"type":"SPEC"' in done.stdout
+    user = re.search(r"^USER (.+)", text, re.MULTILINE)
+    assert user is not None
+    assert (made / "user").read_text() == f"--uid {user[1]} --create-home airbyte\n"
+    assert not (tmp_path / "wheels").exists()
 
 
 def wheel(source: Path, out: Path) -> set[tuple[str, int]]:

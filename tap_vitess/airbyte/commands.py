@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -22,7 +23,7 @@ from tap_vitess.airbyte.spec import config_of, specification
 from tap_vitess.airbyte.state import states_of
 from tap_vitess.config import Config
 from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
-from tap_vitess.settings import read_json, read_settings
+from tap_vitess.settings import config_option, read_json, read_sources
 from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.stdout import end_when_stuck, give_up_stdout
 from tap_vitess.survey import discovery
@@ -47,7 +48,7 @@ def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = 
             case "check":
                 output.write({"type": "CONNECTION_STATUS", "connectionStatus": _check(options)})
             case "discover":
-                config = config_of(read_settings(options.config))
+                config = _config(options)
                 tables = discovery.discover(config, retry or RetryOptions())
                 streams = [stream_of(table, config.values) for table in tables]
                 output.write({"type": "CATALOG", "catalog": {"streams": streams}})
@@ -64,10 +65,14 @@ def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = 
     return 0
 
 
+def _config(options: argparse.Namespace) -> Config:
+    return config_of(read_sources(options.config, os.environ))
+
+
 def _check(options: argparse.Namespace) -> Message:
     """Reach both ports and find the tables, as a sync would."""
     try:
-        config = config_of(read_settings(options.config))
+        config = _config(options)
         discovery.discover(config, _ONCE)
         with vstream_client.connect(config):
             return {"status": "SUCCEEDED"}
@@ -85,7 +90,7 @@ class _Read:
         self._signal = Taken()
 
     def run(self) -> int:
-        config = config_of(read_settings(self._options.config))
+        config = _config(self._options)
         streams = configured_streams(read_json(self._options.catalog, CatalogError))
         path = self._options.state
         states = states_of(read_json(path, StateError)) if path else {}
@@ -155,8 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         ("discover", "print the catalog"),
         ("read", "print records and states"),
     ):
-        command = commands.add_parser(name, help=words)
-        command.add_argument("--config", required=True, metavar="FILE")
+        command = commands.add_parser(name, help=words, parents=[config_option()])
         if name == "read":
             command.add_argument("--catalog", required=True, metavar="FILE")
             command.add_argument("--state", metavar="FILE")

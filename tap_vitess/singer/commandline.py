@@ -31,6 +31,25 @@ from tap_vitess.settings import (
     read_settings,
 )
 
+_HELP = "Copy tables out of Vitess and follow their changes, as a Singer tap."
+_OPTIONS = {
+    "config": "The settings: a file, or ENV for the variables TAP_VITESS_...; may be repeated.",
+    "discover": "Print the catalog, and end.",
+    "catalog": "The catalog with what is selected; without it, all tables are read.",
+    "state": "The last state that the target printed; without it, all tables are copied.",
+}
+# \b keeps click from filling the lines.
+_EXAMPLES = """\b
+Examples:
+  tap-vitess init                                          write a config
+  tap-vitess-doctor --config config.json                   see whether it fits
+  tap-vitess --config config.json --discover > catalog.json
+  tap-vitess --config config.json --catalog catalog.json | target-jsonl > states
+  tail -1 states > state.json
+  tap-vitess --config config.json --catalog catalog.json --state state.json | ...
+  TAP_VITESS_HOST=vtgate tap-vitess --config ENV | ...     settings as variables
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -66,6 +85,16 @@ class CommandLine(Tap):
         if wanted:
             check(settings, own)
         return settings
+
+    @classmethod
+    def get_singer_command(cls) -> click.Command:
+        """Return the SDK's command, with examples and our words for --config."""
+        made = super().get_singer_command()
+        made.help, made.epilog = _HELP, _EXAMPLES
+        for option in made.params:
+            if isinstance(option, click.Option) and option.name in _OPTIONS:
+                option.help = _OPTIONS[option.name]
+        return made
 
     @classmethod
     def schemas(cls) -> Mapping[str, Mapping[str, Any]]:
