@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from tap_vitess.errors import ConfigError
+from tap_vitess.protocol.filters import conditions_of
 from tap_vitess.protocol.images import OnPartialImage
 from tap_vitess.values.types import DEFAULTS, ValueOptions
 from tap_vitess.vtgate.address import Address, Tls, check_host, check_metadata, tls_of
@@ -141,6 +142,14 @@ class Config(Address):
         "Tables to leave out, as keyspace.table with shell wildcards.",
         (),
         examples=[["*.audit_log"]],
+    )
+    filters: Mapping[str, str] = _setting(
+        "Filters",
+        "The rows to read of a table, by `keyspace.table`: conditions of one column each, joined "
+        "by AND, as in `tenant_id = 7 AND state IN ('new', 'paid')`. The tablets filter, so other "
+        "rows never leave the database. A changed filter is a new copy of its table.",
+        {},
+        examples=[{"shop.orders": "tenant_id = 7"}],
     )
     keys: Keys = _setting(
         "Keys",
@@ -303,6 +312,7 @@ class Config(Address):
         _check_mirror(values)
         _check_patterns(values)
         _check_stream_name(values["stream_name"])
+        _check_filters(values["filters"])
         for name, schema in SETTINGS.items():
             if schema["type"] == "array" and values[name] is not None:
                 values[name] = tuple(values[name])
@@ -405,6 +415,19 @@ def _check_patterns(values: Mapping[str, Any]) -> None:
                     f"setting {name}: {pattern!r:.200} has no dot, so it fits no table: write "
                     f"keyspace.table, as in *.{pattern:.200}"
                 )
+
+
+def _check_filters(filters: Mapping[str, str]) -> None:
+    for name, where in filters.items():
+        if "." not in name:
+            raise ConfigError(
+                f"setting filters: {name!r:.200} is no table: write keyspace.table, without "
+                "wildcards"
+            )
+        try:
+            conditions_of(where)
+        except ConfigError as error:
+            raise ConfigError(f"setting filters: {name:.200}: {error}") from None
 
 
 def _check_stream_name(template: str) -> None:

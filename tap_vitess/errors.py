@@ -6,7 +6,7 @@
       for good      RequestError: VTGate or MySQL refuses what was asked, and would again:
                     TableGoneError, KeyChangedError, StuckError, GtidError, and PositionLostError,
                     which needs a new copy (ShardsGoneError, HistoryLostError with
-                    ColumnsUnknownError, UnreadableError)
+                    ColumnsUnknownError and ColumnGoneError, UnreadableError)
       passing       RetriableError: worth another try from the last boundary: NoTabletError,
                     TableUnseenError, StalledError, StumbleError, SnapshotTooOldError
       a copy's own  CopyCutError (ReshardedError)
@@ -121,6 +121,10 @@ class ColumnsUnknownError(HistoryLostError):
     """Rows have more columns than Vitess knows: some were dropped since, or MySQL hides some."""
 
     remedy = Remedy.LOOK
+
+
+class ColumnGoneError(HistoryLostError):
+    """A column that was asked for, or that a filter names, is not there (any more)."""
 
 
 class UnreadableError(PositionLostError):

@@ -9,6 +9,7 @@ import pytest
 
 from tap_vitess.errors import (
     AuthError,
+    ColumnGoneError,
     ColumnsUnknownError,
     ConnectError,
     ConnectionLostError,
@@ -182,7 +183,7 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         "grpc",
         "FAILED_PRECONDITION",
         "column x not found in table t",
-        HistoryLostError,
+        ColumnGoneError,
         Remedy.POLICY,
         "altered after the bookmark",
     ),

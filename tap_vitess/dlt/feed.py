@@ -23,6 +23,7 @@ from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.vstream import (
     Boundary,
+    Query,
     RetryOptions,
     TableCopied,
     TableRows,
@@ -79,7 +80,7 @@ class Feed:
         self._reached = _asked_again(self.config, self.state, self.tables)
         self._items = arrow_changes(
             vitess_of(self.config),
-            self.tables,
+            [Query(name, where=self.config.filters.get(name)) for name in self.tables],
             own_columns=ENGINE_COLUMNS,
             state=self._reached,
             stop=self.is_stopped,

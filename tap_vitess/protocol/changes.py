@@ -87,8 +87,7 @@ class ChangeStream(Decoded):
     def __init__(
         self, tables: Iterable[str], position: Vgtid, stop: Vgtid, options: RequestOptions
     ) -> None:
-        super().__init__(position.keyspace, frozenset(tables))
-        self._options = options
+        super().__init__(position.keyspace, frozenset(tables), options)
         self._names: tuple[str, ...] = ()
         self._shards = frozenset[str]()
         self._go_to(position.to_proto())

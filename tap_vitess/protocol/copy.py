@@ -48,9 +48,8 @@ class TableCopy(Decoded):
                 cut between equal rows would lose some), and not so when no shared stream
                 brings what changed between the snapshots.
         """
-        super().__init__(keyspace, frozenset({table}))
+        super().__init__(keyspace, frozenset({table}), options)
         self.table = table
-        self._options = options
         self._floor = floor
         self._given = False
         self._obstacle = "" if resumable else "its rows must be of one snapshot"

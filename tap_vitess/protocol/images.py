@@ -11,6 +11,8 @@ the row. Seen on v22 (MySQL 8.0):
   it. With a key on a TEXT column the after image lacks the key.
 - MySQL's own key is in every before image. Another column of what a client takes for the key, such
   as a vindex's, need not be: not under MINIMAL, nor under NOBLOB when it is TEXT or BLOB.
+- The bitmaps are those of the table's columns, also where only some were asked for, and nothing
+  tells where in the table these are. Then a NULL of such an after image may be a value not sent.
 - A partial JSON is a template around the before image's document, which is complete; an empty
   value stands for "unchanged".
 
@@ -30,6 +32,11 @@ Values = list[bytes | None]
 OnPartialImage = Literal["fetch", "omit", "fail"]  # the setting
 
 NOT_NULL_FLAG = 1
+# Of these a change has every column: a tablet refuses binlog_row_image=MINIMAL.
+_ALWAYS_SENT = (
+    *("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "bit"),
+    *("date", "time", "year", "char", "varchar", "binary", "varbinary", "enum", "set"),
+)
 PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL unique key
 
 
@@ -39,7 +46,11 @@ def is_partial(change: binlogdata.RowChange) -> bool:
 
 
 def completed(
-    change: binlogdata.RowChange, fields: Sequence[query.Field], where: str
+    change: binlogdata.RowChange,
+    fields: Sequence[query.Field],
+    where: str,
+    *,
+    projected: bool = False,
 ) -> tuple[query.Row, frozenset[str]]:
     """Return the after image with what the before image knows, and the columns still unknown.
 
@@ -50,8 +61,9 @@ def completed(
     """
     width = len(fields)
     after = unpacked(change.after, width, where)
-    has_before = change.HasField("before")
-    before = unpacked(change.before, width, where) if has_before else [None] * width
+    if projected:
+        return _projected(change, fields, after, where)
+    before = _before(change, width, where)
     _check_bitmaps(change, fields, where)
     unknown: set[str] = set()
     patched = _patched(change, fields)
@@ -66,6 +78,30 @@ def completed(
             after[i] = before[i]
             if before[i] is None:
                 unknown.add(field.name)
+    return packed(after), frozenset(unknown)
+
+
+def _before(change: binlogdata.RowChange, width: int, where: str) -> Values:
+    return unpacked(change.before, width, where) if change.HasField("before") else [None] * width
+
+
+def _projected(
+    change: binlogdata.RowChange, fields: Sequence[query.Field], after: Values, where: str
+) -> tuple[query.Row, frozenset[str]]:
+    """Complete an image of some columns, of which no bitmap tells."""
+    patched = bool(change.json_partial_values.cols)
+    before = _before(change, len(fields), where)
+    unknown: set[str] = set()
+    for i, field in enumerate(fields):
+        kind = field.column_type.lower()
+        if patched and kind == "json":
+            after[i] = None
+        if after[i] is not None or kind.startswith(_ALWAYS_SENT):
+            continue
+        if field.flags & NOT_NULL_FLAG and before[i] is not None and kind != "json":
+            after[i] = before[i]
+        else:
+            unknown.add(field.name)
     return packed(after), frozenset(unknown)
 
 

@@ -15,6 +15,7 @@ from tap_vitess.protocol.alterations import ColumnChange
 from tap_vitess.protocol.columns import StreamEvent
 from tap_vitess.protocol.copy_keys import KeyPart, why_not_resumable
 from tap_vitess.protocol.images import PRI_KEY_FLAG
+from tap_vitess.protocol.request import EVERYTHING, RequestOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Fields:
 
     copying: the values come from a SELECT and not from the binlog; some types differ.
     labelled: ENUM and SET come as labels; from the binlog before Vitess 20 they come as numbers.
+    projected: whether only some columns were asked for, which may not be all there are.
     """
 
     table: str
@@ -39,6 +41,7 @@ class Fields:
     fields: tuple[query.Field, ...]
     copying: bool
     labelled: bool = True
+    projected: bool = False
 
     @property
     def why_not_resumable(self) -> str:
@@ -143,9 +146,10 @@ class Feed(Protocol[Item_co]):
 class Decoded:
     """The part both feeds share: the FIELD events, by table and shard."""
 
-    def __init__(self, keyspace: str, tables: frozenset[str]) -> None:
+    def __init__(self, keyspace: str, tables: frozenset[str], options: RequestOptions) -> None:
         self.keyspace = keyspace
         self.tables = tables
+        self._options = options
         self.fault: RetriableError | None = None
         self._fields: dict[tuple[str, str], Fields] = {}
 
@@ -172,8 +176,14 @@ class Decoded:
         if field.shard != event.shard:
             raise self._refused(field.table_name, event.shard, "a FIELD event of another shard")
         table = self._bare(field.table_name)
+        rule = self._options.rules.get(table, EVERYTHING)
         self._fields[table, field.shard] = Fields(
-            table, field.shard, tuple(field.fields), copying, field.enum_set_string_values
+            table,
+            field.shard,
+            tuple(field.fields),
+            copying,
+            field.enum_set_string_values,
+            rule.columns is not None,
         )
 
     def _fields_of(self, table_name: str, shard: str) -> Fields:

@@ -290,7 +290,8 @@ class TableImages(Generic[DecoderT]):
         absent = frozenset[str]()
         if is_partial(change):
             self._partial.add(told.fields.shard)
-            after, absent = completed(change, told.fields.fields, told.where)
+            fields = told.fields
+            after, absent = completed(change, fields.fields, told.where, projected=fields.projected)
         if told.added:
             self._check_key(change, absent, told)
         if not change.HasField("before"):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import (
+    ColumnGoneError,
     CopyCutError,
     Remedy,
     RequestError,
@@ -111,6 +112,8 @@ class Copies:
         count: how often its copies have failed.
         """
         parts, options, table = self._parts, self._pace.options, fault.table
+        if isinstance(fault.error, ColumnGoneError) and parts.narrow(table):
+            return False
         if fault.error.remedy is Remedy.POLICY and options.resync:
             parts.lose(frozenset({table}), fault.error)
             return True
@@ -142,7 +145,7 @@ class Copies:
             copy.spec.name,
             copy.unfinished,
             floor,
-            self._pace.options.request,
+            self._parts.request,
             keyspace=self.keyspace,
             resumable=self._parts.is_resumable(copy.spec),
         )
@@ -186,7 +189,7 @@ class Copies:
                 return
             if isinstance(item, Rows):
                 item.fields = self._inquiry.charsets.told(item.fields)
-                parts.layouts.copied(item.fields)
+                parts.layouts.copied(self._inquiry.whole(item.fields))
                 yield item
                 continue
             if isinstance(item, ShardCopied):

@@ -10,15 +10,18 @@ import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from tap_vitess.config import Keys
 from tap_vitess.errors import ConfigError, RequestError, RetriableError, ShardsGoneError
+from tap_vitess.protocol.items import Fields
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.statements import Effects, changed_tables
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey import keyspace as ks
 from tap_vitess.survey import tables
 from tap_vitess.survey.bookmark import FOLLOWS_OLD_SHARDS, READS_PARTIAL_JSON, check_shards, judge
-from tap_vitess.survey.charsets import ColumnCharsets
-from tap_vitess.survey.facts import ShardFacts, Version, none_of_type
+from tap_vitess.survey.charsets import ColumnCharsets, with_others
+from tap_vitess.survey.discovery import describe
+from tap_vitess.survey.facts import ShardFacts, Table, Version, none_of_type
 from tap_vitess.survey.keyspace import Asking, P, Survey, T
 from tap_vitess.survey.probe import check_cells
 from tap_vitess.vtgate.grpc import Client
@@ -43,7 +46,8 @@ class Inquiry:
         self._effects: Effects = ()
         self._effects_until = 0.0
         self._unlocated: float | None = None  # since when no tablet has told a position
-        self.charsets = ColumnCharsets(self._version, self._column_charsets)
+        self.charsets = ColumnCharsets(self.version, self._column_charsets)
+        self._whole: dict[tuple[str, str], tuple[Fields, Fields]] = {}
 
     def _patiently(self, what: str, ask: Callable[[], Answer]) -> Answer:
         answer = retrying(what, ask, self._retry, self._stopping, reached=self._answered)
@@ -53,8 +57,34 @@ class Inquiry:
     def _ask(self, what: str, question: Asking[P, T], *args: P.args, **named: P.kwargs) -> T:
         return self._patiently(what, lambda: self._survey.ask(question, *args, **named))
 
-    def _version(self) -> Version | None:
+    def version(self) -> Version | None:
+        """Ask for VTGate's version; None when it does not tell one."""
         return self._ask("the version of VTGate", ks.version)
+
+    def described(self, names: Collection[str], keys: Keys) -> dict[str, Table]:
+        """Describe those of some tables that are there."""
+        found = self._ask(f"the tables of {self.keyspace}", describe, keys)
+        return {table.name: table for table in found if table.name in names}
+
+    def columns_everywhere(self, table: str) -> frozenset[str]:
+        """Name the columns that a table has on every shard."""
+        what = f"the columns of {self.keyspace}.{table}"
+        return self._ask(what, tables.columns_everywhere, table)
+
+    def whole(self, fields: Fields) -> Fields:
+        """Return a FIELD event with the table's other columns, where not all were asked for.
+
+        They are asked for behind it, so they are never older; always the same for the same one.
+        """
+        if not fields.projected:
+            return fields
+        where = fields.table, fields.shard
+        found = self._whole.get(where)
+        if found is None or found[0] is not fields:
+            what = f"the columns of {self.keyspace}.{fields.table} on shard {fields.shard}"
+            columns = self._ask(what, tables.columns, fields.shard, fields.table)
+            found = self._whole[where] = fields, with_others(fields, columns)
+        return found[1]
 
     def _column_charsets(self, shard: str, table: str) -> dict[str, str]:
         what = f"the charsets of {self.keyspace}.{table} on shard {shard}"
@@ -145,7 +175,7 @@ class Inquiry:
             raise error
 
     def _check_follows(self, old: Sequence[str]) -> None:
-        version = self._version()
+        version = self.version()
         if version is not None and version < FOLLOWS_OLD_SHARDS:
             raise ShardsGoneError(
                 f"{self.keyspace}: shards {', '.join(old)} of the bookmark were resharded, and "
@@ -159,7 +189,7 @@ class Inquiry:
         partial = sorted(s for s, found in facts.items() if found.row_value_options)
         if not partial:
             return
-        version = self._version()
+        version = self.version()
         if version is not None and version < READS_PARTIAL_JSON:
             raise RequestError(
                 f"{self.keyspace}: MySQL logs partial JSON on shards {', '.join(partial)}, and "

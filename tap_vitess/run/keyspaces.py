@@ -114,7 +114,7 @@ class Run(Generic[Made]):
         sequence = RecordSequence(state.seq)
         sync, error = None, None
         try:
-            tables = sink.tables()
+            tables = [self._filtered(keyspace, spec) for spec in sink.tables()]
             while sync is None or (self._options.follow and not sync.pace.stopped):
                 survey = Survey(self._config, keyspace, self._options.request.tablet_type)
                 sync = KeyspaceSync(client, survey, tables, state, self._options, self._stopping)
@@ -137,6 +137,13 @@ class Run(Generic[Made]):
             sink.end(sync, error)
         if error is not None:
             self.errors.append(error)
+
+    def _filtered(self, keyspace: str, spec: TableSpec) -> TableSpec:
+        """Let the setting filters be what is wanted of a table, where nothing else is."""
+        where = self._config.filters.get(f"{keyspace}.{spec.name}")
+        if where is None or spec.wanted.where is not None:
+            return spec
+        return replace(spec, wanted=replace(spec.wanted, where=where))
 
     def _read(
         self, sync: KeyspaceSync, sequence: RecordSequence, sink: Sink[Made]

@@ -26,11 +26,13 @@ from enum import Enum, auto
 from tap_vitess.errors import Remedy, UnreadableError, VitessError
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.items import Boundary
+from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.inquiry import Inquiry
 from tap_vitess.run.layouts import Layouts
 from tap_vitess.run.pace import SyncOptions
-from tap_vitess.run.state import Group, KeyspaceState
+from tap_vitess.run.rules import EVERYTHING, Rules, Wanted
+from tap_vitess.run.state import UNKNOWN, Group, KeyspaceState
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ class TableSpec:
     one its rows can come twice, and its copy can be resumed unless the primary key is one of those
     by which none can be (`protocol/copy_keys.py`); None where nobody tells. once: rows that came
     twice would stay twice, so a copy that cannot be resumed where it was cut is an error. again:
-    copy it again whatever the state tells, and follow it after that.
+    copy it again whatever the state tells, and follow it after that. wanted: its columns and rows.
     """
 
     name: str
@@ -51,6 +53,7 @@ class TableSpec:
     key: tuple[str, ...] | None = None
     once: bool = False
     again: bool = False
+    wanted: Wanted = EVERYTHING
 
     @property
     def resumable(self) -> bool:
@@ -99,12 +102,34 @@ class Parts:
         self._other_layouts = {t: x for t, x in state.layouts.items() if t not in self.log_based}
         self._moved: tuple[frozenset[str], Boundary] | None = None
         # Apart from the others, which must not be held up by what may be wrong with them.
-        self._asked = frozenset(spec.name for spec in self.specs.values() if spec.again)
+        wanted = {spec.name: spec.wanted for spec in self.specs.values()}
+        self._rules = Rules(self.keyspace, wanted, inquiry, options.keys)
+        again = {spec.name for spec in self.specs.values() if spec.again}
+        self._asked = frozenset(again.union(self._rules.changed(state, self.log_based)))
+        for table in self.log_based & self._rules.by_table.keys():
+            if state.rules.get(table) == UNKNOWN:
+                self.layouts.copy_begins(table)  # it tells of columns that are not seen any more
         for table in self.specs.keys() - self.log_based:
             state = state.without(table)
         for table in self._asked:
             state = state.recopied(table)
-        self._state = state.split(self.log_based).split(self._asked)
+        self._state = self._ruled(state).split(self.log_based).split(self._asked)
+
+    @property
+    def request(self) -> RequestOptions:
+        """What all requests of the run share, with what is asked for of its tables."""
+        return replace(self._options.request, rules=self._rules.by_table)
+
+    def narrow(self, table: str) -> bool:
+        """Ask for a table's columns that are left, where some were dropped; False if none was."""
+        narrowed = self._rules.narrow(table)
+        self.state = self._ruled(self.state)
+        return narrowed
+
+    def _ruled(self, state: KeyspaceState) -> KeyspaceState:
+        """Note what is asked for of the tables of this run."""
+        others = {name: rule for name, rule in state.rules.items() if name not in self.log_based}
+        return replace(state, rules=others | self._rules.told(self.log_based))
 
     # Where the tables are
 
@@ -175,7 +200,11 @@ class Parts:
 
     def is_resumable(self, spec: TableSpec) -> bool:
         """Tell whether a cut copy can be resumed where it was."""
-        return spec.resumable and not self._inquiry.why_not_resumable(spec.name)
+        return (
+            spec.resumable
+            and self._rules.is_resumable(spec.name)
+            and not self._inquiry.why_not_resumable(spec.name)
+        )
 
     def is_copied(self, table: str) -> bool:
         """Tell whether a table's copy is finished."""

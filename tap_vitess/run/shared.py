@@ -16,6 +16,7 @@ import time
 from collections.abc import Generator
 
 from tap_vitess.errors import (
+    ColumnGoneError,
     ConnectError,
     PositionLostError,
     RequestError,
@@ -105,12 +106,13 @@ class SharedStream:
                     return
             except RequestError as error:
                 one = frozenset({error.table or ""}) & parts.running
-                parts.lose(one or parts.running, error)
+                if not (isinstance(error, ColumnGoneError) and one and parts.narrow(*one)):
+                    parts.lose(one or parts.running, error)
 
     def _stream(self, stop: Vgtid, *, endless: bool) -> Generator[Output, None, bool]:
         """Stream a group once; tell whether that is all, or what is left of it comes again."""
         parts, kind = self._parts, EndlessStream if endless else ChangeStream
-        feed = kind(parts.running, parts.position, stop, self._options.request)
+        feed = kind(parts.running, parts.position, stop, parts.request)
         count = len(parts.running)
         if feed.finished:
             logger.info("%s: nothing new for %d tables", self.keyspace, count)
@@ -166,7 +168,8 @@ class SharedStream:
             self._parts.layouts.resharded([shard])
         if self._checked.get((table, shard)) is not rows.fields:
             try:
-                self._parts.layouts.check(rows.fields, raw)
+                whole = self._inquiry.whole(rows.fields)
+                self._parts.layouts.check(whole, None if raw.projected else raw)
             except PositionLostError as error:
                 self._parts.lose(frozenset({table}), error)
                 return False
@@ -261,7 +264,11 @@ class SharedStream:
         """Let go of the tables that a stream cannot pass its place with."""
         waiting = frozenset({why.shard} if why.shard else feed.behind)
         sieve = Sieve(
-            self._pace, self._diagnosis, feed.position, waiting & feed.shards or feed.shards
+            self._pace,
+            self._diagnosis,
+            self._parts.request,
+            feed.position,
+            waiting & feed.shards or feed.shards,
         )
         try:
             found = sieve.sift(self._parts.running, why)

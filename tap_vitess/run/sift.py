@@ -29,7 +29,7 @@ from tap_vitess.errors import (
 )
 from tap_vitess.protocol.columns import StreamEvent
 from tap_vitess.protocol.gtid import GtidSet
-from tap_vitess.protocol.request import stream_request
+from tap_vitess.protocol.request import RequestOptions, stream_request
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.diagnosis import Diagnosis
 from tap_vitess.run.pace import Pace
@@ -54,6 +54,7 @@ class Sieve:
 
     pace: Pace
     diagnosis: Diagnosis
+    request: RequestOptions
     position: Vgtid
     shards: frozenset[str]
 
@@ -103,7 +104,7 @@ class Sieve:
     def _passes(self, tables: frozenset[str], end: float) -> dict[str, str] | None:
         """Stream some tables; return each shard's GTID set after the place, None if not passed."""
         options = self.pace.options
-        request = stream_request(tables, self.position, options.request)
+        request = stream_request(tables, self.position, self.request)
         after: dict[str, str] = {}
         passed: set[str] = set()
         asked = begin = time.monotonic()

@@ -6,7 +6,8 @@
         "copies": "<JSON text: table -> shard -> lastpk in base64, null, or true when copied>",
         "seq": 1764000000000000,
         "layouts": "<JSON text: table -> its layout at its position, see run/layouts.py>",
-        "altered": "<JSON text: table -> column -> property told, where it is not the catalog's>"
+        "altered": "<JSON text: table -> column -> property told, where it is not the catalog's>",
+        "rules": "<JSON text: table -> what was asked for of it, where not everything; rules.py>"
     }
 
 A group is a position S and the tables that the shared stream follows from it, normally one
@@ -39,7 +40,9 @@ from tap_vitess.run.layouts import Stored, is_layout
 
 FORMAT = 1
 COPIED: Final = True
+UNKNOWN = "?"  # the rule of a table in a state of old: every column and row
 _text = functools.partial(json.dumps, separators=(",", ":"))
+NOTHING_COPIED = "*"  # the rule of a table of which only changes are wanted
 ShardProgress = query.QueryResult | Literal[True] | None  # lastpk, COPIED, or not begun
 
 
@@ -66,6 +69,7 @@ class KeyspaceState:
     seq: int = 0
     layouts: Mapping[str, Stored] = field(default_factory=dict)
     altered: Mapping[str, Mapping[str, dict[str, Any]]] = field(default_factory=dict)
+    rules: Mapping[str, str] = field(default_factory=dict)
 
     def group_of(self, table: str) -> Group | None:
         """Return the group that follows a table."""
@@ -186,6 +190,7 @@ class KeyspaceState:
             "seq": self.seq,
             "layouts": _text(dict(self.layouts), sort_keys=True),
             "altered": _text(self.altered, sort_keys=True),
+            "rules": _text(dict(self.rules), sort_keys=True),
         }
 
 
@@ -213,7 +218,9 @@ def parse(keyspace: str, value: object) -> KeyspaceState:
         }
         # States of old have none of these.
         layouts, altered = (json.loads(value.get(name, "{}")) for name in ("layouts", "altered"))
-        state = KeyspaceState(keyspace, groups, copies, _integer(value["seq"]), layouts, altered)
+        rules = _rules(value, groups)
+        seq = _integer(value["seq"])
+        state = KeyspaceState(keyspace, groups, copies, seq, layouts, altered, rules)
         _check(state)
     except (KeyError, TypeError, ValueError, AttributeError, ProtocolError, DecodeError) as error:
         raise StateError(
@@ -247,6 +254,15 @@ def _group(keyspace: str, value: Mapping[str, Any]) -> Group:
         raise ValueError("tables is no list of names")
     pairs = zip(tables, map(_integer, versions), strict=True)
     return Group(Vgtid.from_json(keyspace, value["vgtid"]), dict(pairs))
+
+
+def _rules(value: Mapping[str, Any], groups: Iterable[Group]) -> dict[str, str]:
+    if "rules" not in value:
+        return dict.fromkeys((table for group in groups for table in group.tables), UNKNOWN)
+    rules = json.loads(value["rules"])
+    if not isinstance(rules, dict) or not all(isinstance(rule, str) for rule in rules.values()):
+        raise ValueError("a rule is none")
+    return rules
 
 
 def _check(state: KeyspaceState) -> None:

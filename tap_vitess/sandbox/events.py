@@ -10,6 +10,7 @@ that have an ENUM or SET.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tap_vitess._proto.binlogdata_pb2 import (
     FieldEvent,
@@ -34,6 +35,15 @@ Events = list[VEvent]
 _STATEMENT_END = 1
 # What a row costs in a binlog event beside its values, about.
 _ROW_OVERHEAD = 8
+
+
+class Shown(Protocol):
+    """A table as a stream tells it, and the columns that it sends."""
+
+    @property
+    def table(self) -> Table: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -102,26 +112,28 @@ def copied_row(columns: Sequence[str], row: Row) -> RowChangeMessage:
 
 
 def changed_row(
-    columns: Sequence[str], change: RowChange, blobless: frozenset[str] = frozenset()
+    shown: Shown, change: RowChange, sent: RowChange, blobless: frozenset[str]
 ) -> RowChangeMessage:
-    """The images of a change; `blobless` columns are logged only where they change.
+    """The images to send of a change; `blobless` columns are logged only where they change.
 
-    The bitmap tells of the after image alone, and is there only when a column is not.
+    The bitmap tells of the after image alone, and is there only when a column is not. It is of all
+    the table's columns, whichever are sent.
     """
-    before, after = change.before, change.after
+    columns, names = shown.columns, [column.name for column in shown.table.columns]
+    before, after = sent.before, sent.after
     message = RowChangeMessage()
     if before is not None:
         image = {n: None if n in blobless else value for n, value in before.items()}
         message.before.CopyFrom(pack(columns, image))
     if after is not None:
-        old = before or dict.fromkeys(columns)
+        old = change.before or dict.fromkeys(names)
         absent = {n for n in blobless if after[n] == old[n]}
         image = {n: None if n in absent else value for n, value in after.items()}
         message.after.CopyFrom(pack(columns, image))
         if absent:
-            bits = sum(1 << i for i, name in enumerate(columns) if name not in absent)
-            message.data_columns.count = len(columns)
-            message.data_columns.cols = bits.to_bytes((len(columns) + 7) // 8, "little")
+            bits = sum(1 << i for i, name in enumerate(names) if name not in absent)
+            message.data_columns.count = len(names)
+            message.data_columns.cols = bits.to_bytes((len(names) + 7) // 8, "little")
     return message
 
 
@@ -160,18 +172,18 @@ def last_pk(table: Table, row: Row) -> TableLastPK:
 
 
 def binlog_events(
-    changes: Sequence[RowChange], most_bytes: int
-) -> Iterator[tuple[list[RowChange], int]]:
-    """The rows of a statement as binlog events, each with its flags."""
-    part: list[RowChange] = []
+    changes: Sequence[tuple[RowChange, RowChange]], most_bytes: int
+) -> Iterator[tuple[list[tuple[RowChange, RowChange]], int]]:
+    """The rows of a statement and what is sent of them, as binlog events, each with its flags."""
+    part: list[tuple[RowChange, RowChange]] = []
     size = 0
-    for change in changes:
+    for change, sent in changes:
         images = [image for image in (change.before, change.after) if image is not None]
         cost = sum(_ROW_OVERHEAD + sum(len(v or b"") for v in image.values()) for image in images)
         if part and size + cost > most_bytes:
             yield part, 0
             part, size = [], 0
-        part.append(change)
+        part.append((change, sent))
         size += cost
     yield part, _STATEMENT_END
 

@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tap_vitess._proto.binlogdata_pb2 import Filter, Rule
-from tap_vitess.sandbox.cluster import key_range, keyspace_id
+from tap_vitess.sandbox.cluster import RowChange, key_range, keyspace_id
+from tap_vitess.sandbox.conditions import (
+    ALL_ROWS,
+    ConditionError,
+    Conditions,
+    NoColumnError,
+    conditions_of,
+)
 from tap_vitess.sandbox.schema import Row, Table
 
 _NAME = r"(?:`(?:[^`]|``)+`|[\w$]+)"
@@ -31,14 +38,24 @@ class FilterError(Exception):
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns to send of a table, and the key range its rows must lie in."""
+    """The columns to send of a table, the key range its rows must lie in, and a rule's WHERE."""
 
     columns: tuple[str, ...]
     keys: str | None = None
+    where: Conditions = ALL_ROWS
+
+    def part(self, table: Table, change: RowChange, *, both_images: bool) -> RowChange | None:
+        """The images to send of a change; with `both_images` (v23) both where one is."""
+        images = change.before, change.after
+        passed = [image and self.takes(table, image) and image for image in images]
+        if not any(passed):
+            return None
+        whole = both_images and self.keys is None and not self.where.by_image
+        return change if whole else RowChange(passed[0] or None, passed[1] or None)
 
     def takes(self, table: Table, row: Row) -> bool:
         if self.keys is None:
-            return True
+            return self.where.take(table, row)
         start, end = key_range(self.keys)
         found = keyspace_id(table, row)
         return start <= found and (not end or found < end)
@@ -79,7 +96,7 @@ class TableFilter:
             if streaming:
                 raise FilterError("INVALID_ARGUMENT", "Query was empty")
             return Selection(everything)
-        return Selection(_selected(rule, table, everything))
+        return _selected(rule, table, everything)
 
     def _rule(self, table: str) -> Rule | None:
         for rule, pattern in self._rules:
@@ -100,16 +117,20 @@ def _compiled(match: str) -> re.Pattern[str] | None:
         raise FilterError("UNKNOWN", f"error parsing regexp: {error}") from error
 
 
-def _selected(rule: Rule, table: Table, everything: tuple[str, ...]) -> tuple[str, ...]:
+def _selected(rule: Rule, table: Table, everything: tuple[str, ...]) -> Selection:
     select = _SELECT.match(rule.filter)
     if select is None:
         raise FilterError("INVALID_ARGUMENT", f"syntax error in {rule.filter!r}")
     if _unquoted(select["table"]) != rule.match:
         raise FilterError("UNKNOWN", f"unsupported: select of another table than {rule.match}")
-    if select["rest"]:
-        raise FilterError("UNKNOWN", f"unsupported by the sandbox: {select['rest']}")
+    try:
+        where = conditions_of(select["rest"], table) if select["rest"] else ALL_ROWS
+    except NoColumnError as error:
+        raise FilterError("FAILED_PRECONDITION", str(error)) from error
+    except ConditionError as error:
+        raise FilterError("UNKNOWN", str(error)) from error
     if select["columns"].strip() == "*":
-        return everything
+        return Selection(everything, where=where)
     columns = [part.strip() for part in select["columns"].split(",")]
     if odd := [part for part in columns if not re.fullmatch(_NAME, part)]:
         raise FilterError("UNKNOWN", f"unsupported: {odd[0]}")
@@ -119,7 +140,7 @@ def _selected(rule: Rule, table: Table, everything: tuple[str, ...]) -> tuple[st
             raise FilterError(
                 "FAILED_PRECONDITION", f"column {name} not found in table {table.name}"
             )
-    return names
+    return Selection(names, where=where)
 
 
 def _unquoted(name: str) -> str:

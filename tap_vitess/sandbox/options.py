@@ -15,3 +15,5 @@ class Options:
     tablet_wait: float = 90.0
     # vttablet's --track_schema_versions: old row events are read with the columns of their time.
     track_schema_versions: bool = False
+    # Since Vitess 23 both images come where one passes a filter without a key range.
+    both_images: bool = False

@@ -45,7 +45,7 @@ class Plan:
             return frozenset()
         pairs = zip(self.written.columns, self.table.columns, strict=True)
         blobs = {shown.name for column, shown in pairs if column.parsed.is_blob}
-        return frozenset(blobs & set(self.columns))
+        return frozenset(blobs)
 
     def read(self, change: RowChange) -> RowChange:
         if self.table is self.written:

@@ -300,19 +300,18 @@ class ShardStream:
                 self._source.field_event(plan.table, plan.columns, copying=False)
             )
             yield event
+        both = self._call.options.both_images
         taken = [
-            change
-            for change in statement.changes
-            if any(
-                plan.selection.takes(written, row) for row in (change.before, change.after) if row
-            )
+            (change, sent)
+            for change in map(plan.read, statement.changes)
+            if (sent := plan.selection.part(plan.table, change, both_images=both))
         ]
         if not taken:
             return
+        blobless = plan.blobless(transaction.row_image)
         for part, flags in binlog_events(taken, self._call.options.row_event_bytes):
             event = self._event(VEventType.ROW, transaction)
-            blobless = plan.blobless(transaction.row_image)
-            changes = [changed_row(plan.columns, plan.read(change), blobless) for change in part]
+            changes = [changed_row(plan, change, sent, blobless) for change, sent in part]
             event.row_event.CopyFrom(self._source.row_event(plan.table, changes, flags))
             yield event
 

@@ -68,7 +68,8 @@ class TableReader:
         self._stream = stream
 
     def tables(self) -> list[TableSpec]:
-        return [TableSpec(self._stream.table, full_table=True)]
+        wanted = self._stream.wanted_columns
+        return [TableSpec(self._stream.table, full_table=True, wanted=wanted)]
 
     def begin(self, _: KeyspaceSync, sequence: RecordSequence, options: RecordOptions) -> None:
         self._maker = RecordMaker(self._stream, sequence, options)
@@ -124,6 +125,7 @@ class KeyspaceWriter:
                 full_table=stream.replication_method == FULL_TABLE,
                 key=tuple(stream.primary_keys),
                 again=stream.name in self._again,
+                wanted=stream.wanted_columns,
             )
             for stream in self._streams.values()
         ]

@@ -32,6 +32,7 @@ from singer_sdk.singerlib import Metadata, MetadataMapping
 from tap_vitess.errors import CatalogError
 from tap_vitess.records.operations import Record
 from tap_vitess.records.schema import StreamSchema
+from tap_vitess.run.rules import Wanted
 from tap_vitess.singer.columns import AUTOMATIC, DELETED_AT, OWN_COLUMNS
 from tap_vitess.singer.plain import selected
 
@@ -147,6 +148,14 @@ class VitessStream(Stream):
         """The selected columns, own ones included."""
         properties, mask = self.effective_schema["properties"], self.mask
         return frozenset(c for c in properties if mask.get(("properties", c), True))
+
+    @property
+    def wanted_columns(self) -> Wanted:
+        """The table's selected columns, for a rule; all of them, where none is deselected."""
+        known = frozenset(self.effective_schema["properties"])
+        if known == self.wanted:
+            return Wanted()
+        return Wanted(self.wanted - AUTOMATIC, known=known)
 
     def stream_schema(self) -> StreamSchema:
         """Return the selected properties, to be followed through the run."""

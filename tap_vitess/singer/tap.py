@@ -43,6 +43,7 @@ from tap_vitess.stdout import end_when_stuck, give_up_stdout
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.rules import check_names
 from tap_vitess.survey.streams import doubts
 from tap_vitess.survey.tables import row_counts
 from tap_vitess.values.documents import plain
@@ -183,6 +184,7 @@ class TapVitess(CommandLine):
         for stream in selected:
             stream.check_catalog()
         again = self._asked_again(selected)
+        self._check_filters()
         self._check_selection(selected)
         mirror = Mirroring(self.settings, self.retry, self._signal.came)
         self.load_state(dict(mirror.start(self.state, given=self._state_given)))
@@ -250,6 +252,12 @@ class TapVitess(CommandLine):
             )
             again |= {names[name] for name in found}
         return again
+
+    def _check_filters(self) -> None:
+        names = [
+            f"{s.keyspace}.{s.table}" for s in self.streams.values() if isinstance(s, VitessStream)
+        ]
+        check_names(self.settings.filters, names, "the catalog")
 
     def _check_selection(self, selected: Sequence[VitessStream]) -> None:
         """Say what becomes of the streams left out: Meltano's full refresh gives no state."""

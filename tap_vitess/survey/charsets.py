@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.protocol.items import Fields
@@ -18,6 +19,7 @@ from tap_vitess.survey.facts import Version
 from tap_vitess.values.charsets import collation_of
 
 TELLS_CHARSETS = (20, 0, 0)
+_BINARY_COLLATION = 63
 _IS_TEXT = re.compile(r"(var)?char\b|(tiny|medium|long)?text\b|enum\b|set\b", re.IGNORECASE)
 
 
@@ -61,7 +63,21 @@ class ColumnCharsets:
             return fields
         charsets = self._ask(fields.shard, fields.table)
         columns = tuple(_with_charset(column, charsets) for column in fields.fields)
-        return Fields(fields.table, fields.shard, columns, fields.copying, fields.labelled)
+        return replace(fields, fields=columns)
+
+
+def with_others(fields: Fields, columns: Mapping[str, tuple[str, str | None]]) -> Fields:
+    """Return a FIELD event with a table's other columns, each with its type and charset."""
+    told = {field.name: field for field in fields.fields}
+    others = {
+        name: query.Field(
+            name=name,
+            column_type=column_type,
+            charset=_BINARY_COLLATION if charset is None else collation_of(charset),
+        )
+        for name, (column_type, charset) in columns.items()
+    }
+    return replace(fields, fields=tuple({**others, **told}.values()))
 
 
 def _is_text(column: query.Field) -> bool:

@@ -23,7 +23,8 @@ from tap_vitess.protocol.ddl import INTERNAL_TABLE, migration_tables
 from tap_vitess.survey import vschema
 from tap_vitess.survey.facts import Column, Table, Tablet, none_of_type
 from tap_vitess.survey.identity import Key, doubt, identity
-from tap_vitess.survey.keyspace import KeyspaceSql, Survey, all_tablets
+from tap_vitess.survey.keyspace import KeyspaceSql, Survey, all_tablets, version
+from tap_vitess.survey.rules import check_names, rule_of
 from tap_vitess.survey.tables import by_table, unique_keys
 from tap_vitess.survey.telling import Telling
 from tap_vitess.values.mysql_types import is_geometry
@@ -41,7 +42,8 @@ from information_schema.tables where table_schema = %s
 """
 _COLUMNS = """
 select table_name as table_name, column_name as column_name, column_type as column_type,
-       is_nullable as is_nullable, character_set_name as charset, ordinal_position as position
+       is_nullable as is_nullable, character_set_name as charset, collation_name as collation,
+       ordinal_position as position
 from information_schema.columns where table_schema = %s
 order by table_name, ordinal_position
 """
@@ -121,6 +123,7 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
     chosen = choose(tables, keyspaces, config)
     for sentence in unmatched(tables, known, config):
         logger.warning("%s", sentence)
+    _check_filters(chosen, config)
     for table in chosen:
         _tell_key(table, config.keys)
     for keyspace in dict.fromkeys(table.keyspace for table in chosen):
@@ -128,6 +131,21 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
         names = {table.name for table in chosen if table.keyspace == keyspace}
         Telling(survey, level=logging.WARNING).cascades(names)
     return chosen
+
+
+def _check_filters(chosen: Sequence[Table], config: Config) -> None:
+    """Refuse filters that this Vitess does not take, and those of other tables.
+
+    Raises:
+        ConfigError: there are some.
+    """
+    if not config.filters:
+        return
+    by_name = {f"{table.keyspace}.{table.name}": table for table in chosen}
+    check_names(config.filters, by_name, "those to read")
+    told = Survey(config, chosen[0].keyspace, config.tablet_type).ask(version)
+    for name, where in config.filters.items():
+        rule_of(by_name[name], None, where, told)
 
 
 def _tell_key(table: Table, keys: Keys) -> None:
@@ -273,6 +291,7 @@ def _column(row: SqlRow, srids: Mapping[tuple[str, str], int | None]) -> Column:
         row["is_nullable"] == "YES",
         row["charset"],
         srids.get((str(row["table_name"]), name)),
+        row["collation"],
     )
 
 

@@ -18,7 +18,8 @@ Version = tuple[int, int, int]  # VTGate's
 class Column:
     """A column as information_schema has it; charset is None for what is no text.
 
-    srid: which all geometries of the column have; None where each has its own.
+    srid: which all geometries of the column have; None where each has its own. collation: None for
+    what is no text.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Column:
     nullable: bool
     charset: str | None
     srid: int | None = None
+    collation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,12 @@ select table_name as table_name, column_name as column_name, column_type as colu
        character_set_name as charset, collation_name as collation
 from information_schema.columns where table_schema = %s and collation_name is not null
 """
+_COLUMNS = """
+select column_name as name, column_type as column_type, character_set_name as charset,
+       ordinal_position as position
+from information_schema.columns where table_schema = database() and table_name = %s
+order by ordinal_position
+"""
 _TABLES_AT_ONCE = 50
 
 
@@ -83,6 +89,18 @@ def has_table(at: KeyspaceSql, table: str) -> bool:
     """
     there = ({text(row["table_name"]) for row in at.on(s).query(_ROW_COUNTS)} for s in shards(at))
     return all(table in names for names in there)
+
+
+def columns(at: KeyspaceSql, shard: str, table: str) -> dict[str, tuple[str, str | None]]:
+    """Return the type and charset of each column that a table has on a shard, in order."""
+    rows = at.on(shard).query(_COLUMNS, table)
+    return {text(row["name"]): (text(row["column_type"]), row["charset"]) for row in rows}
+
+
+def columns_everywhere(at: KeyspaceSql, table: str) -> frozenset[str]:
+    """Name the columns that a table has on every shard."""
+    found = [frozenset(columns(at, shard, table)) for shard in shards(at)]
+    return frozenset.intersection(*found) if found else frozenset()
 
 
 def row_counts(at: KeyspaceSql, tables: Collection[str]) -> dict[str, int]:

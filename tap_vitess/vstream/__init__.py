@@ -54,6 +54,7 @@ from tap_vitess.vstream.events import RowEvent as RowEvent
 from tap_vitess.vstream.events import UnknownEvent as UnknownEvent
 from tap_vitess.vstream.events import VgtidEvent as VgtidEvent
 from tap_vitess.vstream.mapping import rows_as as rows_as
+from tap_vitess.vstream.query import Query as Query
 from tap_vitess.vstream.raw import events as events
 from tap_vitess.vstream.stores import FileState as FileState
 from tap_vitess.vstream.stores import MemoryState as MemoryState

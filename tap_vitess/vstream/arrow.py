@@ -18,6 +18,7 @@ from tap_vitess.values.arrow import pyarrow
 from tap_vitess.vstream.arrow_reader import OWN_COLUMNS, ArrowReader, TableRows, TableSchema
 from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, Reading, TableCopied, items_of
 from tap_vitess.vstream.connection import Vitess
+from tap_vitess.vstream.query import Query
 from tap_vitess.vtgate.retry import RetryOptions
 
 ArrowItem = TableSchema | TableRows | TableCopied | Boundary
@@ -25,7 +26,7 @@ ArrowItem = TableSchema | TableRows | TableCopied | Boundary
 
 def arrow_changes(
     vitess: Vitess,
-    tables: Iterable[str],
+    tables: Iterable[str | Query],
     *,
     own_columns: Collection[str] = OWN_COLUMNS,
     state: str | None = None,
@@ -39,7 +40,7 @@ def arrow_changes(
 
     Args:
         vitess: where they are.
-        tables: their names, as `keyspace.table`.
+        tables: their names, as `keyspace.table`, or a Query for some columns and rows.
         own_columns: which columns to add, of OWN_COLUMNS. Without "unsent", nobody tells a NULL
             from what the binlog does not carry.
         state, follow, stop, boundary_seconds, poll_seconds, retry: see `changes`.

@@ -24,15 +24,24 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.records.records import RecordOptions, RecordSequence
 from tap_vitess.run import keyspaces as engine
 from tap_vitess.run.parts import TableSpec
-from tap_vitess.run.state import Group, KeyspaceState, bookmark_key, bookmarks_of, parse
+from tap_vitess.run.state import (
+    NOTHING_COPIED,
+    Group,
+    KeyspaceState,
+    bookmark_key,
+    bookmarks_of,
+    parse,
+)
 from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.keyspace import position as position_of
+from tap_vitess.survey.rules import needed_columns
 from tap_vitess.values.decode import Row
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vstream.decoding import Change, OfTable, TableReader
+from tap_vitess.vstream.query import Query, queries_of
 from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 logger = logging.getLogger(__name__)
@@ -83,7 +92,7 @@ Item = Change[Row] | TableCopied | Boundary
 
 def changes(
     vitess: Vitess,
-    tables: Iterable[str],
+    tables: Iterable[str | Query],
     *,
     state: str | None = None,
     follow: bool = False,
@@ -96,7 +105,8 @@ def changes(
 
     Args:
         vitess: where they are.
-        tables: their names, as `keyspace.table`. A table that the state does not know is copied.
+        tables: their names, as `keyspace.table`, or a Query for some columns and rows. A table that
+            the state does not know is copied.
         state: a boundary's, to resume from there; None for a first run. Tables that it knows and
             that are not named keep their place in it.
         follow: whether to follow for ever; else the iterator ends where the keyspaces were when it
@@ -140,7 +150,7 @@ MakeReader = Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]]
 
 def items_of(
     vitess: Vitess,
-    tables: Iterable[str],
+    tables: Iterable[str | Query],
     reader: MakeReader[ItemT],
     how: Reading,
     *,
@@ -151,7 +161,8 @@ def items_of(
     With `by_table` the reader is given those of several transactions at once, see SyncOptions.
     """
     bookmarks = _bookmarks(how.state)
-    keyspaces = by_keyspace(tables)
+    queries = queries_of(tables)
+    keyspaces = by_keyspace(queries)
     states = {ks: parse(ks, bookmarks.get(bookmark_key(ks))) for ks in keyspaces}
     config = vitess.config()
     sync = replace(
@@ -167,7 +178,13 @@ def items_of(
         discovery.patiently_described, config, retry=how.retry, stopping=how.stop
     )
     sinks = [
-        _KeyspaceReader(states[keyspace], names, describe, reader, follow=how.follow)
+        _KeyspaceReader(
+            states[keyspace],
+            {name: queries[f"{keyspace}.{name}"] for name in names},
+            describe,
+            reader,
+            follow=how.follow,
+        )
         for keyspace, names in keyspaces.items()
     ]
     return _items(run, sinks, states, bookmarks)
@@ -244,14 +261,14 @@ class _KeyspaceReader(Generic[ItemT]):
     def __init__(
         self,
         state: KeyspaceState,
-        names: Iterable[str],
+        queries: Mapping[str, Query],
         describe: Callable[[str], Iterable[Table]],
         reader: MakeReader[ItemT],
         *,
         follow: bool,
     ) -> None:
         self.state = state
-        self._names = names
+        self._queries = queries
         self._describe = describe
         self._follow = follow
         self._tables: list[Table] = []
@@ -261,13 +278,34 @@ class _KeyspaceReader(Generic[ItemT]):
 
     def tables(self) -> list[TableSpec]:
         found = {table.name: table for table in self._describe(self.state.keyspace)}
-        if missing := [name for name in self._names if name not in found]:
+        if missing := [name for name in self._queries if name not in found]:
             raise ConfigError(
                 f"tables: {self.state.keyspace} has no table {', '.join(missing)}; it has "
                 f"{', '.join(sorted(found)) or 'none'}"
             )
-        self._tables = [found[name] for name in self._names]
-        return [TableSpec(table.name, key=table.key) for table in self._tables]
+        self._tables = [self._read(found[name], query) for name, query in self._queries.items()]
+        return [
+            TableSpec(table.name, key=table.key, wanted=self._queries[table.name].wanted)
+            for table in self._tables
+        ]
+
+    def _read(self, table: Table, query: Query) -> Table:
+        """Return a table as it is read; one that is followed may have lost a column since.
+
+        Raises:
+            ConfigError: it has never had one.
+        """
+        if query.columns is None:
+            return table
+        names = [column.name for column in table.columns]
+        missing = [name for name in query.columns if name not in names]
+        if missing and self.state.group_of(table.name) is None:
+            raise ConfigError(
+                f"columns: {query.name} has no column {', '.join(missing)}; it has "
+                f"{', '.join(names)}"
+            )
+        wanted = {*query.columns, *needed_columns(table)}
+        return replace(table, columns=tuple(c for c in table.columns if c.name in wanted))
 
     def begin(self, _: KeyspaceSync, sequence: RecordSequence, options: RecordOptions) -> None:
         self._readers = {t.name: self._make(t, sequence, options) for t in self._tables}
@@ -298,7 +336,7 @@ class _KeyspaceReader(Generic[ItemT]):
 
 def state_at(
     vitess: Vitess,
-    tables: Iterable[str],
+    tables: Iterable[str | Query],
     positions: Mapping[str, Vgtid] | None = None,
     *,
     retry: RetryOptions = DEFAULT_RETRY,
@@ -307,7 +345,7 @@ def state_at(
 
     Args:
         vitess: where they are.
-        tables: as `keyspace.table`.
+        tables: as `keyspace.table`, or as the Query that they will be read by.
         positions: where to start, by keyspace; where a keyspace is now, if it is not among them.
         retry: how long to ask.
 
@@ -315,7 +353,7 @@ def state_at(
         VitessError: VTGate does not tell where a keyspace is.
     """
     config, given = vitess.config(), dict(positions or {})
-    keyspaces = by_keyspace(tables)
+    keyspaces = by_keyspace(queries_of(tables))
     if strange := [ks for ks, position in given.items() if position.keyspace != ks]:
         raise ConfigError(f"positions: that of {strange[0]} is of another keyspace")
     version = time.time_ns() // 1_000_000
@@ -327,6 +365,8 @@ def state_at(
             survey = Survey(config, keyspace, config.tablet_type)
             position = retrying(what, functools.partial(survey.ask, position_of), retry)
         states[keyspace] = KeyspaceState(
-            keyspace, (Group(position, dict.fromkeys(names, version)),)
+            keyspace,
+            (Group(position, dict.fromkeys(names, version)),),
+            rules=dict.fromkeys(names, NOTHING_COPIED),
         )
     return state_text({}, states)

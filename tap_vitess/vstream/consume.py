@@ -27,6 +27,7 @@ from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, Item, changes
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vstream.decoding import Change
 from tap_vitess.vstream.mapping import Converter, Mapper, as_it_is, mapper_of
+from tap_vitess.vstream.query import Query, queries_of
 from tap_vitess.vstream.stores import StateStore, VitessTableState
 from tap_vitess.vtgate.retry import RetryOptions
 
@@ -49,7 +50,7 @@ class Consumed:
 
 def consume(
     vitess: Vitess,
-    tables: Mapping[str, Any],
+    tables: Mapping[str, Any] | Mapping[Query, Any] | Mapping[str | Query, Any],
     flush: Callable[[Batch], object] | Callable[[ArrowBatch], object],
     state: StateStore,
     *,
@@ -72,7 +73,8 @@ def consume(
         vitess: where they are.
         tables: what the rows of each `keyspace.table` become: dict, a dataclass, any function of a
             row, or with a converter any class. It is a Change's `after`; its `before` is a dict.
-            With rows as Arrow it must be dict.
+            With rows as Arrow it must be dict. A Query stands for the name where only some columns
+            or rows are wanted.
         flush: applies a batch; what it applied must be stored for good when it returns, or in one
             transaction with the state, by a store of the caller's own. An error of it ends the
             call, and the batch comes again in the next.
@@ -101,8 +103,10 @@ def consume(
         raise ConfigError("batch_rows and batch_bytes: at least 1")
     if rows == "arrow" and any(target is not dict for target in tables.values()):
         raise ConfigError("tables: rows as Arrow become nothing else; name each with dict")
-    mappers = {name: mapper_of(target, converter) for name, target in tables.items()}
-    _check_apart(state, tables)
+    queries = queries_of(tables)
+    names = [*queries]
+    mappers = {n: mapper_of(t, converter) for n, t in zip(names, tables.values(), strict=True)}
+    _check_apart(state, names)
     asked = stop.is_set if isinstance(stop, threading.Event) else stop or (lambda: False)
     with taken_over(wanted=signals) as signal, closing(state):
         collector = Collector(batch_rows, batch_seconds)
@@ -112,7 +116,7 @@ def consume(
         source = changes if rows == "python" else partial(arrow_changes, own_columns=own_columns)
         found: Generator[Item | ArrowItem, None, None] = source(
             vitess,
-            tables,
+            queries.values(),
             state=state.load(),
             follow=follow,
             stop=lambda: signal.signum is not None or asked(),
@@ -129,7 +133,7 @@ def consume(
         return Consumed("stopped" if asked() else "finished", None, work.rows, work.batches)
 
 
-def _check_apart(state: StateStore, tables: Mapping[str, Any]) -> None:
+def _check_apart(state: StateStore, tables: Collection[str]) -> None:
     if isinstance(state, VitessTableState):
         name = f"{state.place.keyspace}.{state.place.table}"
         if name in tables:

@@ -18,6 +18,7 @@ from typing import Literal
 
 from tap_vitess.errors import (
     AuthError,
+    ColumnGoneError,
     ColumnsUnknownError,
     ConnectError,
     ConnectionLostError,
@@ -131,9 +132,15 @@ _GRPC: tuple[Case, ...] = (
         + _COPY,
     ),
     Case(
+        ColumnGoneError,
+        r"column \S+ not found in table (?P<table>[^\s:]+)",
+        "a column of the table's key or filter was dropped, or its type was altered after the "
+        "bookmark so that older changes can no longer be read: see the setting filters, discover "
+        "again, and " + _COPY,
+    ),
+    Case(
         HistoryLostError,
-        r"(?s)(does not have valid string values.* for table"
-        r"|column \S+ not found in table) (?P<table>[^\s:]+)",
+        r"(?s)does not have valid string values.* for table (?P<table>[^\s:]+)",
         "the table was altered after the bookmark and its old changes can no longer be read: "
         + _COPY,
     ),

@@ -1,0 +1,167 @@
+"""What a run asks of VStream for tables of which not everything is wanted, and what had been asked.
+
+The state remembers it, so that a table whose filter or columns are others than before is copied
+again: of rows and values that had not been asked for nothing is known. Dropped columns are no such
+change: what is left of them is asked for. In `state` a table of which everything is asked for has
+no entry. One that an older version of this package has left is UNKNOWN: it had every column and
+every row. With NOTHING_COPIED there is nothing to copy again.
+
+    "3f1c.../"            some columns, all rows: a checksum of the columns' names
+    "3f1c.../77aa..."     a filter too, by its checksum
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain, combinations
+
+from tap_vitess.config import Keys
+from tap_vitess.errors import CatalogError
+from tap_vitess.protocol.filters import conditions_of
+from tap_vitess.protocol.request import Rule
+from tap_vitess.run.inquiry import Inquiry
+from tap_vitess.run.state import NOTHING_COPIED, UNKNOWN, KeyspaceState
+from tap_vitess.survey.facts import Table
+from tap_vitess.survey.rules import needed_columns, resumable, rule_of
+
+logger = logging.getLogger(__name__)
+
+_MOST_DROPPED = 8  # columns at once; more of them are another list
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted of a table: `columns` by name, None for all; and the rows of a filter.
+
+    known: the columns that somebody has decided about, those wanted and others.
+    """
+
+    columns: frozenset[str] | None = None
+    where: str | None = None
+    known: frozenset[str] | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether it is."""
+        return self.columns is None and self.where is None
+
+
+EVERYTHING = Wanted()
+
+
+class Rules:
+    """The rules of a run's tables. by_table: of those of which not everything is wanted."""
+
+    def __init__(
+        self, keyspace: str, wanted: Mapping[str, Wanted], inquiry: Inquiry, keys: Keys | None
+    ) -> None:
+        """Ask for the tables, if there is one of which not everything is wanted.
+
+        Raises:
+            ConfigError: a filter cannot be asked for.
+            CatalogError: a table is not there.
+            VitessError: VTGate does not answer.
+        """
+        self._keyspace = keyspace
+        self._inquiry = inquiry
+        self._wanted = {name: one for name, one in wanted.items() if not one.is_everything}
+        self.by_table: dict[str, Rule] = {}
+        self._tables: dict[str, Table] = {}
+        self._lost: dict[str, frozenset[str]] = {}
+        if self._wanted:
+            self._tables = inquiry.described(self._wanted, keys or "with_vindex")
+            self._version = inquiry.version()
+        for name in self._wanted:
+            self._make(name, self._table(name))
+
+    def _table(self, name: str) -> Table:
+        if name not in self._tables:
+            raise CatalogError(
+                f"{self._keyspace}.{name} is not there (any more), or not yet: discover again",
+                table=name,
+            )
+        return self._tables[name]
+
+    def _make(self, name: str, table: Table) -> None:
+        wanted = self._wanted[name]
+        names = {column.name for column in table.columns}
+        self.by_table[name] = rule_of(table, wanted.columns, wanted.where, self._version)
+        self._lost[name] = (wanted.columns or frozenset()) - names
+        if wanted.known is not None and (new := names - wanted.known - needed_columns(table)):
+            logger.warning(
+                "%s.%s: column %s is not in the catalog, which deselects columns, and is not asked "
+                "for; discover again to choose it",
+                self._keyspace,
+                name,
+                ", ".join(sorted(new)),
+            )
+        if self._lost[name]:
+            logger.warning(
+                "%s.%s: column %s is not there (any more); the others are read",
+                self._keyspace,
+                name,
+                ", ".join(sorted(self._lost[name])),
+            )
+
+    def is_resumable(self, name: str) -> bool:
+        """Tell whether a table's copy can be resumed, as far as its filter allows it."""
+        return name not in self.by_table or resumable(self._tables[name], self.by_table[name])
+
+    def narrow(self, name: str) -> bool:
+        """Look for columns that were dropped; tell whether something else is asked for now.
+
+        Raises:
+            ConfigError: the filter names one of them.
+        """
+        if name not in self.by_table or self.by_table[name].columns is None:
+            return False
+        there = self._inquiry.columns_everywhere(name)
+        table = self._table(name)
+        before = self.by_table[name]
+        self._make(name, replace(table, columns=tuple(c for c in table.columns if c.name in there)))
+        return self.by_table[name] != before
+
+    def changed(self, state: KeyspaceState, among: Collection[str]) -> Iterator[str]:
+        """Name the tables to copy again: something else has been asked for before."""
+        for name in among:
+            if state.group_of(name) and not self._is_as_before(name, state.rules.get(name, "")):
+                logger.warning(
+                    "%s.%s is copied again: its filter or its list of columns has changed",
+                    self._keyspace,
+                    name,
+                )
+                yield name
+
+    def _is_as_before(self, name: str, before: str) -> bool:
+        wanted = self._wanted.get(name, EVERYTHING)
+        if before == NOTHING_COPIED:
+            return True
+        if before == UNKNOWN:
+            return wanted.where is None
+        lost = sorted(self._lost.get(name, ()))[:_MOST_DROPPED]
+        dropped = chain.from_iterable(combinations(lost, n) for n in range(len(lost) + 1))
+        return any(before == self._told(name, but) for but in dropped)
+
+    def told(self, names: Iterable[str]) -> dict[str, str]:
+        """Return what the state should know of tables of which not everything is asked for."""
+        return {name: self._told(name) for name in names if name in self.by_table}
+
+    def _told(self, name: str, and_dropped: Collection[str] = ()) -> str:
+        wanted = self._wanted.get(name)
+        if wanted is None:
+            return ""
+        columns = ""
+        if wanted.columns is not None:
+            columns = _checksum(sorted(wanted.columns - self._lost[name] | {*and_dropped}))
+        where = ""
+        if wanted.where is not None:  # told without regard to the version, unlike the rule
+            conditions = conditions_of(wanted.where)
+            where = _checksum([c.sql(c.column.lower(), old=False) for c in conditions])
+        return f"{columns}/{where}"
+
+
+def _checksum(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
