@@ -17,6 +17,7 @@ from support.shops import SHARDS, served, shop
 from support.taps import Target, discover, only, run, settings
 
 from tap_vitess.config import Config
+from tap_vitess.doctor.examine import examine
 from tap_vitess.errors import CatalogError, ConfigError, HistoryLostError
 from tap_vitess.protocol.filters import conditions_of
 from tap_vitess.run.state import UNKNOWN, bookmark_key
@@ -527,3 +528,22 @@ def test_queries_that_cannot_be(sandbox: Sandbox) -> None:
         list(changes(vitess(sandbox), ["shop.orders", Query("shop.orders", ("state",))]))
     with pytest.raises(ConfigError, match="has no column nope; it has id, tenant"):
         list(changes(vitess(sandbox), [Query("shop.orders", ("nope",))], retry=QUICK))
+
+
+def findings(sandbox: Sandbox, **more: Any) -> list[str]:
+    """Return what the doctor says of filters."""
+    found = examine(Config.from_settings(settings(sandbox, **more)), None, None)
+    return [
+        f"{one.severity.name} {one.place}: {one.what}" for one in found if one.check == "filter"
+    ]
+
+
+@served(orders)
+def test_the_doctor_judges_filters(sandbox: Sandbox) -> None:
+    assert findings(sandbox) == []
+    [fine] = findings(sandbox, filters={"shop.orders": "tenant = 1"})
+    assert fine.startswith("OK shop.orders")
+    [strange] = findings(sandbox, filters={"shop.order": "tenant = 1"})
+    assert strange.startswith("ERROR VTGate: setting filters: shop.order is no table")
+    [unfit] = findings(sandbox, filters={"shop.orders": "note = 'a'"})
+    assert unfit.startswith("ERROR shop.orders: shop.orders: the filter compares the column note")

@@ -24,6 +24,7 @@ from tap_vitess.vstream import (
     FileState,
     MemoryState,
     PositionLostError,
+    Query,
     RetryOptions,
     RowEvent,
     StateStore,
@@ -155,3 +156,14 @@ def level_3() -> None:
     consume(vitess, {"a.b": dict}, flush, NoStore())  # type: ignore[arg-type]
     consume(vitess, {"a.b": dict}, lambda: None, Store())  # type: ignore[arg-type]
     assert_type(rows_as(Order)({"id": 1}), Order)
+
+
+query = Query("shop.orders", columns=("id", "total"), where="tenant_id = 7")
+assert_type(query.columns, tuple[str, ...] | None)
+Query("shop.orders", columns=["id"])  # type: ignore[arg-type]
+query.where = None  # type: ignore[misc]
+for item in changes(vitess, [query, "shop.customers"]):
+    assert_type(item, Change[dict[str, Any]] | TableCopied | Boundary)
+consume(vitess, {query: dict}, print, MemoryState())
+consume(vitess, {query: dict, Query("shop.customers"): dict}, print, MemoryState())
+state_at(vitess, [query])

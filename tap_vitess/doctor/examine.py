@@ -130,6 +130,9 @@ class _Examination:
             self._check_patterns(tables)
         self._note(judge_tables.left_out(discovery.unmatched(tables, known, self._config)))
         self._note(judge_tables.streams(filter(self._wants, tables), self._config))
+        if None not in described.values():
+            read = filter(self._wants, tables)
+            self._note(judge_tables.filters(read, self._config.filters, self._version))
 
     def _keyspaces(self, known: Collection[str]) -> set[str]:
         """Name the keyspaces to look at: those of the catalog or the settings, and the state's."""

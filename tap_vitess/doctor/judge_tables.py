@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from tap_vitess.config import Config, Keys
 from tap_vitess.doctor.findings import INFO, WARNING, Finding, Place
 from tap_vitess.doctor.judge_cluster import Problem, has
+from tap_vitess.errors import ConfigError
 from tap_vitess.survey.cascades import ADVICE
 from tap_vitess.survey.facts import Table, Text, Version
 from tap_vitess.survey.identity import ANOTHER_KEY, Key, doubt, repeats
+from tap_vitess.survey.rules import check_names, resumable, rule_of
 from tap_vitess.survey.streams import doubts
 from tap_vitess.values.charsets import decoder
 
@@ -75,6 +77,29 @@ def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Ite
                 f"{', '.join(nullable)}, a column of the vindex and so of the key, may be NULL, "
                 "which many targets refuse in a key",
                 "declare it NOT NULL, or set keys to `primary`",
+            )
+
+
+def filters(
+    chosen: Iterable[Table], wanted: Mapping[str, str], vitess: Version | None
+) -> Iterator[Finding]:
+    """Judge the setting filters by the tables to be read."""
+    tables = {f"{table.keyspace}.{table.name}": table for table in chosen}
+    try:
+        check_names(wanted, tables, "those to read")
+    except ConfigError as error:
+        yield Place().error("filter", str(error))
+    for name in sorted(wanted.keys() & tables.keys()):
+        place = Place(tables[name].keyspace, table=tables[name].name)
+        try:
+            rule = rule_of(tables[name], None, wanted[name], vitess)
+        except ConfigError as error:
+            yield place.error("filter", str(error))
+            continue
+        yield place.ok("filter", "the tablets can filter its rows as the setting says")
+        if not resumable(tables[name], rule):
+            yield place.info(
+                "filter", "its key is a long text: a filtered copy that is cut starts over"
             )
 
 
