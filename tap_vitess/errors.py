@@ -22,8 +22,28 @@ column, never a row's values and never credentials.
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import ClassVar, Self
+
+_LONG_WORD = re.compile(r"\S{500,}")
+_LONGEST, _END = 20_000, 5_000  # characters of a text, and of its end that is kept
+
+
+def shown(text: str) -> str:
+    """Return text as any terminal and log can show it, on one line.
+
+    It may hold names that a server has told: control characters are escaped, and what is too long
+    to be a name is shortened.
+    """
+    if not text.isprintable():
+        text = "".join([c if c.isprintable() else ascii(c)[1:-1] for c in text])
+    text = _LONG_WORD.sub(_shortened, text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - _END]}… …{text[-_END:]}"
+
+
+def _shortened(word: re.Match[str]) -> str:
+    return f"{word[0][:200]}… ({len(word[0]):,} characters)"
 
 
 class Remedy(Enum):
@@ -46,7 +66,7 @@ class VitessError(Exception):
     remedy: ClassVar[Remedy] = Remedy.STOP
 
     def __init__(self, message: str, *, table: str | None = None, shard: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(shown(message))
         self.table = table
         self.shard = shard
 

@@ -22,14 +22,15 @@ ARROWS: Mapping[str, set[str]] = {
     "_proto": set(),
     "errors": set(),
     "signals": set(),
+    "log": {"errors"},
     "stdout": {"errors"},
     "protocol": {"_proto", "errors"},
     "values": {"protocol", "_proto", "errors"},
-    "vtgate": {"protocol", "_proto", "errors"},
+    "vtgate": {"log", "protocol", "_proto", "errors"},
     "config": {"values", "vtgate", "protocol", "_proto", "errors"},
     "settings": {"config", "values", "vtgate", "protocol", "_proto", "errors"},
-    "records": {"values", "protocol", "_proto", "errors"},
-    "survey": {"records", "config", "values", "vtgate", "protocol", "_proto", "errors"},
+    "records": {"log", "values", "protocol", "_proto", "errors"},
+    "survey": {"log", "records", "config", "values", "vtgate", "protocol", "_proto", "errors"},
 }
 ENGINE = {*ARROWS["survey"], "survey"}
 ARROWS = {
@@ -40,7 +41,7 @@ ARROWS = {
     "airbyte": {*ENGINE, "run", "signals", "settings", "stdout"},
     "vstream": {*ENGINE, "run", "mirror", "signals", "settings"},
     "dlt": {*ENGINE, "run", "vstream", "settings"},
-    "load": {"dlt", "config", "errors", "signals", "settings"},
+    "load": {"log", "dlt", "config", "errors", "signals", "settings"},
     "init": {"config", "settings", "errors"},
     "doctor": {*ENGINE, "run", "mirror", "signals", "settings"},
     "sandbox": {"values", "protocol", "_proto", "errors"},

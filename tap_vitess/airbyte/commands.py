@@ -23,6 +23,7 @@ from tap_vitess.airbyte.spec import config_of, specification
 from tap_vitess.airbyte.state import states_of
 from tap_vitess.config import Config
 from tap_vitess.errors import CatalogError, StateError, TargetClosedError, VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.settings import config_option, read_json, read_sources
 from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.stdout import end_when_stuck, give_up_stdout
@@ -30,7 +31,7 @@ from tap_vitess.survey import discovery
 from tap_vitess.vtgate import grpc as vstream_client
 from tap_vitess.vtgate.retry import RetryOptions
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _ONCE = RetryOptions(budget=0, settle=0)  # who asks for a check wants to know how it is now
 

@@ -12,7 +12,6 @@ Airbyte's next attempt begins a new generation; and when the engine copies a fol
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -30,6 +29,7 @@ from tap_vitess.airbyte.messages import (
 from tap_vitess.airbyte.state import state_message
 from tap_vitess.config import Config
 from tap_vitess.errors import CatalogError, VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.run.keyspaces import Run
@@ -40,7 +40,7 @@ from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.tables import row_counts
 from tap_vitess.vtgate.retry import RetryOptions
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 class Reading:

@@ -8,7 +8,6 @@ told when they are loaded.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -18,6 +17,7 @@ from typing import Any, Self
 from tap_vitess.config import Config
 from tap_vitess.dlt.columns import ENGINE_COLUMNS
 from tap_vitess.errors import ConfigError, VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.run.state import bookmark_key, bookmarks_of, parse
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
@@ -32,7 +32,7 @@ from tap_vitess.vstream import (
     arrow_changes,
 )
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Item = TableSchema | TableRows | TableCopied
 WHOLE = float("inf")

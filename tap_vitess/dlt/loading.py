@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from dlt.common.destination import AnyDestination
 from tap_vitess.config import Config
 from tap_vitess.dlt.feed import Feed, Limits
 from tap_vitess.dlt.source import NAME, Manner, package_of, remove_older_rows, source_of
+from tap_vitess.log import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 PACKAGES = Limits(rows=1_000_000, seconds=60)
 

@@ -13,7 +13,6 @@ come to it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,11 +25,12 @@ from tap_vitess.dlt.columns import DELETED_AT, SEQ, VERSION, Hint, Shape, newest
 from tap_vitess.dlt.feed import Feed, Limits
 from tap_vitess.dlt.settings import settings_of
 from tap_vitess.errors import ConfigError
+from tap_vitess.log import logger_of
 from tap_vitess.survey.facts import Table
 from tap_vitess.values.arrow import pyarrow
 from tap_vitess.vstream import TableCopied, TableRows
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 NAME = "vitess"  # of the source, of its resource and of dlt's schema
 Write = Literal["merge", "append"]

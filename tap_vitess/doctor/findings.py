@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import partialmethod
 
+from tap_vitess.errors import shown
+
 
 class Severity(IntEnum):
     """How bad; an error means that a run fails, or is wrong, as things are."""
@@ -35,11 +37,11 @@ class Place:
         if self.keyspace is None:
             return "VTGate"
         if self.shard is not None:
-            return f"{self.keyspace}/{self.shard}"
-        return self.keyspace if self.table is None else f"{self.keyspace}.{self.table}"
+            return shown(f"{self.keyspace}/{self.shard}")
+        return shown(self.keyspace if self.table is None else f"{self.keyspace}.{self.table}")
 
     def finding(self, severity: Severity, check: str, what: str, advice: str = "") -> Finding:
-        return Finding(severity, check, self, what, advice)
+        return Finding(severity, check, self, shown(what), shown(advice))
 
     ok = partialmethod(finding, Severity.OK)
     info = partialmethod(finding, Severity.INFO)

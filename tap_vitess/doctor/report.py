@@ -9,8 +9,10 @@ import json
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from tap_vitess.doctor.findings import Finding, Severity, exit_code
+from tap_vitess.errors import shown
 
 _WORDS = {
     Severity.ERROR: ("error", "errors"),
@@ -51,9 +53,7 @@ def as_json(findings: Sequence[Finding]) -> str:
             {
                 "severity": finding.severity.name.lower(),
                 "check": finding.check,
-                "keyspace": finding.place.keyspace,
-                "shard": finding.place.shard,
-                "table": finding.place.table,
+                **{name: part and shown(part) for name, part in asdict(finding.place).items()},
                 "what": finding.what,
                 "advice": finding.advice or None,
             }

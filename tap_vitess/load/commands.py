@@ -27,10 +27,11 @@ from tap_vitess.dlt.loading import load_config, pipeline_of
 from tap_vitess.dlt.settings import without_meaning
 from tap_vitess.dlt.source import Manner
 from tap_vitess.errors import ConfigError, VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.settings import read_config
 from tap_vitess.signals import Taken, taken_over
 
-logger = logging.getLogger("tap_vitess.load")
+logger = logger_of("tap_vitess.load")
 
 _FORMAT = "{asctime:23s} | {levelname:8s} | {name:20s} | {message}"
 

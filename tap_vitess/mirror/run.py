@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from tap_vitess.config import Config
 from tap_vitess.errors import ConfigError, FencedError, StateError, VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.mirror import row as state_mirror
 from tap_vitess.mirror.row import Claim, Place
 from tap_vitess.run.state import bookmarks_of
 from tap_vitess.vtgate.retry import Answer, RetryOptions, answered, retrying
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 BOOKMARK = "vitess-mirror"  # no keyspace's: those are vitess:<keyspace>
 _RUN = "run"

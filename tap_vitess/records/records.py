@@ -7,7 +7,6 @@ blank what is left out.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Protocol
 
 import orjson
 
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.records.lines import Lines, moment, own_values
 from tap_vitess.records.operations import ImageOptions, Record, TableImages, Told
@@ -24,7 +24,7 @@ from tap_vitess.records.schema import StreamSchema
 from tap_vitess.values.decode import RowDecoder
 from tap_vitess.values.encode import RowEncoder
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 class RecordStream(Protocol):

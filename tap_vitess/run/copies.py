@@ -8,7 +8,6 @@ stream the moment its copy begins, and a Checkpoint says so before its first row
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from tap_vitess.errors import (
     TableUnseenError,
     VitessError,
 )
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.copy import TableCopy
 from tap_vitess.protocol.items import CopyItem, CopyProgress, Rows, ShardCopied
 from tap_vitess.protocol.vgtid import Vgtid
@@ -39,7 +39,7 @@ from tap_vitess.run.sift import uncopyable
 from tap_vitess.run.state import COPIED, ShardProgress
 from tap_vitess.vtgate.reader import Look
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _STUMBLES = 2
 

@@ -6,12 +6,12 @@ Each answer is waited for, and passing faults are retried. Why nothing comes is 
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tap_vitess.config import Keys
 from tap_vitess.errors import ConfigError, RequestError, RetriableError, ShardsGoneError
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.items import Fields
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.statements import Effects, changed_tables
@@ -27,7 +27,7 @@ from tap_vitess.survey.probe import check_cells
 from tap_vitess.vtgate.grpc import Client
 from tap_vitess.vtgate.retry import Answer, RetryOptions, Stopping, retrying
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _EFFECTS_SECONDS = 10.0  # views and triggers are asked for again after so long
 

@@ -17,13 +17,13 @@ of it, nothing more of it is given out by the stream or the copies that run (`ru
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from tap_vitess.errors import Remedy, UnreadableError, VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.items import Boundary
 from tap_vitess.protocol.request import RequestOptions
@@ -34,7 +34,7 @@ from tap_vitess.run.pace import SyncOptions
 from tap_vitess.run.rules import EVERYTHING, Rules, Wanted
 from tap_vitess.run.state import UNKNOWN, Group, KeyspaceState
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 @dataclass(frozen=True, slots=True)

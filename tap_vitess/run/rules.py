@@ -13,13 +13,13 @@ every row. With NOTHING_COPIED there is nothing to copy again.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 
 from tap_vitess.config import Keys
 from tap_vitess.errors import CatalogError
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.filters import conditions_of
 from tap_vitess.protocol.request import Rule
 from tap_vitess.run.inquiry import Inquiry
@@ -27,7 +27,7 @@ from tap_vitess.run.state import NOTHING_COPIED, UNKNOWN, KeyspaceState
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.rules import needed_columns, resumable, rule_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _MOST_DROPPED = 8  # columns at once; more of them are another list
 

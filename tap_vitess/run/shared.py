@@ -11,7 +11,6 @@ A table that cannot be read on is taken out of a stream that runs, whose other t
 from __future__ import annotations
 
 import functools
-import logging
 import time
 from collections.abc import Generator
 
@@ -26,6 +25,7 @@ from tap_vitess.errors import (
     StumbleError,
     VitessError,
 )
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.changes import ChangeStream, EndlessStream, by_table
 from tap_vitess.protocol.items import Boundary, Fields, Rows
 from tap_vitess.protocol.vgtid import Vgtid
@@ -36,7 +36,7 @@ from tap_vitess.run.parts import Parts
 from tap_vitess.run.sift import Sieve, SiftStoppedError
 from tap_vitess.vtgate.retry import Question
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _ASK_AGAIN_SECONDS = 2.0
 _NAP_SECONDS = 0.2

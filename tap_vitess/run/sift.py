@@ -11,7 +11,6 @@ again and again (`Diagnosis.circles`). A passing fault is raised: then nothing i
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -27,6 +26,7 @@ from tap_vitess.errors import (
     UnreadableError,
     VitessError,
 )
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.columns import StreamEvent
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.request import RequestOptions, stream_request
@@ -34,7 +34,7 @@ from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.diagnosis import Diagnosis
 from tap_vitess.run.pace import Pace
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 LONGEST_SECONDS = 300.0
 _ENDS = {binlogdata.COMMIT, binlogdata.DDL, binlogdata.OTHER}

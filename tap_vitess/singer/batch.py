@@ -11,7 +11,6 @@ version, so they carry it themselves, in the column that ACTIVATE_VERSION looks 
 from __future__ import annotations
 
 import gzip
-import logging
 import re
 import secrets
 from collections.abc import Iterable, Mapping
@@ -23,9 +22,10 @@ import orjson
 from upath import UPath
 
 from tap_vitess.errors import ConfigError, TargetClosedError
+from tap_vitess.log import logger_of
 from tap_vitess.singer.output import BufferedWriter
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 VERSION_COLUMN = "_sdc_table_version"
 ROWS = 10_000  # of a file, as the SDK's

@@ -9,7 +9,6 @@ lines then appear above it. Nothing is ever written to stdout.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import sys
 import threading
 import time
@@ -18,7 +17,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Never, Self
 
-from tap_vitess.errors import VitessError
+from tap_vitess.errors import VitessError, shown
+from tap_vitess.log import logger_of
 from tap_vitess.records.records import CHANGES, Tally
 from tap_vitess.run.pace import Phase
 from tap_vitess.run.state import KeyspaceState
@@ -27,7 +27,7 @@ from tap_vitess.run.sync import KeyspaceSync
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _BAR_SECONDS = 0.5
 _JOIN_SECONDS = 2.0
@@ -156,7 +156,7 @@ class Watch:
 
     def _draw(self, bar: tqdm[Never], progress: Progress) -> None:
         share = progress.share
-        words = f"{headline(progress)}, {details(progress)}"
+        words = shown(f"{headline(progress)}, {details(progress)}")
         bar.bar_format = "{desc}" if share is None else "{desc} |{bar:20}|"
         bar.total, bar.n = 1000, int(1000 * (share or 0))
         bar.set_description_str(words)

@@ -5,7 +5,6 @@ The first STATE comes before the SCHEMAs, which come before the first RECORD.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from singer_sdk.metrics import Counter
 from singer_sdk.singerlib import StateMessage
 
 from tap_vitess.errors import VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Record
@@ -28,7 +28,7 @@ from tap_vitess.singer.progress import Watch
 from tap_vitess.singer.streams import FULL_TABLE, VitessStream
 from tap_vitess.singer.writer import RecordWriter
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 class StateTeller:

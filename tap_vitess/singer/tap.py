@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import logging
 import signal
 import sys
 import threading
@@ -25,6 +24,7 @@ from singer_sdk.singerlib import Catalog, CatalogEntry, StreamMetadata
 
 from tap_vitess.config import SETTINGS_SCHEMA, Config
 from tap_vitess.errors import CatalogError, ConfigError, TargetClosedError, VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.records.operations import Record
 from tap_vitess.run.keyspaces import Run
@@ -49,7 +49,7 @@ from tap_vitess.survey.tables import row_counts
 from tap_vitess.values.documents import plain
 from tap_vitess.vtgate.retry import RetryOptions
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 class TapVitess(CommandLine):

@@ -6,7 +6,6 @@ by one here; only streams with maps or flattening go through it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +14,7 @@ import orjson
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
 from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, SchemaMessage
 
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Record
 from tap_vitess.records.records import RecordMaker
@@ -24,7 +24,7 @@ from tap_vitess.singer.streams import VitessStream
 from tap_vitess.values.documents import plain
 from tap_vitess.values.types import DATATYPE_PROPERTIES
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 class RecordWriter:

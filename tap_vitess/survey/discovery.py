@@ -19,6 +19,7 @@ from itertools import chain
 
 from tap_vitess.config import Config, Keys
 from tap_vitess.errors import ConfigError, RetriableError
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.ddl import INTERNAL_TABLE, migration_tables
 from tap_vitess.survey import vschema
 from tap_vitess.survey.facts import Column, Table, Tablet, none_of_type
@@ -31,7 +32,7 @@ from tap_vitess.values.mysql_types import is_geometry
 from tap_vitess.vtgate.mysql import Sql, SqlRow, connect, text
 from tap_vitess.vtgate.retry import RetryOptions, Stopping, retrying
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 _SYSTEM = {"information_schema", "mysql", "performance_schema", "sys", "_vt"}
 _SEQUENCE = "vitess_sequence"  # anywhere in its comment it makes a table a sequence to Vitess

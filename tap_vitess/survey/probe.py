@@ -7,19 +7,19 @@ otherwise, in its own cell first, so a cell that is not there need not be notice
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.errors import ConfigError, RetriableError
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.columns import StreamEvent
 from tap_vitess.protocol.request import RequestOptions, first_request
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.facts import Tablet
 from tap_vitess.vtgate.grpc import Client
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 CELLS_SECONDS = 8.0
 

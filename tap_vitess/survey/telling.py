@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tap_vitess.config import Keys
 from tap_vitess.errors import VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.survey.cascades import ADVICE, told
 from tap_vitess.survey.identity import ANOTHER_KEY, doubt, repeats
 from tap_vitess.survey.keyspace import Asking, P, Survey, T
@@ -18,7 +19,7 @@ from tap_vitess.survey.tables import cascades, routed, unique_keys
 from tap_vitess.survey.vschema import primary_vindexes
 from tap_vitess.vtgate.retry import Stopping, answered
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ values there are. So few rows go one by one, and so do those of which a value ha
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from tap_vitess.errors import ConfigError
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.columns import Images
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Alike, Image, ImageOptions, Operation
@@ -23,7 +23,7 @@ from tap_vitess.values.arrow import ArrowDecoder, located, pyarrow, schema_of
 from tap_vitess.values.mysql_types import value_type
 from tap_vitess.vstream.decoding import OfTable, images_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 OWN_COLUMNS = ("operation", "sequence", "version", "shard", "commit_time", "unsent")
 FEW_ROWS = 20  # up to which one by one is faster than by column

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from tap_vitess.errors import ConfigError, StateError, VitessError
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.items import Rows
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.records.records import RecordOptions, RecordSequence
@@ -44,7 +44,7 @@ from tap_vitess.vstream.decoding import Change, OfTable, TableReader
 from tap_vitess.vstream.query import Query, queries_of
 from tap_vitess.vtgate.retry import RetryOptions, retrying
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 DEFAULT_RETRY = RetryOptions()
 ItemT = TypeVar("ItemT")

@@ -7,7 +7,6 @@ It stands on `changes` alone.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Generator, Mapping
@@ -17,6 +16,7 @@ from functools import partial
 from typing import Any, Literal
 
 from tap_vitess.errors import ConfigError, MappingError
+from tap_vitess.log import logger_of
 from tap_vitess.signals import taken_over
 from tap_vitess.values.decode import Row
 from tap_vitess.vstream.arrow import ArrowItem, arrow_changes
@@ -31,7 +31,7 @@ from tap_vitess.vstream.query import Query, queries_of
 from tap_vitess.vstream.stores import StateStore, VitessTableState
 from tap_vitess.vtgate.retry import RetryOptions
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ by column, the others one by one.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import repeat
 from typing import Any, Generic, Never, TypeVar
 
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import ImageOptions, Operation, TableImages
 from tap_vitess.records.records import RecordSequence
@@ -21,7 +21,7 @@ from tap_vitess.survey.facts import Table
 from tap_vitess.values.decode import ObjectDecoder, Row, RowDecoder
 from tap_vitess.values.mysql_types import value_type
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 RowT = TypeVar("RowT")
 DecoderT = TypeVar("DecoderT", bound=RowDecoder)

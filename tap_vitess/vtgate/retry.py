@@ -7,7 +7,6 @@ of its own, which may then be left to itself.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +17,9 @@ import backoff
 from backoff.types import ContextDetails
 
 from tap_vitess.errors import ConnectError, ConnectionLostError, RetriableError
+from tap_vitess.log import logger_of
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 GRACE_SECONDS = 4.0
 _LOOK_SECONDS = 0.2
