@@ -30,8 +30,8 @@ test: install check ## check, then all tests; those against a real Vitess when t
 	$(BIN)/pytest tests/cluster
 	$(BIN)/pytest --ignore tests/cluster -n 2 --dist loadfile
 
-test-quick: install ## all other tests than those marked `environments`, `slow` and `cluster`
-	$(BIN)/pytest --ignore tests/cluster -m 'not environments and not slow' -n 3 --dist loadfile
+test-quick: install ## all other tests than those marked `environments`, `slow`, `fuzz` and `cluster`
+	$(BIN)/pytest --ignore tests/cluster -m 'not environments and not slow and not fuzz' -n 3 --dist loadfile
 
 check: lint types generated site ## lint, format, types, the site, and whether generated files are current
 

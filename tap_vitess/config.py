@@ -413,7 +413,7 @@ def _check_patterns(values: Mapping[str, Any]) -> None:
             if "." not in pattern and not pattern.startswith("*"):
                 raise ConfigError(
                     f"setting {name}: {pattern!r:.200} has no dot, so it fits no table: write "
-                    f"keyspace.table, as in *.{pattern:.200}"
+                    f"keyspace.table, as in {f'*.{pattern}'!r:.200}"
                 )
 
 

@@ -212,8 +212,8 @@ def of_environment(
     for name in sorted(given.keys() - schemas.keys() - {"loglevel"}):
         if near := _near(name):
             raise ConfigError(
-                f"environment variable {prefix}{_short(name.upper())}: there is no setting "
-                f"{_short(name)}; {near}"
+                f"environment variable {prefix}{short(name.upper())}: there is no setting "
+                f"{short(name)}; {near}"
             )
     known = given.keys() & schemas.keys()
     return {name: _parsed(name, given[name], schemas[name]) for name in known}
@@ -247,11 +247,11 @@ def _unreadable(settings: Mapping[str, Any]) -> Iterator[str]:
     for name, value in settings.items():
         for text in (name, *_texts(value)):
             if text is None:
-                yield f"setting {_short(name)}: it is nested too deep"
+                yield f"setting {short(name)}: it is nested too deep"
             elif not text.isascii() and re.search("[\ud800-\udfff]", text):
-                yield f"setting {_short(name)}: half of a surrogate pair is no text"
+                yield f"setting {short(name)}: half of a surrogate pair is no text"
             elif "\0" in text:
-                yield f"setting {_short(name)}: text with a NUL character is none"
+                yield f"setting {short(name)}: text with a NUL character is none"
             else:
                 continue
             break
@@ -276,7 +276,7 @@ def _texts(value: Any) -> Iterator[str | None]:
 def _unknown(names: Collection[str]) -> Iterator[str]:
     for name in sorted(names - SETTINGS.keys()):
         near = _near(name) or "docs/settings.md lists them all"
-        yield f"setting {_short(name)}: there is no such setting; {near}"
+        yield f"setting {short(name)}: there is no such setting; {near}"
 
 
 def _near(name: str) -> str | None:
@@ -296,16 +296,16 @@ def _unfit(settings: Mapping[str, Any]) -> Iterator[str]:
         yield f"setting {name}: a finite number is expected"
     for error in Draft202012Validator(SETTINGS_SCHEMA).iter_errors(settings):
         if not error.absolute_path:
-            yield f"settings: {_short(error.message)}"
+            yield f"settings: {short(error.message)}"
             continue
         name = str(error.absolute_path[0])
         if SETTINGS[name].get("secret"):
             yield f"setting {name}: {SETTINGS[name]['type']} of text is expected"
         elif name not in infinite:
-            yield f"setting {name}: {_short(error.message)}"
+            yield f"setting {name}: {short(error.message)}"
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """Return text that any terminal and log can show, on one line."""
     if not text.isprintable():
         text = text.encode("unicode_escape", "surrogatepass").decode()

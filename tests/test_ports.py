@@ -3,55 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import pytest
 from support.certificates import Authority
+from support.proxies import Rows, answering, greeting, mysql_proxy, packet
 from support.shops import served, three_tables
 from support.taps import Target, expected, run, settings
 
 from tap_vitess.config import Config
 from tap_vitess.errors import AuthError, ConnectError, ProtocolError, VitessError
 from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.survey.keyspace import Survey, shard_facts
 from tap_vitess.vtgate import grpc as client
 from tap_vitess.vtgate import mysql as sql
 
 PASSWORD, TOKEN = "correct-horse", "Bearer abc.def"
-MUTATIONS = 150
-
-
-@contextmanager
-def answering(serve_one: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Serve each client of a port in a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(8) as pool:
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    taken, _ = server.accept()
-                    pool.submit(_one, serve_one, taken)
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        try:
-            yield server.getsockname()[1]
-        finally:
-            server.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
-
-
-def _one(serve_one: Callable[[socket.socket], None], taken: socket.socket) -> None:
-    with taken, contextlib.suppress(OSError):
-        serve_one(taken)
-        taken.shutdown(socket.SHUT_RDWR)  # another thread may be reading
 
 
 USER = {"user": "elt", "password": PASSWORD}
@@ -59,28 +32,6 @@ USER = {"user": "elt", "password": PASSWORD}
 
 def config(**more: Any) -> Config:
     return Config.from_settings({"host": "127.0.0.1", "connect_timeout_seconds": 1, **more})
-
-
-def packet(number: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3, "little") + bytes([number]) + payload
-
-
-def greeting(plugin: bytes = b"mysql_native_password") -> bytes:
-    low, high = b"\xff\xf7", b"\xff\x81"  # all but SSL; PLUGIN_AUTH among it
-    return packet(
-        0,
-        b"\x0a8.0.30-Vitess\0"
-        b"\1\0\0\0"
-        b"saltsalt\0"
-        + low
-        + b"\x21\2\0"
-        + high
-        + b"\x15"
-        + bytes(10)
-        + b"saltsaltsalt\0"
-        + plugin
-        + b"\0",
-    )
 
 
 def refusal(port: int, kind: type[VitessError], **more: Any) -> tuple[str, float]:
@@ -227,69 +178,18 @@ def test_no_user() -> None:
         assert "VTGate refuses the user or the password" in said
 
 
-# Bytes that are not MySQL's
+def test_an_answer_that_makes_no_sense(sandbox: Sandbox) -> None:
+    """A sentence without what the answer is, wherever it is asked."""
 
+    def clock(statement: str, rows: Rows) -> Rows:
+        return [[b"value-nobody-may-log"]] if "unix_timestamp" in statement else rows
 
-def wrong(chance: random.Random, data: bytes, at: int) -> bytes:
-    """Change, drop, double or add a byte."""
-    return chance.choice(
-        [
-            data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :],
-            data[:at],
-            data[:at] + data[at:] * 2,
-            data[:at] + bytes(chance.randrange(9)) + data[at:],
-        ]
-    )
-
-
-def column(name: bytes) -> bytes:
-    texts = (b"def", b"", b"", b"", name, name)
-    held = b"".join(bytes([len(text)]) + text for text in texts)
-    return held + b"\x0c\x2d\0\0\1\0\0\xfd\0\0\0\0\0"
-
-
-LET_IN = b"\0\0\0\2\0\0\0"
-EOF = b"\xfe\0\0\2\0"
-ANSWERS = [
-    greeting(),
-    packet(2, LET_IN),
-    *[packet(1, LET_IN)] * 2,  # the charset, the workload
-    packet(1, b"\1")
-    + packet(2, column(b"Database"))
-    + packet(3, EOF)
-    + packet(4, b"\4shop")
-    + packet(5, EOF),
-]
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_mysql_port_that_garbles(seed: int) -> None:
-    """Right answers or a sentence, whatever byte is wrong, cut, doubled or too many."""
-    chance = random.Random(seed)
-
-    def answer(taken: socket.socket) -> None:
-        at = chance.randrange(sum(map(len, ANSWERS)) + 100)
-        for data in ANSWERS:
-            if 0 <= at < len(data):
-                taken.sendall(wrong(chance, data, at))
-                return
-            at -= len(data)
-            taken.sendall(data)
-            taken.recv(4096)
-
-    outcomes, told = set(), list[str]()
-    with answering(answer) as port:
-        given = config(**USER, mysql_port=port)
-        for _ in range(MUTATIONS // 3):
-            try:
-                with sql.connect(given) as connection:
-                    found = connection.query("show databases")
-                    outcomes.add("right" if found == [{"Database": "shop"}] else "other")
-            except VitessError as error:
-                outcomes.add(type(error).__name__)
-                told.append(str(error))
-    assert {"right", "ConnectError"} <= outcomes
-    assert PASSWORD not in "".join(told)
+    with mysql_proxy(sandbox, clock) as port:
+        survey = Survey(config(mysql_port=port), "shop", "PRIMARY")
+        with pytest.raises(ProtocolError) as caught:
+            survey.ask(shard_facts, "-80")
+    assert f"127.0.0.1:{port} gave an answer that makes no sense" in str(caught.value)
+    assert "value-nobody-may-log" not in str(caught.value)
 
 
 # Networks

@@ -70,6 +70,15 @@ def test_split_moves_nobody(state: KeyspaceState, chosen: set[str]) -> None:
     }
 
 
+@pytest.mark.parametrize("place", ["copies", "layouts", "altered", "vgtid"])
+def test_texts_that_are_nested_too_deep(place: str) -> None:
+    """In each of a bookmark's texts."""
+    value = KeyspaceState(KEYSPACE, (Group(at(1, 1), {"a": 1}),)).render()
+    (value["groups"][0] if place == "vgtid" else value)[place] = "[" * 100_000
+    with pytest.raises(StateError, match="is broken"):
+        parse(KEYSPACE, value)
+
+
 def test_left_out_tables_keep_their_position() -> None:
     """Moving a group does not move the tables that are not in this run."""
     state = KeyspaceState(KEYSPACE, (Group(at(1, 1), {"a": 1, "b": 2}),)).split({"a"})

@@ -91,6 +91,6 @@ def config_of(settings: Mapping[str, Any]) -> Config:
 def _headers(text: str) -> Any:
     try:
         return json.loads(text) if text.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         # The cause would quote the value.
         raise ConfigError("setting grpc_headers: a JSON object is expected") from None

@@ -84,10 +84,17 @@ def _messages(document: object) -> Iterable[Mapping[str, Any]]:
 def _is_empty(state: Mapping[str, Any]) -> bool:
     """Tell whether it says nothing, as the leftovers of full refreshes do."""
     if state.get("type") == "STREAM":
-        return not (state.get("stream") or {}).get("stream_state")
+        return not _member(state, "stream").get("stream_state")
     if state.get("type") == "GLOBAL":
-        return not (state.get("global") or {}).get("shared_state")
+        return not _member(state, "global").get("shared_state")
     return not {key for key in state if key != "type" and state[key]}
+
+
+def _member(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = state.get(name) or {}
+    if not isinstance(found, dict):
+        raise StateError(f"the state is broken: its {name} is no object")
+    return found
 
 
 def _global(state: Mapping[str, Any]) -> tuple[dict[str, Any], set[tuple[str, str]]]:

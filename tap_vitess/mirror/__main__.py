@@ -135,7 +135,7 @@ def _state(line: bytes) -> State | None:
     """Return the state a line holds: bare, as targets print it, or in a STATE message."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if isinstance(found, dict) and found.get("type") == "STATE":
         found = found.get("value")

@@ -130,7 +130,7 @@ def _stored(where: Place, confirmed: str | None) -> State:
     logger.info("no state was given: starting from what %s holds as confirmed", where)
     try:
         state: State = json.loads(confirmed)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise StateError(f"{where}: what is confirmed of {where.name} is no JSON") from None
     bookmarks_of(state)
     return state

@@ -67,7 +67,7 @@ class Vgtid:
                 for entry in entries
             }
             keyspaces = {entry["keyspace"] for entry in entries}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ProtocolError("not a VGTID in JSON") from error
         except GtidError as error:
             raise ProtocolError(str(error)) from error

@@ -39,6 +39,7 @@ from tap_vitess.records.schema import is_property
 from tap_vitess.run.layouts import Stored, is_layout
 
 FORMAT = 1
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 COPIED: Final = True
 UNKNOWN = "?"  # the rule of a table in a state of old: every column and row
 _text = functools.partial(json.dumps, separators=(",", ":"))
@@ -222,7 +223,7 @@ def parse(keyspace: str, value: object) -> KeyspaceState:
         seq = _integer(value["seq"])
         state = KeyspaceState(keyspace, groups, copies, seq, layouts, altered, rules)
         _check(state)
-    except (KeyError, TypeError, ValueError, AttributeError, ProtocolError, DecodeError) as error:
+    except (*_BROKEN, ProtocolError, DecodeError) as error:
         raise StateError(
             f"{where} is broken ({type(error).__name__}: {error}); give the state of an "
             "earlier run, or run without state to copy again"

@@ -18,7 +18,11 @@ from typing import IO, Any
 import click
 from dotenv import load_dotenv
 from singer_sdk import Tap
-from singer_sdk.exceptions import MapExpressionError, StreamMapConfigError
+from singer_sdk.exceptions import (
+    ConfigValidationError,
+    MapExpressionError,
+    StreamMapConfigError,
+)
 
 from tap_vitess.config import SETTINGS
 from tap_vitess.errors import CatalogError, ConfigError, StateError, VitessError
@@ -29,6 +33,7 @@ from tap_vitess.settings import (
     parse_json,
     put_right,
     read_settings,
+    short,
 )
 
 _HELP = "Copy tables out of Vitess and follow their changes, as a Singer tap."
@@ -154,12 +159,14 @@ def _document(file: IO[str] | None, error: type[VitessError]) -> Any:
 
 @contextmanager
 def told_of_maps() -> Iterator[None]:
-    """Tell of stream maps that the SDK refuses, whose errors quote the settings and no row.
+    """Tell of settings that the SDK refuses, whose errors quote the settings and no row.
 
     Raises:
-        ConfigError: it refuses one.
+        ConfigError: it refuses a stream map, or another setting of its own.
     """
     try:
         yield
     except (StreamMapConfigError, MapExpressionError, NotImplementedError) as error:
         raise ConfigError(f"setting stream_maps: {error}") from error
+    except ConfigValidationError as error:
+        raise ConfigError(f"settings: {'; '.join(map(short, error.errors))}") from error

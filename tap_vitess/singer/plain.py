@@ -24,7 +24,9 @@ from singer_sdk.singerlib import (
 )
 
 from tap_vitess.errors import CatalogError
+from tap_vitess.settings import short
 from tap_vitess.singer.columns import AUTOMATIC
+from tap_vitess.singer.shape import why_not
 
 T = TypeVar("T")
 
@@ -53,12 +55,17 @@ def read(document: Mapping[str, Any]) -> Catalog:
     schemas, metadata = _once(SharedSchema.from_dict), _once(Metadata.from_dict)
     entries: list[CatalogEntry] = []
     for number, stream in enumerate(streams, start=1):
-        try:
-            entries.append(_entry(stream, schemas, metadata))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if why := why_not(stream):
             raise CatalogError(
-                f"stream {number} of the catalog is not as discovery writes it: discover again"
-            ) from error
+                f"stream {number} of the catalog is not as discovery writes it ({short(why)}): "
+                "discover again"
+            )
+        if (name := stream.get("stream")) and name != stream["tap_stream_id"]:
+            raise CatalogError(
+                f"stream {stream['tap_stream_id']}: the catalog calls it {name}, too: discover "
+                "again; what streams are called is told by the setting stream_name"
+            )
+        entries.append(_entry(stream, schemas, metadata))
     return Catalog((entry.tap_stream_id, entry) for entry in entries)
 
 
@@ -67,8 +74,6 @@ def _entry(
     schema_of: Callable[[Any], Schema],
     metadata_of: Callable[[Any], Metadata],
 ) -> CatalogEntry:
-    if not isinstance(stream["tap_stream_id"], str):
-        raise TypeError("a stream's name is text")
     schema = stream["schema"]
     entry = CatalogEntry.from_dict(
         {**stream, "schema": {**schema, "properties": {}}, "metadata": []}

@@ -221,7 +221,7 @@ def _bookmarks(state: str | None) -> dict[str, Any]:
         return {}
     try:
         document = json.loads(state)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise StateError("the state given is no JSON") from None
     return bookmarks_of(document)
 

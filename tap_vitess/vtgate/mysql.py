@@ -84,6 +84,7 @@ def connect(address: Address, *, raw: bool = False) -> Iterator[Sql]:
 
     Raises:
         ConnectError: nothing answers, or not in MySQL's protocol.
+        ProtocolError: what is made of an answer inside of the block fails.
         AuthError: the user or password is refused.
         ConfigError: a TLS file is no such thing.
     """
@@ -112,8 +113,24 @@ def connect(address: Address, *, raw: bool = False) -> Iterator[Sql]:
                         "the settings host, mysql_port and connect_timeout_seconds"
                     ) from None
                 raise _explain_connect(error, where, address) from None
-        with connection:
+        with connection, _understood(where):
             yield Sql(connection, kept, address)
+
+
+@contextmanager
+def _understood(where: str) -> Iterator[None]:
+    """Tell of answers that whoever asks can make nothing of; what they are is not quoted.
+
+    Raises:
+        ProtocolError: a column is not there, a number is none, and the like.
+    """
+    try:
+        yield
+    except (*_GARBLED, AttributeError, ArithmeticError) as error:
+        raise ProtocolError(
+            f"VTGate's MySQL port {where} gave an answer that makes no sense "
+            f"({type(error).__name__}): is it VTGate's? Please report it, with its version"
+        ) from error
 
 
 @contextmanager

@@ -88,7 +88,10 @@ class Target:
 
     def take(self, line: bytes) -> None:
         """Apply one line."""
-        message = json.loads(line)
+        self.apply(json.loads(line))
+
+    def apply(self, message: Message) -> None:
+        """Apply one message."""
         self.messages.append(message)
         getattr(self, "_" + message["type"].lower())(message)
 

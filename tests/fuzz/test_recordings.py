@@ -12,7 +12,7 @@ everything one by one and is far too slow for a tap (`Straight`):
 What no reader can see stays unseen: other digits in a number, other letters in a text, a ROW event,
 or a whole transaction, that is not there.
 
-`TAP_VITESS_MUTATIONS=20000` tries more cases, `TAP_VITESS_SEED` others.
+`TAP_VITESS_SEED` tries others.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from support import recordings
+from support.fuzzing import FACTOR, fuzz
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
@@ -55,9 +56,9 @@ from tap_vitess.vstream.decoding import TableReader
 from tap_vitess.vstream.events import EventFeed
 from tap_vitess.vtgate.responses import SMALL
 
-pytestmark = pytest.mark.slow
+pytestmark = fuzz
 
-CASES = int(os.environ.get("TAP_VITESS_MUTATIONS", "500"))
+CASES = 500 * FACTOR
 SEED = int(os.environ.get("TAP_VITESS_SEED", "14"))
 PARTS = 10  # of the cases, so that a part can be run alone
 MOST_ROWS = 40  # copied rows in a row that a case keeps

@@ -1,0 +1,1 @@
+"""Fuzzers; what all of them hold is in `support/fuzzing.py`."""
