@@ -14,7 +14,7 @@ from support.events import VEvent
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import RetriableError
-from tap_vitess.vtgate.responses import AHEAD, SMALL, Responses
+from tap_vitess.vtgate.responses import AHEAD, BY_COLUMN, SMALL, Responses
 
 sizes = st.sampled_from([0, 1, 300, SMALL - 1, SMALL, AHEAD // 3, AHEAD, 2 * AHEAD])
 
@@ -73,6 +73,27 @@ def test_copied_rows_are_not_joined() -> None:
         events=[VEvent(type=binlogdata.ROW, row_event=binlogdata.RowEvent(table_name="a.t"))]
     ).SerializeToString()
     assert all(some == [copied] for some in Responses(Call([copied] * 1000), silence=10))
+
+
+@pytest.mark.parametrize("size", [1 << 10, 360_000, BY_COLUMN.joined - 1, BY_COLUMN.joined])
+def test_for_kernels_all_are_joined(size: int) -> None:
+    """Up to a size, whatever they hold; and they are waited for, for a moment."""
+    copied = vtgate.VStreamResponse(
+        events=[VEvent(type=binlogdata.ROW, row_event=binlogdata.RowEvent(table_name="a.t"))]
+    ).SerializeToString()
+    given_ = [copied + bytes(size - len(copied))] * (4 * BY_COLUMN.ahead // size)
+    call = Call(given_)
+    found: list[bytes] = []
+    responses = Responses(call, silence=10, units=BY_COLUMN)
+    for some in responses:
+        found += some
+        assert call.given - len(found) <= -(-BY_COLUMN.ahead // size)
+        if size < BY_COLUMN.joined and len(found) < len(given_):
+            assert len(some) > 1
+        else:
+            assert len(some) == 1 or size < BY_COLUMN.joined
+    assert found == given_
+    responses.leave()
 
 
 @pytest.mark.parametrize("size", [1 << 10, SMALL // 2, SMALL, AHEAD // 2, AHEAD, 3 * AHEAD])

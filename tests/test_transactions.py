@@ -10,11 +10,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.events import VEvent, begin, commit, ddl, field, fields, gtid, rows, vgtid
 
+from tap_vitess._proto import binlogdata_pb2 as binlogdata
+from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.protocol.changes import ChangeStream, by_table
 from tap_vitess.protocol.columns import EncodedChanges, decode
+from tap_vitess.protocol.copy import by_shard
 from tap_vitess.protocol.gtid import GtidSet
-from tap_vitess.protocol.items import Boundary, ChangeItem, Rows
+from tap_vitess.protocol.images import packed
+from tap_vitess.protocol.items import (
+    Boundary,
+    ChangeItem,
+    CopyItem,
+    CopyProgress,
+    Fields,
+    Rows,
+    ShardCopied,
+)
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 
@@ -133,3 +145,34 @@ def test_rows_behind_the_last_boundary_stay_behind_it() -> None:
     *whole, last = events_of([(A, 100, [("t", "insert")])] * 5)
     found = by_table(items_of([*whole, last[:2]]))
     assert [len(item.changes) if isinstance(item, Rows) else 0 for item in found] == [4, 0, 1]
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B]), st.sampled_from(["rows", "lastpk", "leg"]))))
+def test_a_copys_responses_come_at_once(drawn: list[tuple[str, str]]) -> None:
+    """Each shard's rows in order and by their FIELD; then how far they come, and that it is all."""
+    fields_of = {shard: Fields("t", shard, (), copying=True) for shard in (A, B)}
+    items: list[CopyItem] = []
+    for number, (shard, what) in enumerate(drawn):
+        if what == "rows":
+            change = binlogdata.RowChange(after=packed([b"%d" % number]))
+            items.append(Rows(fields_of[shard], [change], 0))
+        elif what == "lastpk":
+            items.append(CopyProgress("t", shard, query.QueryResult(insert_id=number)))
+        else:
+            fields_of[shard] = Fields("t", shard, (), copying=True)
+    items.append(ShardCopied("t", A))
+    found = by_shard(items)
+    for shard in (A, B):
+        for fields_ in {item.fields for item in items if isinstance(item, Rows)}:
+            given_ = [i for i in items if isinstance(i, Rows) and i.fields is fields_]
+            joined = [i for i in found if isinstance(i, Rows) and i.fields is fields_]
+            assert [i.changes for i in given_] == [
+                part.changes for i in joined for part in (i, *i.others)
+            ]
+            assert len(joined) == 1
+        lastpks = [i for i in items if isinstance(i, CopyProgress) and i.shard == shard]
+        told_ = [i for i in found if isinstance(i, CopyProgress) and i.shard == shard]
+        assert told_ == lastpks[-1:]
+    places = [isinstance(item, Rows) for item in found]
+    assert places == sorted(places, reverse=True)
+    assert [i for i in found if isinstance(i, ShardCopied)] == [ShardCopied("t", A)]

@@ -316,9 +316,6 @@ def decode(response: bytes) -> Sequence[StreamEvent]:
         google.protobuf.message.DecodeError: the bytes are no VStreamResponse.
         ProtocolError: an event contradicts itself.
     """
-    row = _FIRST_ROW.search(response)
-    if row and row.group() == _COPIED and (found := _copied_response(response)):
-        return found
     return decode_all([response])
 
 
@@ -331,8 +328,16 @@ def decode_all(responses: Sequence[bytes]) -> Sequence[StreamEvent]:
         google.protobuf.message.DecodeError: one is no VStreamResponse.
         ProtocolError: an event contradicts itself.
     """
-    read = by_column.Response.FromString
-    return list(_runs([event for response in responses for event in read(response).events]))
+    found: list[StreamEvent] = []
+    waiting: list[bytes] = []
+    for response in responses:
+        row = _FIRST_ROW.search(response)
+        if row and row.group() == _COPIED and (copied := _copied_response(response)):
+            found += [*_runs(waiting), *copied]
+            waiting = []
+        else:
+            waiting += by_column.Response.FromString(response).events
+    return [*found, *_runs(waiting)]
 
 
 def has_copied_rows(response: bytes) -> bool:

@@ -12,7 +12,7 @@ timestamp and are dropped here, because the shared stream brings them too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
@@ -240,6 +240,19 @@ class TableCopy(Decoded):
 
     def _resharded(self) -> ReshardedError:
         return ReshardedError(f"{self.name}: the keyspace was resharded in mid-copy")
+
+
+def by_shard(items: Iterable[CopyItem]) -> Sequence[CopyItem]:
+    """Join the rows of each shard (`Rows.others`); of its lastpks the last one stays."""
+    rows: dict[Fields, list[Rows]] = {}
+    told: dict[tuple[type, str], CopyProgress | ShardCopied] = {}
+    for item in items:
+        if isinstance(item, Rows):
+            rows.setdefault(item.fields, []).append(item)
+        else:
+            told[type(item), item.shard] = item
+    joined = [Rows(f, first.changes, 0, others) for f, (first, *others) in rows.items()]
+    return [*joined, *told.values()]
 
 
 def _fits(lastpk: query.QueryResult, fields: Fields) -> bool:

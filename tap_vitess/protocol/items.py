@@ -62,7 +62,8 @@ class Rows:
     """Row changes of one table and shard; copied rows have only an after image.
 
     commit_time: seconds since 1970; 0 for copied rows. others: what follows of the same table and
-    shard, of other kinds or seconds; only where it was asked for (`by_table`).
+    shard, of other kinds, seconds or responses; only where it was asked for (see `by_table` and
+    `by_shard`).
     """
 
     fields: Fields

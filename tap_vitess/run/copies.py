@@ -27,7 +27,7 @@ from tap_vitess.errors import (
     VitessError,
 )
 from tap_vitess.log import logger_of
-from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.copy import TableCopy, by_shard
 from tap_vitess.protocol.items import CopyItem, CopyProgress, Rows, ShardCopied
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.diagnosis import Diagnosis
@@ -158,7 +158,7 @@ class Copies:
             if feed.finished:
                 yield name, ()
             for items in self._pace.read(feed, ("copy", name), look):
-                yield name, items
+                yield name, by_shard(items) if self._pace.options.by_column else items
         except StuckError as error:
             found = uncopyable(self.keyspace, name, error)
             raise CopyFaultError(name, found, again=False) from None

@@ -29,6 +29,7 @@ from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.lookup import Lookup
 from tap_vitess.vtgate.grpc import Client, connect
+from tap_vitess.vtgate.responses import BY_COLUMN, BY_LINE
 from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 _RECENT_SECONDS = 10
@@ -97,7 +98,8 @@ class Run(Generic[Made]):
             VitessError: VTGate cannot be reached, or no sink can continue.
         """
         parallel = len(sinks) if self._options.follow else 1
-        with connect(self._config) as client:
+        units = BY_COLUMN if self._options.by_column else BY_LINE
+        with connect(self._config, units) as client:
             sources = [functools.partial(self._bring, client, sink) for sink in sinks]
             yield from interleave(sources, parallel)
 

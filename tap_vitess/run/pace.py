@@ -30,9 +30,10 @@ class SyncOptions:
     is lost are copied again; else they are left behind with an error. follow: whether the run has
     no end, but for an error. poll_seconds: how often such a run asks where the keyspace is, to see
     that the stream brings all there is. by_table: whether the rows of small transactions may come
-    table by table; else they come in the order of their commits. mixed: whether they may then be of
-    several kinds and seconds (`Rows.others`). keys: what the keys were chosen by, to tell of tables
-    whose key is not unique; None tells of none.
+    table by table; else they come in the order of their commits. by_column: whether as many come as
+    kernels want, of several kinds and seconds, copied ones of several responses (`Rows.others`).
+    keys: what the keys were chosen by, to tell of tables whose key is not unique; None tells of
+    none.
     """
 
     request: RequestOptions = field(default_factory=RequestOptions)
@@ -45,7 +46,7 @@ class SyncOptions:
     follow: bool = False
     poll_seconds: float = 10.0
     by_table: bool = False
-    mixed: bool = False
+    by_column: bool = False
     keys: Keys | None = None
 
 

@@ -137,7 +137,7 @@ class SharedStream:
         self._pace.activity = Activity("streaming", feed=feed)
         shards = self._met_shards = feed.shards
         look = functools.partial(self._look, feed)
-        join, mixed = self._options.by_table, self._options.mixed
+        join, mixed = self._options.by_table, self._options.by_column
         for items in self._pace.read(feed, ("stream", feed.tables), look):
             for item in by_table(items, mixed=mixed) if join else items:
                 if isinstance(item, Boundary):

@@ -171,7 +171,7 @@ def items_of(
         follow=how.follow,
         poll_seconds=how.poll_seconds,
         by_table=by_table,
-        mixed=by_table,
+        by_column=by_table,
     )
     run: engine.Run[_Made[ItemT]] = engine.Run(config, how.retry, how.stop, sync)
     describe = functools.partial(

@@ -20,7 +20,7 @@ from tap_vitess.errors import ConnectError, ProtocolError, VitessError
 from tap_vitess.protocol.columns import StreamEvent, decode, decode_all
 from tap_vitess.vtgate.address import Address, Tls
 from tap_vitess.vtgate.faults import classify, shorten
-from tap_vitess.vtgate.responses import Responses
+from tap_vitess.vtgate.responses import BY_LINE, Responses, Units
 from tap_vitess.vtgate.tls import look
 
 _KEPT = 1 << 22  # bytes; most responses, and what is made of them, are smaller
@@ -32,8 +32,9 @@ HEALTH = "/grpc.health.v1.Health/Check"
 class Client:
     """An open channel to VTGate. Use `connect`."""
 
-    def __init__(self, channel: grpc.Channel, address: Address) -> None:
+    def __init__(self, channel: grpc.Channel, address: Address, units: Units) -> None:
         self._address = address
+        self._units = units
         self._metadata = tuple(_metadata(address))
         self._call: grpc.UnaryStreamMultiCallable[vtgate.VStreamRequest, bytes] = (
             channel.unary_stream(METHOD, request_serializer=vtgate.VStreamRequest.SerializeToString)
@@ -56,7 +57,7 @@ class Client:
             VitessError: what the server or the network said, translated by `explain`.
         """
         call = self._call(request, metadata=self._metadata)
-        responses = Responses(call, silence)
+        responses = Responses(call, silence, self._units)
         try:
             yield _decoded(responses)
         except grpc.RpcError as error:
@@ -79,8 +80,10 @@ def _decoded(received: Iterable[Sequence[bytes]]) -> Iterator[Sequence[StreamEve
 
 
 @contextmanager
-def connect(address: Address) -> Iterator[Client]:
+def connect(address: Address, units: Units = BY_LINE) -> Iterator[Client]:
     """Open a channel to VTGate's gRPC port and see that it answers.
+
+    `units` tells how many responses of a stream come together.
 
     Raises:
         ConnectError: nothing answers within connect_timeout_seconds.
@@ -104,7 +107,7 @@ def connect(address: Address) -> Iterator[Client]:
     _keep_freed_memory()
     with channel:
         _greet(channel, address, where)
-        yield Client(channel, address)
+        yield Client(channel, address, units)
 
 
 def _keep_freed_memory() -> None:
