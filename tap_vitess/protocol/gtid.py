@@ -33,7 +33,8 @@ TAGGED = (
     "the shard, and set on_lost_position to `resync` for a run"
 )
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_INTERVAL = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+_DIGITS = 19  # of the largest number of a transaction, 2^63 - 2
+_INTERVAL = re.compile(rf"([0-9]{{1,{_DIGITS}}})(?:-([0-9]{{1,{_DIGITS}}}))?")
 _TAG = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,31}")
 
 
@@ -135,7 +136,7 @@ class Goal:
             ProtocolError: the text is no GTID set of MySQL.
         """
         head, _, last = text.rpartition("-")
-        if head != self._head or not last.isdecimal():
+        if head != self._head or not last.isdecimal() or len(last) > _DIGITS:
             found = GtidSet.parse(text, self._where)
             self._learn(head, last, found)
             return found.contains(self._goal)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import orjson
 
+from tap_vitess.errors import ValueDecodeError
 from tap_vitess.log import logger_of
 from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.records.lines import Lines, moment, own_values
@@ -125,7 +126,8 @@ class RecordMaker:
         if found := self.lines(rows, head, end):
             return found
         records = self.records(rows)
-        return len(records), (head + orjson.dumps(record)[1:-1] + end for record in records)
+        where = self._images.told(rows.fields.shard).where
+        return len(records), (head + _members(record, where) + end for record in records)
 
     def lines(self, rows: Rows, head: bytes, end: bytes) -> tuple[int, Iterator[bytes]] | None:
         """Return how many records come of rows, and their lines; None: see `records`.
@@ -169,6 +171,16 @@ class RecordMaker:
         if not rows.fields.copying:
             return moment(rows.commit_time)
         return datetime.now(UTC).isoformat() if self._copied_at else None
+
+
+def _members(record: Record, where: str) -> bytes:
+    try:
+        return orjson.dumps(record)[1:-1]
+    except TypeError:
+        # The cause may quote the value.
+        raise ValueDecodeError(
+            f"{where}: a value cannot be written as JSON, such as an integer of more than 64 bits"
+        ) from None
 
 
 CHANGES = ("insert", "update", "delete")

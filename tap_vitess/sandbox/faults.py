@@ -35,6 +35,7 @@ class Fault:
     no_tablet_for: str | None = None  # statements of SQL that have this in them
     no_answer_to: str | None = None  # the same, for as long as the fault is there
     refused: tuple[str, int, str] | None = None  # what is in a statement, and its error
+    answered: tuple[str, str] | None = None  # the same, and the one value that is told
     error: str | tuple[str, str] | None = None
     times: int | None = 1
 
@@ -82,6 +83,13 @@ class Faults(list[Fault]):
         for fault in list(self):
             if fault.refused and fault.refused[0] in statement and self.take(fault):
                 return fault.refused[1:]
+        return None
+
+    def answer(self, statement: str) -> str | None:
+        """Return the value that a statement gets for its answer, if it gets such a one."""
+        for fault in list(self):
+            if fault.answered and fault.answered[0] in statement and self.take(fault):
+                return fault.answered[1]
         return None
 
     def take(self, fault: Fault) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import fnmatch
 import functools
 import signal
 import sys
@@ -107,7 +108,12 @@ class TapVitess(CommandLine):
         if self.input_catalog is not None and changes_nothing(self.mapper):
             self._plain = frozenset(name for name, entry in entries.items() if is_plain(entry))
         self.mapper.register_raw_streams_from_catalog(
-            Catalog((name, entry) for name, entry in entries.items() if name not in self._plain)
+            Catalog(
+                (name, entry)
+                for name, entry in entries.items()
+                # A map finds no columns in a stream that is not selected.
+                if name not in self._plain and entry.metadata.resolve_selection()[()]
+            )
         )
 
     def discover_streams(self) -> Sequence[VitessStream]:
@@ -186,6 +192,7 @@ class TapVitess(CommandLine):
         again = self._asked_again(selected)
         self._check_filters()
         self._check_selection(selected)
+        self._tell_of_maps(selected)
         mirror = Mirroring(self.settings, self.retry, self._signal.came)
         self.load_state(dict(mirror.start(self.state, given=self._state_given)))
         parts = list(self._by_keyspace(selected))
@@ -258,6 +265,13 @@ class TapVitess(CommandLine):
             f"{s.keyspace}.{s.table}" for s in self.streams.values() if isinstance(s, VitessStream)
         ]
         check_names(self.settings.filters, names, "the catalog")
+
+    def _tell_of_maps(self, selected: Sequence[VitessStream]) -> None:
+        """Warn of stream maps that no selected stream has: one may be there to hide something."""
+        for name, definition in self.mapper.stream_maps_dict.items():
+            source = definition.get("__source__", name) if isinstance(definition, dict) else name
+            if name != "__else__" and not any(fnmatch.fnmatch(s.name, source) for s in selected):
+                logger.warning("setting stream_maps: %s is no selected stream", source)
 
     def _check_selection(self, selected: Sequence[VitessStream]) -> None:
         """Say what becomes of the streams left out: Meltano's full refresh gives no state."""

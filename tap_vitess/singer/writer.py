@@ -13,7 +13,9 @@ from typing import Any
 import orjson
 from singer_sdk.mapper import RemoveRecordTransform, SameRecordTransform, StreamMap
 from singer_sdk.singerlib import ActivateVersionMessage, RecordMessage, SchemaMessage
+from singer_sdk.singerlib.json import serialize_json
 
+from tap_vitess.errors import ConfigError
 from tap_vitess.log import logger_of
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Record
@@ -25,6 +27,8 @@ from tap_vitess.values.documents import plain
 from tap_vitess.values.types import DATATYPE_PROPERTIES
 
 logger = logger_of(__name__)
+
+_TEXT = {"string", "null"}
 
 
 class RecordWriter:
@@ -110,17 +114,44 @@ class RecordWriter:
         for record in records:
             values = {name: plain(value) for name, value in record.items()}
             for stream_map in self._maps:
-                mapped = stream_map.transform(values)
-                if mapped is not None:
-                    self._writer.write_message(
-                        RecordMessage(
-                            stream=stream_map.stream_alias,
-                            record=mapped,
-                            version=version,
-                            time_extracted=datetime.now(UTC),
-                        )
-                    )
+                if (line := self._mapped(stream_map, values, version)) is not None:
+                    self._writer.write_line(line)
         return len(records)
+
+    def _mapped(self, stream_map: StreamMap, values: Record, version: int) -> bytes | None:
+        """Return the line that a map makes of a row, if it makes one.
+
+        Raises:
+            ConfigError: it cannot take the row.
+        """
+        alias = stream_map.stream_alias
+        try:
+            mapped = stream_map.transform(values)
+            if mapped is None:
+                return None
+            if stream_map.flattening_enabled:
+                mapped = _as_told(mapped, stream_map.transformed_schema["properties"])
+            now = datetime.now(UTC)
+            message = RecordMessage(alias, mapped, version=version, time_extracted=now)
+            return self._writer.format_message(message)
+        except Exception as error:  # noqa: BLE001 - an expression of the user's raises anything
+            # The cause would quote the row.
+            raise ConfigError(
+                f"setting stream_maps: a row of {self._stream.name} cannot be mapped to {alias} "
+                f"({type(error).__name__}): mind in the expression what is NULL, and each type",
+                table=self._stream.table,
+            ) from None
+
+
+def _as_told(record: Record, properties: Mapping[str, Any]) -> Record:
+    """Write what flattening has told to be text as text: documents may be numbers and booleans."""
+    texts = {name for name, prop in properties.items() if {*prop.get("type", ())} <= _TEXT}
+    return {
+        name: serialize_json(value)
+        if name in texts and value is not None and not isinstance(value, str)
+        else value
+        for name, value in record.items()
+    }
 
 
 def _end_of_row(version: int) -> bytes:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Concatenate, ParamSpec, TypeVar
 
-from tap_vitess.errors import GtidError, RetriableError
+from tap_vitess.errors import GtidError, ProtocolError, RetriableError
 from tap_vitess.protocol.gtid import NO_GTIDS, GtidSet
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.facts import ShardFacts, Tablet, Version
@@ -84,8 +84,20 @@ class Survey:
     @contextmanager
     def connected(self) -> Iterator[KeyspaceSql]:
         """Open a connection for several questions; raises what `mysql.connect` raises."""
-        with connect(self.address) as sql:
+        with connect(self.address) as sql, _understood(self.keyspace):
             yield KeyspaceSql(sql, self.keyspace, self.tablet_type)
+
+
+@contextmanager
+def _understood(keyspace: str) -> Iterator[None]:
+    """Tell of an answer that is none to the question, whatever reading it has run into."""
+    try:
+        yield
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ProtocolError(
+            f"{keyspace}: VTGate's MySQL port gives an answer that is none to the question "
+            f"({type(error).__name__}): is it a VTGate?"
+        ) from error
 
 
 # The questions

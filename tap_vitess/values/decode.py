@@ -114,7 +114,7 @@ class ObjectDecoder(RowDecoder):
             raise unfit(f"{self.where}, column {name}", error) from None
 
 
-def unfit(where: str, error: ValueError) -> ValueDecodeError:
+def unfit(where: str, error: ValueError | TypeError) -> ValueDecodeError:
     """Explain what a converter raised, without the value."""
     if isinstance(error, UnfitError):
         return ValueDecodeError(f"{where}: {error}")

@@ -142,7 +142,7 @@ class RowEncoder:
                 opening, texts, closing = member.write(
                     chunk.values[index], chunk.nulls.get(index, ())
                 )
-            except ValueError as error:
+            except (ValueError, TypeError) as error:  # orjson raises TypeError
                 # The cause would quote the value.
                 raise unfit(f"{self._where}, column {member.name}", error) from None
             yield member.key + opening

@@ -41,6 +41,9 @@ _ENTRIES: dict[str, Callable[[Declared], ValueType]] = {
     **dict.fromkeys(("geometrycollection", "geomcollection"), geometry.geometry),
 }
 TYPES = tuple(_ENTRIES)
+# By name: the largest precision and scale.
+_MOST_DIGITS = {"decimal": (65, 30), "float": (255, 30), "double": (255, 30)}
+_PRECISION = re.compile(r"\s*([0-9]{1,3})\s*(?:,\s*([0-9]{1,3})\s*)?")
 _TYPE = re.compile(r"\s*([a-z0-9]+)\s*(?:\((.*)\))?(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -59,7 +62,17 @@ def value_type(
     column = Declared(
         name.lower(), arguments, attributes.lower(), charset, options, copying, labelled, key
     )
-    return _ENTRIES.get(column.name, texts.unknown)(column)
+    known = _are_digits(column.name, arguments)
+    return (_ENTRIES.get(column.name, texts.unknown) if known else texts.unknown)(column)
+
+
+def _are_digits(name: str, arguments: str) -> bool:
+    """Tell whether a type that takes precision and scale has such as MySQL has."""
+    if name not in _MOST_DIGITS or not arguments:
+        return True
+    precision, scale = _MOST_DIGITS[name]
+    match = _PRECISION.fullmatch(arguments)
+    return match is not None and int(match[1]) <= precision and int(match[2] or 0) <= scale
 
 
 def is_geometry(column_type: str) -> bool:
