@@ -100,6 +100,17 @@ class Feed:
         """Tell whether the run is to end at its next boundary."""
         return self.stop() or time.monotonic() >= self._ends_at
 
+    def known(self) -> set[str]:
+        """Name the tables that the state of the last package tells of."""
+        bookmarks = bookmarks_of(json.loads(self.state)) if self.state else {}
+        states = [
+            parse(keyspace, bookmarks.get(bookmark_key(keyspace)))
+            for keyspace in {table.keyspace for table in self.tables.values()}
+        ]
+        return {
+            f"{s.keyspace}.{name}" for s in states for group in s.groups for name in group.tables
+        }
+
     def has_more(self) -> bool:
         """Read on until there is something to load; False at the end, when nothing has changed."""
         if self._next is None:

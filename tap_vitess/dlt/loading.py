@@ -17,6 +17,7 @@ from tap_vitess.log import logger_of
 
 logger = logger_of(__name__)
 
+_RETRIES = 5  # of a job, as dlt's default
 PACKAGES = Limits(rows=1_000_000, seconds=60)
 
 
@@ -47,13 +48,18 @@ def load_config(
     state = _state_of(pipeline)
     remove_older_rows(pipeline, state)
     packages = 0
+    appended = set[str]()
 
     def items() -> Iterator[Any]:
-        yield from package_of(feed, manner, dlt.current.source_state())
+        yield from package_of(feed, manner, dlt.current.source_state(), appended)
 
     with Feed(config, state.get("state"), limits, stop) as feed:
         while feed.has_more():
-            pipeline.run(source_of(items))
+            appended.clear()
+            pipeline.extract(source_of(items))
+            pipeline.normalize()
+            dlt.config["load.raise_on_max_retries"] = 1 if appended else _RETRIES
+            pipeline.load()
             remove_older_rows(pipeline, _state_of(pipeline))
             packages += 1
             logger.info("package %d is loaded, %s rows so far", packages, f"{feed.rows:,}")

@@ -23,6 +23,7 @@ from dlt.extract import DltResource, DltSource
 
 from tap_vitess.dlt.columns import DELETED_AT, SEQ, VERSION, Hint, Shape, newest, shape_of
 from tap_vitess.dlt.feed import Feed, Limits
+from tap_vitess.dlt.first import FirstCopy, is_empty
 from tap_vitess.dlt.settings import settings_of
 from tap_vitess.errors import ConfigError
 from tap_vitess.log import logger_of
@@ -172,9 +173,15 @@ def source_of(items: Any) -> DltSource:
     return vitess()
 
 
-def package_of(feed: Feed, manner: Manner, state: State) -> Iterator[Any]:
-    """Yield the next package of a feed as dlt's items, and then change the state."""
-    tables = _Tables(feed, manner)
+def package_of(
+    feed: Feed, manner: Manner, state: State, appended: set[str] | None = None
+) -> Iterator[Any]:
+    """Yield the next package of a feed as dlt's items, and then change the state.
+
+    appended: gets the names of the tables whose rows are not merged, but appended to an empty
+    table. A job of theirs must not be repeated. Without it all are merged.
+    """
+    tables = _Tables(feed, manner, appended)
     for item in feed.package():
         if isinstance(item, TableRows):
             yield from tables.add(item)
@@ -182,7 +189,11 @@ def package_of(feed: Feed, manner: Manner, state: State) -> Iterator[Any]:
             yield from tables.finish(item)
     yield from tables.rest()
     state["state"] = feed.state
-    older = {manner.name_of(feed.tables[name]): v for name, v in feed.copied.items()}
+    older = {
+        manner.name_of(feed.tables[name]): version
+        for name, version in feed.copied.items()
+        if name not in tables.appended
+    }
     if manner.write == "merge":
         state["older"] = older
 
@@ -195,16 +206,23 @@ class _Waiting:
     batches: list[Any] = field(default_factory=list)
     rows: int = 0
 
-    def taken(self) -> Any:
-        """Return the rows, a pyarrow.Table, and start over."""
-        batches, self.batches, self.rows = self.batches, [], 0
-        return pyarrow().Table.from_batches(batches, self.shape.schema)
+    def taken(self, *, but: int = 0) -> Any:
+        """Take all batches but the last ones; return them as a pyarrow.Table."""
+        count = len(self.batches) - but
+        found = pyarrow().Table.from_batches(self.batches[:count], self.shape.schema)
+        del self.batches[:count]
+        self.rows -= len(found)
+        return found
 
 
 class _Tables:
-    """The tables of a package. Shards of a table have other schemas while it is altered."""
+    """The tables of a package. Shards of a table have other schemas while it is altered.
 
-    def __init__(self, feed: Feed, manner: Manner) -> None:
+    The last batch of a table stays until the end: dlt goes by the hints of a table's last item, and
+    only the end tells whether its rows are appended.
+    """
+
+    def __init__(self, feed: Feed, manner: Manner, appended: set[str] | None) -> None:
         self._feed = feed
         self._manner = manner
         self._schema = dlt.current.source_schema()
@@ -219,6 +237,11 @@ class _Tables:
         self._file_format = file_format(caps)
         by_driver = caps.loader_file_format_selector is not None
         self._by_driver = by_driver and self._file_format == "parquet"
+        self.appended = set() if appended is None else appended
+        may_append = appended is not None and self._strategy == "delete-insert"
+        known = feed.known() if may_append else feed.tables
+        self._untold = {n for n, t in feed.tables.items() if t.key and n not in known}
+        self._first: dict[str, FirstCopy] = {}
 
     def add(self, item: TableRows) -> Iterator[Any]:
         """Take rows; yield items of dlt's."""
@@ -227,14 +250,33 @@ class _Tables:
         if waiting is None:
             waiting = _Waiting(self._shape(item.name, item.rows.schema))
             of_table[item.rows.schema] = waiting
-        waiting.batches.append(waiting.shape.rows(item.rows))
+        rows = waiting.shape.rows(item.rows)
+        self._look(item, rows)
+        waiting.batches.append(rows)
         waiting.rows += item.rows.num_rows
         self._bytes += item.rows.nbytes
         if self._bytes >= _HELD_BYTES:
             self._bytes = 0
-            yield from self._give()
+            yield from self._give(but=1)
         elif waiting.rows >= _ITEM_ROWS and not self._is_held(item.name):
-            yield self._item(item.name, waiting.taken(), waiting.shape.hints)
+            yield from self._some(item.name, waiting, but=1)
+
+    def _look(self, item: TableRows, rows: Any) -> None:
+        """Find out whether a table's rows can be appended."""
+        name = item.name
+        if name in self._untold:
+            self._untold.discard(name)
+            where = self._manner.name_of(self._feed.tables[name])
+            where = self._schema.naming.normalize_table_identifier(where)
+            if is_empty(dlt.current.pipeline(), where):
+                self._first[name] = FirstCopy(self._feed.tables[name].key)
+                self.appended.add(name)
+        if name in self._first and not self._first[name].add(item, rows):
+            self._merge(name)
+
+    def _merge(self, name: str) -> None:
+        del self._first[name]
+        self.appended.discard(name)
 
     def finish(self, item: TableCopied) -> Iterator[Any]:
         """Let there be a table, if it has no rows.
@@ -255,16 +297,22 @@ class _Tables:
 
     def rest(self) -> Iterator[Any]:
         """Yield all that has waited."""
+        for name in [n for n, first in self._first.items() if not first.is_each_key_once()]:
+            self._merge(name)
         for name, of_table in self._waiting.items():
             if self._is_held(name):
                 yield self._whole(name, list(of_table.values()))
         yield from self._give()
 
-    def _give(self) -> Iterator[Any]:
+    def _give(self, *, but: int = 0) -> Iterator[Any]:
         for name, of_table in self._waiting.items():
             for waiting in of_table.values():
-                if waiting.rows and not self._is_held(name):
-                    yield self._item(name, waiting.taken(), waiting.shape.hints)
+                if not self._is_held(name):
+                    yield from self._some(name, waiting, but=but)
+
+    def _some(self, name: str, waiting: _Waiting, *, but: int) -> Iterator[Any]:
+        if len(waiting.batches) > but:
+            yield self._item(name, waiting.taken(but=but), waiting.shape.hints)
 
     def _whole(self, name: str, parts: list[_Waiting]) -> Any:
         """Return all rows of a table's package, each key once."""
@@ -299,7 +347,8 @@ class _Tables:
     def _hints(self, table: Table, hints: Mapping[str, Hint], format_: FileFormat | None) -> Any:
         columns: dict[str, Any] = dict(hints)
         write: Any = "append"
-        if self._manner.write == "merge" and table.key:
+        name = f"{table.keyspace}.{table.name}"
+        if self._manner.write == "merge" and table.key and name not in self.appended:
             write = {"disposition": "merge", "strategy": self._strategy}
             columns[DELETED_AT] = {"name": DELETED_AT, "hard_delete": True}
             columns[SEQ] = {"name": SEQ, "dedup_sort": "desc"}

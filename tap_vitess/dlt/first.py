@@ -1,0 +1,50 @@
+"""Whether the rows of a table's first copy can be appended: each key is new.
+
+A merge writes rows twice and sorts them, which takes most of the time of a copy into Postgres. It
+can be left out where nothing is there to merge with: the state tells nothing of the table, its
+table in the destination is empty, and a package has none but copied rows of it, each key once.
+What a run that was killed has left is there, so the next one merges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dlt
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from tap_vitess.values.arrow import pyarrow
+from tap_vitess.vstream import TableRows
+
+
+@dataclass
+class FirstCopy:
+    """What a package has of a table that is empty in the destination."""
+
+    key: Sequence[str]
+    _keys: list[Any] = field(default_factory=list)
+    _versions: set[int] = field(default_factory=set)
+
+    def add(self, item: TableRows, rows: Any) -> bool:
+        """Take rows, and as the destination has them; tell whether all so far are copied ones."""
+        self._versions.add(item.version)
+        self._keys.append(rows.select(self.key))
+        copied = item.rows.column("_commit_time").null_count == len(item.rows)
+        return copied and len(self._versions) == 1
+
+    def is_each_key_once(self) -> bool:
+        """Look at the keys of all rows."""
+        keys = pyarrow().Table.from_batches(self._keys)
+        return len(keys.group_by(list(self.key)).aggregate([])) == len(keys)
+
+
+def is_empty(pipeline: dlt.Pipeline, table: str) -> bool:
+    """Tell whether a table of the destination has no rows, or is not there."""
+    with pipeline.sql_client() as client:
+        one_row = f"FROM {client.make_qualified_table_name(table)} LIMIT 1"
+        try:
+            return not client.execute_sql(f"SELECT 1 {one_row}")
+        except DatabaseUndefinedRelation:
+            return True
