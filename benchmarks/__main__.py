@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scale = replace(scale, pipe_rows=options.rows)
     if options.changes is not None:
         scale = replace(scale, pipe_changes=options.changes)
+    scale = replace(scale, pipe_turns=options.turns, pipe_ways=tuple(options.way))
     results: report.Json = {"about": report.about(options.host, small=options.small)}
     try:
         with tempfile.TemporaryDirectory() as directory, _place(options) as place:
@@ -72,6 +73,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, help="runs of which the median is told")
     parser.add_argument("--rows", type=int, help="of pipe: rows to copy")
     parser.add_argument("--changes", type=int, help="of pipe: changes in the backlog")
+    parser.add_argument("--turns", type=int, default=1, help="of pipe: of each way, in turns")
+    parser.add_argument(
+        "--way",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of pipe: measure this way, the first of those given being what is compared with; "
+        "all if none is given",
+    )
     parser.add_argument(
         "--results", type=Path, default=RESULTS, help="where the figures are kept (%(default)s)"
     )

@@ -29,8 +29,8 @@ def write(page: Path, results: Json, place: str) -> None:
 
 
 def write_pipe(page: Path, figures: Json) -> None:
-    """Put the figures of the whole pipe into their part of a page."""
-    _put(page, "pipe", _pipe(figures))
+    """Put the figures of the whole pipe into their part of a page; turns have a part of theirs."""
+    _put(page, "turns" if figures["turns"] > 1 else "pipe", _pipe(figures))
 
 
 def _put(page: Path, part: str, lines: Iterable[str]) -> None:
@@ -46,6 +46,8 @@ def _put(page: Path, part: str, lines: Iterable[str]) -> None:
 
 def _pipe(figures: Json) -> Iterator[str]:
     yield _measured(figures["about"])
+    if figures["turns"] > 1:
+        yield f"Medians of {figures['turns']} turns.\n"
     labels = {
         "copy": f"copy, {figures['rows']:,} rows",
         "backlog": f"backlog of {figures['changes']:,} changes",

@@ -34,6 +34,8 @@ class Scale:
     growth_tables: tuple[int, ...] = (1, 100, 500, 1000, 2000)
     growth_shards: tuple[int, ...] = (1, 4, 16, 64, 256)
     growth_cells: int = 1_000_000  # rows times columns of a run of growth_columns
+    pipe_turns: int = 1
+    pipe_ways: tuple[str, ...] = ()
 
 
 SMALL = Scale(300, 100, 300, 99, 500, 1, 5, (50, 300), (2, 12), (1, 3), (1, 2), 500)
@@ -169,9 +171,9 @@ class Bench:
 
         keyspace = self._place.keyspace([(TABLE, TEN)])
         source = pipe.Source(self._place, keyspace, TABLE, TEN)
-        return pipe.measure(
-            source, self._directory, self._scale.pipe_rows, self._scale.pipe_changes
-        )
+        scale = self._scale
+        plan = pipe.Plan(scale.pipe_rows, scale.pipe_changes, scale.pipe_turns, scale.pipe_ways)
+        return pipe.measure(source, self._directory, plan)
 
     # Growth
 

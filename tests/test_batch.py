@@ -18,10 +18,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from support.shops import insert, served, shop, table
-from support.taps import Message, Target, expected, run, settings
+from support.taps import Message, Target, discover, expected, run, settings
 
 from tap_vitess.errors import ConfigError, TargetClosedError
 from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.schema import Column
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.singer.batch import BatchFolder, BatchOptions
 from tap_vitess.singer.output import BufferedWriter
@@ -228,3 +229,26 @@ def test_a_file_that_cannot_be_written(sandbox: Sandbox, tmp_path: Path) -> None
     folder.rmdir()
     with pytest.raises(TargetClosedError, match="stream s: a BATCH file cannot be written"):
         gone.put("s", b"{}\n")
+
+
+def versioned() -> Cluster:
+    made = shop(table("alpha", Column("_sdc_table_version", "int")))
+    insert(made, "alpha", 1)
+    return made
+
+
+@served(versioned)
+def test_a_column_of_the_versions_name(sandbox: Sandbox, tmp_path: Path) -> None:
+    """It is refused before the first row, and a deselected one is no obstacle."""
+    config = settings(sandbox, batch_config=batches(tmp_path))
+    target = BatchTarget()
+    with pytest.raises(ConfigError, match="alpha: the column _sdc_table_version has the name"):
+        run(config, target)
+    assert not target.types(STREAM)
+    catalog = discover(config)
+    [stream] = catalog["streams"]
+    for entry in stream["metadata"]:
+        if entry["breadcrumb"] == ["properties", "_sdc_table_version"]:
+            entry["metadata"]["selected"] = False
+    run(config, target, catalog=catalog)
+    assert "BATCH" in target.types(STREAM)

@@ -103,14 +103,40 @@ def test_rows_that_lack_are_told(pipe: ModuleType, tmp_path: Path) -> None:
     assert figures["tap-vitess-load"]["of_the_first"] == second / first
     assert {cost["rows_too_many"] for cost in figures.values()} == {-2}
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- figures: pipe -->\nold\n<!-- end -->\nafter\n")
+    page.write_text("before\n<!-- figures: turns -->\nold\n<!-- end -->\nafter\n")
     whole = {**found, "postgres": {}}
     from benchmarks import page as pages
 
-    results = {"rows": 3, "changes": 2, "about": ABOUT}
+    results = {"rows": 3, "changes": 2, "turns": 3, "about": ABOUT}
     pages.write_pipe(page, {**results, "copy": whole, "backlog": whole, "nothing": whole})
     text = page.read_text()
-    assert text.startswith("before\n<!-- figures: pipe -->\nMeasured 2026-01-01")
+    assert text.startswith("before\n<!-- figures: turns -->\nMeasured 2026-01-01")
+    assert "Medians of 3 turns." in text
     assert text.endswith("<!-- end -->\nafter\n")
     assert text.count("(-2 rows in the destination: **wrong**)") == 6
     assert "old" not in text
+
+
+def test_ways_in_turns(pipe: ModuleType, tmp_path: Path) -> None:
+    """Each turn has a table of its own; what is told is the median, and the worst count."""
+    file = str(tmp_path / "some.duckdb")
+    with duckdb.connect(file) as connection:
+        for turn in range(3):
+            connection.execute(f"create schema s{turn}")
+            connection.execute(f"create table s{turn}.t as select * from range({2 + turn})")
+    order = tmp_path / "order"
+
+    def way(name: str, turn: int) -> Any:
+        command = python(f"print('{name}{turn}', file=open({str(order)!r}, 'a'))")
+        return pipe.Way(name, "duckdb", file, f"s{turn}", lambda _: [command])
+
+    made = [[way(name, turn) for name in ("b", "a", "c")] for turn in range(3)]
+    ways = [one for turn in made for one in pipe.chosen(turn, ("a", "b"))]
+    found = pipe.compare(ways, "t", 2, tmp_path)["duckdb"]
+    assert order.read_text().split() == ["a0", "b0", "a1", "b1", "a2", "b2"]
+    assert list(found) == ["a", "b"]
+    for figures in found.values():
+        assert figures["rows_too_many"] == 2
+        assert figures["wall"] == sorted(figures["walls"])[1]
+    with pytest.raises(pipe.BenchmarkError, match="no way x; there are b, a, c"):
+        pipe.chosen(made[0], ("x",))

@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 from support.load_kills import Command
@@ -21,12 +22,14 @@ from support.shops import everything, insert, served, shop, table, three_tables,
 from tap_vitess.dlt import vitess_source
 from tap_vitess.dlt.failures import sentence_of
 from tap_vitess.dlt.feed import Limits
+from tap_vitess.dlt.first import FirstCopy
 from tap_vitess.errors import ConfigError, PositionLostError
 from tap_vitess.load.commands import working_folder
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.vstream import TableRows
 
 OF_OURS = ("_sdc_vitess_op", "_sdc_vitess_shard", "_sdc_vitess_commit_time")
 ONE_BY_ONE = Options(copy_rows_per_packet=2)
@@ -94,10 +97,16 @@ def test_told_to_stop(duck: Warehouse) -> None:
 
 @pytest.mark.slow
 def test_progress(duck: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    """As the tap's: what is done, how far and how fast, and a line a table at the end."""
     caplog.set_level("INFO")
     duck.load(progress_seconds=0.0001)
-    assert re.search(r"shop\.\w+: \d+ rows so far, [\d,]+ rows/s", caplog.text)
+    assert re.search(r"shop(\.\w+)?: (asking|copying|streaming), .*[\d,]+ rows/s", caplog.text)
+    assert re.search(r"shop\.alpha: 12 rows copied in \d.\d s; at the stop position", caplog.text)
     assert "package 1 is loaded, 24 rows so far" in caplog.text
+    caplog.clear()
+    write(duck.sandbox.cluster)
+    duck.load()
+    assert re.search(r"shop\.alpha: 3 inserts, 2 deletes in", caplog.text)
 
 
 def test_one_at_a_time() -> None:
@@ -298,6 +307,65 @@ def test_dlts_own_way(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.Monk
     assert warehouse.rows("alpha", "id") == before
     with pytest.raises(ConfigError, match="there is no setting colour"):
         vitess_source(colour="red")
+
+
+# First copies
+
+
+def dispositions(warehouse: Warehouse) -> dict[str, Any]:
+    """Return how the tables were written last."""
+    tables = warehouse.pipeline().default_schema.data_tables()
+    return {str(table["name"]): table["write_disposition"] for table in tables}
+
+
+def execute(warehouse: Warehouse, sql: str) -> None:
+    with warehouse.pipeline().sql_client() as client:
+        client.execute_sql(sql)
+
+
+def test_a_first_copy_is_appended_and_what_follows_merged(duck: Warehouse) -> None:
+    duck.load()
+    assert dispositions(duck) == {"alpha": "append", "beta": "append", "empty": "merge"}
+    duck.check()
+    write(duck.sandbox.cluster)
+    duck.load()
+    assert dispositions(duck)["alpha"] == "merge"
+    duck.check()
+
+
+def test_what_a_killed_run_has_left_is_merged_with(duck: Warehouse) -> None:
+    """Rows are there, and no state that counts; one of them has been deleted since."""
+    duck.load()
+    execute(duck, "DELETE FROM _dlt_loads")
+    execute(duck, "DELETE FROM beta")
+    duck.sandbox.cluster.delete("shop", "alpha", {"id": b"1"})
+    assert duck.load().rows == 23
+    assert dispositions(duck) == {"alpha": "merge", "beta": "append", "empty": "merge"}
+    duck.check()
+
+
+def item(ids: list[int], *, version: int = 1, copied: bool = True) -> TableRows:
+    """Return rows of the engine."""
+    kind = pa.timestamp("s", "UTC")
+    time = None if copied else datetime(2026, 1, 2, tzinfo=UTC)
+    columns = [pa.array(ids), pa.array([time] * len(ids), kind)]
+    rows = pa.RecordBatch.from_arrays(columns, names=["id", "_commit_time"])
+    return TableRows("shop", "alpha", version, rows)
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ([item([1, 2]), item([3])], True),
+        ([item([1, 2]), item([2])], False),  # read again after a lost connection
+        ([item([1, 2]), item([3], copied=False)], False),
+        ([item([1, 2]), item([3], version=2)], False),  # the copy has started over
+    ],
+)
+def test_which_rows_can_be_appended(items: list[TableRows], *, expected: bool) -> None:
+    first = FirstCopy(("id",))
+    so_far = [first.add(item, item.rows) for item in items]
+    assert (all(so_far) and first.is_each_key_once()) is expected
 
 
 @pytest.fixture

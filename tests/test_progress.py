@@ -28,12 +28,12 @@ from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.records.records import Tally
+from tap_vitess.run import progress
 from tap_vitess.run.pace import Activity
+from tap_vitess.run.progress import Progress, details, ending, headline, summary
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
-from tap_vitess.singer import progress
-from tap_vitess.singer.progress import Progress, details, ending, headline, summary
 from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.tables import row_counts
 

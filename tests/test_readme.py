@@ -24,7 +24,7 @@ from support.clones import ROOT, clone, ours, run, with_uv
 from support.environments import install, uv
 
 from tap_vitess.records.records import Tally
-from tap_vitess.singer.progress import Progress, details, ending, headline, summary
+from tap_vitess.run.progress import Progress, details, ending, headline, summary
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]

@@ -11,11 +11,13 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from tap_vitess.config import Config
 from tap_vitess.dlt.columns import ENGINE_COLUMNS
+from tap_vitess.dlt.progress import LoadProgress
 from tap_vitess.errors import ConfigError, VitessError
 from tap_vitess.log import logger_of
 from tap_vitess.run.state import bookmark_key, bookmarks_of, parse
@@ -29,8 +31,9 @@ from tap_vitess.vstream import (
     TableRows,
     TableSchema,
     Vitess,
-    arrow_changes,
 )
+from tap_vitess.vstream.arrow_reader import ArrowReader
+from tap_vitess.vstream.changes import Reading, items_of
 
 logger = logger_of(__name__)
 
@@ -74,27 +77,28 @@ class Feed:
         found = discovery.discover(self.config, self.retry)
         self.tables = {f"{table.keyspace}.{table.name}": table for table in found}
         self._ends_at = time.monotonic() + (self.config.max_run_seconds or WHOLE)
-        self._told = (time.monotonic(), 0)  # when progress was told, and of how many rows
+        self._progress = LoadProgress(self.config, self.tables)
         self._known: dict[str, TableSchema] = {}
         self._next: Item | None = None
         self._reached = _asked_again(self.config, self.state, self.tables)
-        self._items = arrow_changes(
+        self._items = items_of(
             vitess_of(self.config),
             [Query(name, where=self.config.filters.get(name)) for name in self.tables],
-            own_columns=ENGINE_COLUMNS,
-            state=self._reached,
-            stop=self.is_stopped,
-            boundary_seconds=0,
-            retry=self.retry,
+            partial(ArrowReader, own=ENGINE_COLUMNS),
+            Reading(self._reached, stop=self.is_stopped, boundary_seconds=0, retry=self.retry),
+            by_table=True,
+            observer=self._progress,
         )
 
     def __enter__(self) -> Self:
+        self._progress.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: object, traceback: TracebackType | None
     ) -> None:
         self._items.close()
+        self._progress.__exit__(kind, error, traceback)
 
     def is_stopped(self) -> bool:
         """Tell whether the run is to end at its next boundary."""
@@ -139,18 +143,10 @@ class Feed:
         """Yield an item, a table's schema once more where it comes first in a package."""
         if isinstance(item, TableCopied):
             self.copied[item.name] = item.version
-        self.rows += _rows_of(item)
-        self._tell(item.name)
+        elif isinstance(item, TableRows):
+            self.rows += item.rows.num_rows
+            self._progress.add(item)
         yield item
-
-    def _tell(self, name: str) -> None:
-        """Tell how far the run is, as often as progress_seconds says."""
-        every, (then, rows) = self.config.progress_seconds, self._told
-        now = time.monotonic()
-        if every and now - then >= every:
-            self._told = now, self.rows
-            speed = (self.rows - rows) / (now - then)
-            logger.info("%s: %s rows so far, %s rows/s", name, f"{self.rows:,}", f"{speed:,.0f}")
 
     def _read(self) -> Iterator[Item | None]:
         """Yield what is to be loaded, and None at boundaries; the engine's error ends it."""

@@ -11,6 +11,7 @@ import dlt
 from dlt.common.destination import AnyDestination
 
 from tap_vitess.config import Config
+from tap_vitess.dlt.destinations import name_of
 from tap_vitess.dlt.feed import Feed, Limits
 from tap_vitess.dlt.source import NAME, Manner, package_of, remove_older_rows, source_of
 from tap_vitess.log import logger_of
@@ -18,7 +19,7 @@ from tap_vitess.log import logger_of
 logger = logger_of(__name__)
 
 _RETRIES = 5  # of a job, as dlt's default
-PACKAGES = Limits(rows=1_000_000, seconds=60)
+PACKAGES = Limits(rows=2_000_000, seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ def load_config(
     stop: Callable[[], bool] = lambda: False,
 ) -> Loaded:
     """Bring a destination to where Vitess is now."""
+    # Files that are read once, on this machine, are not worth packing.
+    kept = name_of(pipeline) == "filesystem"
+    dlt.config["data_writer.compression"] = "snappy" if kept else "none"
     pipeline.run()  # what an earlier run has left, and the state of the destination
     state = _state_of(pipeline)
     remove_older_rows(pipeline, state)

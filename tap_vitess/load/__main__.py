@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--table-format", choices=["delta", "iceberg"], help="of files")
     made.add_argument("--every", type=float, metavar="SECONDS", help="stay, and load so often")
     made.add_argument(
-        "--package-rows", type=int, default=1_000_000, help="rows that make a load package full"
+        "--package-rows", type=int, default=2_000_000, help="rows that make a load package full"
     )
     made.add_argument("--package-seconds", type=float, default=60.0, help="seconds that do")
     return made

@@ -20,11 +20,11 @@ from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Record
 from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.run.parts import TableSpec
+from tap_vitess.run.progress import Watch
 from tap_vitess.run.state import KeyspaceState, bookmark_key
 from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.singer.batch import BatchFolder
 from tap_vitess.singer.output import BufferedWriter
-from tap_vitess.singer.progress import Watch
 from tap_vitess.singer.streams import FULL_TABLE, VitessStream
 from tap_vitess.singer.writer import RecordWriter
 

@@ -29,6 +29,7 @@ from tap_vitess.log import logger_of
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.records.operations import Record
 from tap_vitess.run.keyspaces import Run
+from tap_vitess.run.progress import Watch, estimated
 from tap_vitess.run.state import KeyspaceState, bookmark_key, bookmarks_of, parse
 from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.singer import plain as catalog
@@ -37,16 +38,13 @@ from tap_vitess.singer.columns import AUTOMATIC, json_schema
 from tap_vitess.singer.commandline import CommandLine
 from tap_vitess.singer.output import BufferedWriter
 from tap_vitess.singer.plain import changes_nothing, is_plain
-from tap_vitess.singer.progress import Watch
 from tap_vitess.singer.sink import KeyspaceWriter, StateTeller, TableReader
 from tap_vitess.singer.streams import VitessStream
 from tap_vitess.stdout import end_when_stuck, give_up_stdout
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
-from tap_vitess.survey.keyspace import Survey
 from tap_vitess.survey.rules import check_names
 from tap_vitess.survey.streams import doubts
-from tap_vitess.survey.tables import row_counts
 from tap_vitess.values.documents import plain
 from tap_vitess.vtgate.retry import RetryOptions
 
@@ -285,8 +283,7 @@ class TapVitess(CommandLine):
             )
 
     def _estimate_rows(self, keyspace: str, tables: Iterable[str]) -> Mapping[str, int]:
-        survey = Survey(self.settings, keyspace, self.settings.tablet_type)
-        return survey.ask(row_counts, frozenset(tables))
+        return estimated(self.settings, keyspace, tables)
 
     def _end(self, *, stopped: bool, errors: Sequence[VitessError]) -> None:
         if (signum := self._signal.signum) is not None:

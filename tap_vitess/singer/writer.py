@@ -92,6 +92,7 @@ class RecordWriter:
             and not first.flattening_enabled
         )
         if self._direct and self._folder:
+            self._check_version_column(first)
             self._batch = self._batch or Batch(self._folder, first.stream_alias)
         for stream_map in self._kept_maps():
             schema = _with_datatype_properties(stream_map.transformed_schema)
@@ -101,6 +102,19 @@ class RecordWriter:
             key = list(stream_map.transformed_key_properties or ())
             self._writer.write_message(SchemaMessage(stream_map.stream_alias, schema, key))
         self._stream_name = orjson.dumps(first.stream_alias)
+
+    def _check_version_column(self, stream_map: StreamMap) -> None:
+        """Refuse a column that has the name of the one that a row of a file has its version in.
+
+        Raises:
+            ConfigError: there is one.
+        """
+        if VERSION_COLUMN in stream_map.transformed_schema["properties"]:
+            raise ConfigError(
+                f"stream {stream_map.stream_alias}: the column {VERSION_COLUMN} has the name of "
+                "one that BATCH files add; deselect the column, leave the table out by "
+                "exclude_tables, or remove the setting batch_config"
+            )
 
     def _frame(self, version: int) -> tuple[bytes, bytes]:
         """Return what stands before and after a record's members."""

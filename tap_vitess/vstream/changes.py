@@ -130,12 +130,12 @@ def changes(
 class Reading:
     """How tables are read; see `changes`."""
 
-    state: str | None
-    follow: bool
-    stop: Callable[[], bool]
-    boundary_seconds: float
-    poll_seconds: float
-    retry: RetryOptions
+    state: str | None = None
+    follow: bool = False
+    stop: Callable[[], bool] = lambda: False
+    boundary_seconds: float = 1.0
+    poll_seconds: float = 10.0
+    retry: RetryOptions = DEFAULT_RETRY
 
 
 class Reader(Protocol[Item_co]):
@@ -143,6 +143,13 @@ class Reader(Protocol[Item_co]):
 
     def opening(self) -> Iterable[Item_co]: ...
     def read(self, rows: Rows, version: int) -> Sequence[Item_co]: ...
+
+
+class Observer(Protocol):
+    """Is told of the run of each keyspace, in the thread that reads it."""
+
+    def begin(self, run: KeyspaceSync, state: KeyspaceState) -> None: ...
+    def end(self, run: KeyspaceSync | None, error: VitessError | None) -> None: ...
 
 
 MakeReader = Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]]
@@ -155,6 +162,7 @@ def items_of(
     how: Reading,
     *,
     by_table: bool = False,
+    observer: Observer | None = None,
 ) -> Generator[ItemT | TableCopied | Boundary, None, None]:
     """Yield what a reader makes of each table's rows; for all else see `changes`.
 
@@ -183,6 +191,7 @@ def items_of(
             {name: queries[f"{keyspace}.{name}"] for name in names},
             describe,
             reader,
+            observer,
             follow=how.follow,
         )
         for keyspace, names in keyspaces.items()
@@ -264,6 +273,7 @@ class _KeyspaceReader(Generic[ItemT]):
         queries: Mapping[str, Query],
         describe: Callable[[str], Iterable[Table]],
         reader: MakeReader[ItemT],
+        observer: Observer | None,
         *,
         follow: bool,
     ) -> None:
@@ -273,6 +283,7 @@ class _KeyspaceReader(Generic[ItemT]):
         self._follow = follow
         self._tables: list[Table] = []
         self._make = reader
+        self._observer = observer
         self._readers: dict[str, Reader[ItemT]] = {}
         self._opening: list[ItemT] = []
 
@@ -307,7 +318,9 @@ class _KeyspaceReader(Generic[ItemT]):
         wanted = {*query.columns, *needed_columns(table)}
         return replace(table, columns=tuple(c for c in table.columns if c.name in wanted))
 
-    def begin(self, _: KeyspaceSync, sequence: RecordSequence, options: RecordOptions) -> None:
+    def begin(self, sync: KeyspaceSync, sequence: RecordSequence, options: RecordOptions) -> None:
+        if self._observer is not None:
+            self._observer.begin(sync, self.state)
         self._readers = {t.name: self._make(t, sequence, options) for t in self._tables}
         self._opening = [item for reader in self._readers.values() for item in reader.opening()]
 
@@ -332,6 +345,8 @@ class _KeyspaceReader(Generic[ItemT]):
 
     def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None:
         """Give out nothing more."""
+        if self._observer is not None:
+            self._observer.end(sync, error)
 
 
 def state_at(

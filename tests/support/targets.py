@@ -169,7 +169,8 @@ def _read(command: Sequence[str]) -> list[dict[str, Any]]:
 class Pipeline:
     """A tap, a target, and the last state the target has printed.
 
-    postgres: its address. folder: for all files; its name is the schema in Postgres.
+    postgres: its address. folder: for all files; its name is the schema in Postgres. options: of
+    the tap, in every run. batch_rows: of a BATCH file.
     """
 
     sandbox: Sandbox
@@ -177,6 +178,8 @@ class Pipeline:
     folder: Path
     postgres: str
     state: dict[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    batch_rows: int = 50
 
     def run(self, catalog: dict[str, Any] | None = None, **options: Any) -> None:
         """Run tap | target, both to their end."""
@@ -188,8 +191,8 @@ class Pipeline:
         self.state = states[-1] if states else self.state
         return codes
 
-    def kill(self, chance: random.Random, seconds: float) -> None:
-        """Run tap | target, and kill one of them after so long; the other comes to its end."""
+    def kill(self, chance: random.Random, seconds: float) -> tuple[int, int]:
+        """Run tap | target, and kill one after so long; return both codes when both have ended."""
         printed = self.folder / "states.jsonl"
         with (
             (self.folder / "tap.log").open("w") as tap_log,
@@ -208,10 +211,10 @@ class Pipeline:
             tap.stdout.close()
             time.sleep(seconds)
             chance.choice((tap, target)).kill()
-            target.wait(SECONDS)
-            tap.wait(SECONDS)
+            codes = tap.wait(SECONDS), target.wait(SECONDS)
         if lines := printed.read_bytes().splitlines():
             self.state = json.loads(lines[-1])
+        return codes
 
     @contextmanager
     def open(
@@ -268,11 +271,12 @@ class Pipeline:
 
     def _tap(self, catalog: dict[str, Any] | None, options: Mapping[str, Any]) -> list[str]:
         command = [sys.executable, "-W", "error", "-m", "tap_vitess"]
-        config = settings(self.sandbox, **options)
+        config = settings(self.sandbox, **{**self.options, **options})
         if self.target.batches:
             encoding = {"format": "jsonl", "compression": "gzip"}
             storage = {"root": str(self.folder / "batches")}
-            config["batch_config"] = {"encoding": encoding, "storage": storage, "batch_size": 50}
+            size = {"batch_size": self.batch_rows}
+            config["batch_config"] = {"encoding": encoding, "storage": storage, **size}
         given = {"config": config, "catalog": catalog, "state": self.state}
         for name, value in given.items():
             if value is not None:

@@ -17,12 +17,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Never, Self
 
+from tap_vitess.config import Config
 from tap_vitess.errors import VitessError, shown
 from tap_vitess.log import logger_of
 from tap_vitess.records.records import CHANGES, Tally
 from tap_vitess.run.pace import Phase
 from tap_vitess.run.state import KeyspaceState
 from tap_vitess.run.sync import KeyspaceSync
+from tap_vitess.survey.keyspace import Survey
+from tap_vitess.survey.tables import row_counts
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -34,6 +37,15 @@ _JOIN_SECONDS = 2.0
 
 # Asks how many rows some tables of a keyspace have, more or less.
 Estimate = Callable[[str, Iterable[str]], Mapping[str, int]]
+
+
+def estimated(config: Config, keyspace: str, tables: Iterable[str]) -> Mapping[str, int]:
+    """Ask how many rows tables have.
+
+    Raises:
+        VitessError: VTGate does not tell.
+    """
+    return Survey(config, keyspace, config.tablet_type).ask(row_counts, frozenset(tables))
 
 
 class Watch:
