@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 
 from tap_vitess.signals import importing
+from tap_vitess.stdout import script
 
 
+@script("tap-vitess")
 def main() -> None:
     """Run the tap's command line, or `tap-vitess init`."""
     if sys.argv[1:2] == ["init"]:
@@ -19,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,18 +9,29 @@ After a first signal a run goes on to its next boundary and tells a last STATE. 
 signal may have ended the target as well, or have stopped reading (seen with Meltano, whose buffer
 between the two was full): then the write that the run is in never comes back. Losing the last
 STATE costs nothing but what comes again; hanging holds up the schedule.
+
+A file on a full disk, a file that has become as large as it may, a pipe that nobody reads: all that
+is written to stdout ends in one sentence (`written`, `script`). What cannot be written to stderr is
+lost, and ends nothing. Where a shell has closed one of the two, the next file or connection that is
+opened would get its number, so /dev/null gets it first.
 """
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import ParamSpec
 
 from tap_vitess.errors import TargetClosedError
+
+P = ParamSpec("P")
 
 FLUSH_BYTES = 1 << 16
 
@@ -53,17 +64,94 @@ class LineBuffer:
         self._lines.clear()
         self._size = 0
         try:
-            while rest:
-                self.waiting_since = time.monotonic()
-                written = sys.stdout.buffer.write(rest[:FLUSH_BYTES])
-                if written is None:  # a raw file that does not block, and is full
-                    select.select([], [sys.stdout.buffer], [])
-                rest = rest[written or 0 :]
-            sys.stdout.flush()
-        except BrokenPipeError as error:
-            raise TargetClosedError("the target has closed the pipe: see its own log") from error
+            with written():
+                while rest:
+                    self.waiting_since = time.monotonic()
+                    taken = sys.stdout.buffer.write(rest[:FLUSH_BYTES])
+                    if taken is None:  # a raw file that does not block, and is full
+                        select.select([], [sys.stdout.buffer], [])
+                    rest = rest[taken or 0 :]
         finally:
             self.waiting_since = None
+
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+
+
+@contextmanager
+def written() -> Iterator[None]:
+    """Have what is written to stdout inside of the block written at its end.
+
+    Raises:
+        TargetClosedError: nobody reads stdout any more, or it cannot be written to.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError as error:
+        raise TargetClosedError("the target has closed the pipe: see its own log") from error
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        raise TargetClosedError(
+            f"stdout cannot be written to ({error.strerror}): what was not written comes again in "
+            "the next run"
+        ) from error
+
+
+def script(name: str) -> Callable[[Callable[P, int | None]], Callable[P, int]]:
+    """Make the main function of a console script end in one sentence where stdout cannot be used.
+
+    Args:
+        name: the script's, with which the sentence begins.
+    """
+
+    def wrap(main: Callable[P, int | None]) -> Callable[P, int]:
+        @functools.wraps(main)
+        def whole(*args: P.args, **kwargs: P.kwargs) -> int:
+            _take_numbers()
+            try:
+                return _ended(main, *args, **kwargs)
+            except TargetClosedError as error:
+                give_up_stdout()
+                with suppress(OSError):
+                    sys.stderr.write(f"{name}: {error}\n")
+                return 1
+            finally:
+                _give_up_stderr()
+
+        return whole
+
+    return wrap
+
+
+def _ended(main: Callable[P, int | None], *args: P.args, **kwargs: P.kwargs) -> int:
+    if sys.stdout is None:
+        raise TargetClosedError("stdout is closed: redirect it into a file, or into a target")
+    with written():
+        try:
+            return main(*args, **kwargs) or 0
+        except SystemExit as end:  # of argparse and click
+            if isinstance(end.code, str):
+                raise
+            return int(end.code or 0)
+
+
+def _take_numbers() -> None:
+    """Give the numbers of closed standard files to /dev/null; a closed stderr becomes that."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)  # noqa: FBT003
+    os.close(number)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
+
+
+def _give_up_stderr() -> None:
+    """Let what stderr has not taken be lost; Python would end with exit code 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 STUCK_SECONDS = 10.0
@@ -73,7 +161,8 @@ _GRACE_SECONDS = 2.0
 
 def give_up_stdout() -> None:
     """Let what Python holds back for stdout raise, or wait, no more at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def end_when_stuck(lines: LineBuffer, signum: int, tell: Callable[[str], object]) -> None:

@@ -36,15 +36,15 @@ ENGINE = {*ARROWS["survey"], "survey"}
 ARROWS = {
     **ARROWS,
     "run": ENGINE,
-    "mirror": {*ENGINE, "run", "signals", "settings"},
+    "mirror": {*ENGINE, "run", "signals", "settings", "stdout"},
     "singer": {*ENGINE, "run", "mirror", "signals", "settings", "stdout"},
     "airbyte": {*ENGINE, "run", "signals", "settings", "stdout"},
     "vstream": {*ENGINE, "run", "mirror", "signals", "settings"},
     "dlt": {*ENGINE, "run", "vstream", "settings"},
-    "load": {"log", "dlt", "config", "errors", "signals", "settings"},
+    "load": {"log", "dlt", "config", "errors", "signals", "settings", "stdout"},
     "init": {"config", "settings", "errors"},
-    "doctor": {*ENGINE, "run", "mirror", "signals", "settings"},
-    "sandbox": {"values", "protocol", "_proto", "errors"},
+    "doctor": {*ENGINE, "run", "mirror", "signals", "settings", "stdout"},
+    "sandbox": {"values", "protocol", "_proto", "errors", "stdout"},
     "__main__": {"signals", "stdout", "singer", "init"},
 }
 OUTSIDE = {

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sys
 
 from tap_vitess.signals import importing
+from tap_vitess.stdout import script
 
 
-def main() -> None:
+@script("source-vitess")
+def main() -> int:
     """Run the command line."""
     with importing():
         from tap_vitess.airbyte.commands import run  # noqa: PLC0415
-    sys.exit(run())
+    return run()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

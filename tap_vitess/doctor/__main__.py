@@ -16,9 +16,11 @@ from tap_vitess.errors import CatalogError, ConfigError, StateError
 from tap_vitess.run.state import bookmarks_of
 from tap_vitess.settings import config_option, read_config, read_json
 from tap_vitess.signals import end_by_signals
+from tap_vitess.stdout import script
 from tap_vitess.survey.identity import Key
 
 
+@script("tap-vitess-doctor")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Examine, report on stdout, and return the exit code."""
     end_by_signals()

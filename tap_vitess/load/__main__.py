@@ -12,6 +12,7 @@ import sys
 
 from tap_vitess.settings import config_option
 from tap_vitess.signals import importing
+from tap_vitess.stdout import script
 
 DEFAULTS = {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
@@ -24,7 +25,8 @@ DEFAULTS = {
 NAME = "vitess"
 
 
-def main() -> None:
+@script("tap-vitess-load")
+def main() -> int:
     """Run the command line."""
     options = parser().parse_args()
     for name, value in DEFAULTS.items():
@@ -34,7 +36,7 @@ def main() -> None:
             from tap_vitess.load.commands import run  # noqa: PLC0415
         except ImportError as error:
             sys.exit(f"tap-vitess-load: {error.name} is not installed: install tap-vitess[dlt]")
-    sys.exit(run(options))
+    return run(options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,4 +79,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -28,6 +28,7 @@ from tap_vitess.mirror.row import Claim, create, ddl, is_sharded
 from tap_vitess.mirror.run import place, run_of, text_of
 from tap_vitess.settings import config_option, read_config
 from tap_vitess.signals import end_by_signals
+from tap_vitess.stdout import script
 from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 State = dict[str, Any]
@@ -35,6 +36,7 @@ State = dict[str, Any]
 _ONCE = RetryOptions(budget=0)
 
 
+@script("tap-vitess-mirror")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     end_by_signals()
@@ -125,7 +127,7 @@ def confirm(config: Config, lines: Iterable[bytes]) -> None:
             sys.stdout.buffer.write(line)
             sys.stdout.flush()
             confirmer.take(line)
-    except SystemExit:
+    except (SystemExit, OSError):  # of a signal; of stdout, which says nothing against the state
         confirmer.store(ending=True)
         raise
     confirmer.end()

@@ -7,8 +7,10 @@ process with exit code 0.
 import argparse
 import importlib.util
 import logging
+import os
 import random
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -19,12 +21,17 @@ from tap_vitess.sandbox.errors import RECORDED
 from tap_vitess.sandbox.faults import Fault, Faults
 from tap_vitess.sandbox.sample import live_writes, sample_cluster
 from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.stdout import script
 
 
+@script("tap-vitess-sandbox")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if importlib.util.find_spec("mysql_mimic") is None:
         sys.stderr.write("The sandbox needs an extra: pip install 'tap-vitess[sandbox]'\n")
+        return 1
+    if why := _occupied(options):
+        sys.stderr.write(f"tap-vitess-sandbox: {why}\n")
         return 1
     logging.getLogger("mysql_mimic").setLevel(logging.CRITICAL)
     stopped = threading.Event()
@@ -54,6 +61,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if ready_file is not None:
                 ready_file.unlink(missing_ok=True)
     return 0
+
+
+def _occupied(options: argparse.Namespace) -> str | None:
+    """Tell why a port cannot be served; gRPC and asyncio say it in many lines."""
+    for option in ("grpc_port", "mysql_port"):
+        port = getattr(options, option)
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        try:
+            socket.create_server((options.host, port), family=family).close()
+        except (OSError, OverflowError) as error:
+            why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+            return (
+                f"port {port} of {options.host} cannot be served ({why}): give another one by "
+                f"--{option.replace('_', '-')}; 0 is any free one"
+            )
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -35,6 +35,7 @@ from tap_vitess.settings import (
     read_settings,
     short,
 )
+from tap_vitess.stdout import written
 
 _HELP = "Copy tables out of Vitess and follow their changes, as a Singer tap."
 _OPTIONS = {
@@ -121,6 +122,15 @@ class CommandLine(Tap):
             settings |= {} if source == ENVIRONMENT else read_settings(source)
         return Sources(settings, ENVIRONMENT in value)
 
+    def run_discovery(self) -> str:
+        """Write the catalog to stdout, and return it.
+
+        Raises:
+            TargetClosedError: it cannot be written there.
+        """
+        with written():
+            return super().run_discovery()
+
     @classmethod
     def invoke(  # type: ignore[override]
         cls,
@@ -136,7 +146,8 @@ class CommandLine(Tap):
         Raises:
             VitessError: a file is none of its kind, or the run could not be finished.
         """
-        super(Tap, cls).invoke(about=about, about_format=about_format)
+        with written():
+            super(Tap, cls).invoke(about=about, about_format=about_format)
         cls.print_version(print_fn=cls.logger.info)
         tap = cls(
             config=config.config if config else {},

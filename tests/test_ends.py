@@ -1,0 +1,148 @@
+"""Scripts where stdout or stderr cannot be used, or a port is taken: one sentence, exit code 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.airbyte import Connector
+from support.shops import served, three_tables
+from support.taps import settings
+
+from tap_vitess.sandbox.server import Sandbox
+
+pytestmark = [pytest.mark.slow, served(lambda: three_tables(400))]
+
+SECONDS = 60
+COMMANDS = [
+    ["tap_vitess"],
+    ["tap_vitess", "--discover"],
+    ["tap_vitess", "--about"],
+    ["tap_vitess.doctor"],
+    ["tap_vitess.mirror", "ddl"],
+    ["tap_vitess.airbyte", "discover"],
+    ["tap_vitess.airbyte", "read"],
+    ["tap_vitess.sandbox"],
+]
+
+
+def command(sandbox: Sandbox, folder: Path, words: Sequence[str]) -> list[str]:
+    """Return a command with its settings, in files."""
+    module, *rest = words
+    start = [sys.executable, "-m", module, *rest]
+    if "--about" in rest:
+        return start
+    if module.endswith("sandbox"):
+        return [*start, "--grpc-port=0", "--mysql-port=0", "--rows=3"]
+    given = settings(sandbox)
+    if module.endswith("mirror"):
+        given |= {"mirror_keyspace": "shop", "mirror_name": "m"}
+    config = folder / "config.json"
+    config.write_text(json.dumps(given))
+    start += ["--config", str(config)]
+    if "read" in rest:
+        catalog = folder / "catalog.json"
+        catalog.write_text(json.dumps(Connector(folder, given).catalog()))
+        start += ["--catalog", str(catalog)]
+    return start
+
+
+def ended(words: Sequence[str], **how: Any) -> tuple[int, str]:
+    """Run a command; return its exit code and what stands in stderr."""
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **how}
+    done = subprocess.run(words, text=True, timeout=SECONDS, check=False, **streams)
+    return done.returncode, done.stderr or ""
+
+
+def one_sentence(done: tuple[int, str], words: str) -> None:
+    """Expect exit code 1, and that the last line says it."""
+    code, errors = done
+    assert code == 1, errors
+    assert "Traceback" not in errors
+    assert "Exception" not in errors
+    assert words in errors.splitlines()[-1], errors
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_full_disk(sandbox: Sandbox, tmp_path: Path, words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = ended(command(sandbox, tmp_path, words), stdout=full)
+    one_sentence(done, "stdout cannot be written to (No space left on device)")
+
+
+@pytest.mark.parametrize("words", [COMMANDS[i] for i in (1, 3, 5)], ids=" ".join)
+def test_nobody_reads(sandbox: Sandbox, tmp_path: Path, words: list[str]) -> None:
+    """As in `doctor | true`."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as pipe:
+        done = ended(command(sandbox, tmp_path, words), stdout=pipe)
+    one_sentence(done, "the target has closed the pipe")
+
+
+def by_shell(words: str, start: Sequence[str]) -> list[str]:
+    """Return a command whose shell says something first, or redirects it."""
+    return ["sh", "-c", words, "sh", *start]
+
+
+@pytest.mark.parametrize("words", [COMMANDS[0], COMMANDS[6]], ids=" ".join)
+def test_a_file_that_is_as_large_as_it_may_be(
+    sandbox: Sandbox, tmp_path: Path, words: list[str]
+) -> None:
+    with (tmp_path / "out").open("w") as out:
+        start = command(sandbox, tmp_path, words)
+        done = ended(by_shell('ulimit -f 8; exec "$@"', start), stdout=out)
+    one_sentence(done, "stdout cannot be written to (File too large)")
+    assert 0 < (tmp_path / "out").stat().st_size <= 8 * 1024
+
+
+@pytest.mark.parametrize("words", [COMMANDS[0], COMMANDS[3]], ids=" ".join)
+def test_a_closed_stdout(sandbox: Sandbox, tmp_path: Path, words: list[str]) -> None:
+    """Its number is no connection's: nothing is written to VTGate that is meant for a target."""
+    done = ended(by_shell('exec "$@" >&-', command(sandbox, tmp_path, words)))
+    one_sentence(done, "stdout is closed")
+
+
+@pytest.mark.parametrize("words", [COMMANDS[0], COMMANDS[3]], ids=" ".join)
+@pytest.mark.parametrize("how", ["2>&-", "2>/dev/full"])
+def test_a_stderr_that_takes_nothing(
+    sandbox: Sandbox, tmp_path: Path, words: list[str], how: str
+) -> None:
+    """The log is lost, and nothing else."""
+    start, out = command(sandbox, tmp_path, words), tmp_path / "out"
+    well, _ = ended(start)
+    with out.open("w") as stdout:
+        code, _ = ended(by_shell(f'exec "$@" {how}', start), stdout=stdout)
+    assert code == well
+    assert out.read_text().count('"RECORD"') == (800 if words == COMMANDS[0] else 0)
+
+
+def test_a_mirror_keeps_the_state_of_a_target_whose_reader_is_gone(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The line before the last is passed on, but cannot be."""
+    start = command(sandbox, tmp_path, ["tap_vitess.mirror", "confirm"])
+    lines = tmp_path / "in"
+    lines.write_text('{"bookmarks": {}}\n')
+    with Path("/dev/full").open("w") as full, lines.open() as stdin:
+        one_sentence(ended(start, stdout=full, stdin=stdin), "stdout cannot be written to")
+
+
+@pytest.mark.parametrize("option", ["--grpc-port", "--mysql-port"])
+def test_a_sandbox_whose_port_is_taken(option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = {"--grpc-port": 0, "--mysql-port": 0, option: port}
+        options = [f"{name}={number}" for name, number in ports.items()]
+        code, errors = ended([sys.executable, "-m", "tap_vitess.sandbox", *options])
+    assert code == 1
+    [line] = errors.splitlines()
+    assert f"port {port} of 127.0.0.1 cannot be served (Address already in use)" in line
+    assert f"give another one by {option}" in line
