@@ -63,6 +63,14 @@ class Tap:
         command += [str(place.mysql_port), f"{self._keyspace}.{table}"]
         return run(command, stdin=b"" if state is None else json.dumps(state).encode())
 
+    def run_async(self, table: str, kind: str) -> Json:
+        """Copy a table by the library for asyncio; return its figures."""
+        place = self._place
+        command = [sys.executable, "-m", "benchmarks.aio", place.host, str(place.grpc_port)]
+        command += [str(place.mysql_port), f"{self._keyspace}.{table}", kind]
+        found: Json = json.loads(run(command, keep=True).out)
+        return found
+
     def state(self, tables: Sequence[str] | None = None) -> Json:
         """Run it from the start and return its last STATE."""
         value: Json = json.loads(self.run(tables=tables, keep=True).out)["value"]

@@ -14,6 +14,9 @@ Json = dict[str, Any]
 
 # Figures: how each is called, and how it is written.
 _FIGURES = {
+    "late_median_ms": ("the loop is late by, median, ms", "{:,.2f}"),
+    "late_99_ms": ("99 of 100 turns by less than, ms", "{:,.2f}"),
+    "late_most_ms": ("at most, ms", "{:,.2f}"),
     "ratio": ("of the raw receive", "{:.2f}"),
     "rows_per_second": ("rows/s", "{:,.0f}"),
     "raw_rows_per_second": ("rows/s, raw receive", "{:,.0f}"),

@@ -145,6 +145,20 @@ class Bench:
             figures["own_cpu_per_million"] = own / figures["rows"] * 1e6
         return {"start": start, **found}
 
+    # In a loop of asyncio's
+
+    def asyncio(self) -> Json:
+        """Copy the table of reference beside a coroutine that measures the loop's lateness."""
+        rows = self._scale.rows
+        keyspace = self._place.keyspace([(TABLE, TEN)], 2)
+        self._place.insert(keyspace, TABLE, TEN, 1, rows, 5_000)
+        tap = self._tap(keyspace)
+        tap.receive_copy(TABLE)
+        return {
+            kind: medians([tap.run_async(TABLE, kind) for _ in range(self._scale.repeats)])
+            for kind in ("python", "items", "arrow")
+        }
+
     # Nothing to do
 
     def nothing(self) -> Json:
@@ -233,4 +247,13 @@ def _cost(done: Run) -> Json:
     return {"wall": done.wall, "cpu": done.cpu, "rss_mb": done.rss / 1e6}
 
 
-SCENARIOS = ("copy", "stream", "stream_single", "transaction", "nothing", "growth", "arrow")
+SCENARIOS = (
+    "copy",
+    "stream",
+    "stream_single",
+    "transaction",
+    "nothing",
+    "growth",
+    "arrow",
+    "asyncio",
+)

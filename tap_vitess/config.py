@@ -13,11 +13,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from tap_vitess.errors import ConfigError
 from tap_vitess.protocol.filters import conditions_of
 from tap_vitess.protocol.images import OnPartialImage
+from tap_vitess.protocol.request import CellPreference, RequestOptions
 from tap_vitess.values.types import DEFAULTS, ValueOptions
 from tap_vitess.vtgate.address import Address, Tls, check_host, check_metadata, tls_of
 
@@ -162,6 +163,17 @@ class Config(Address):
     tablet_type: TabletType = _setting("Tablet type", "Which tablets to read from.", "PRIMARY")
     cells: tuple[str, ...] = _setting(
         "Cells", "Cells to pick tablets from; not used for PRIMARY. Default: VTGate's own cell.", ()
+    )
+    cell_preference: CellPreference | None = _setting(
+        "Cell preference",
+        "Whether VTGate picks tablets in its own cell first (`preferlocalwithalias`) or in `cells` "
+        "alone (`onlyspecified`); not used for PRIMARY. Default: VTGate's, which is its own first.",
+    )
+    minimize_skew: bool = _setting(
+        "Minimize skew",
+        "Let VTGate hold shards back that are ahead of others by the time of their commits. It is "
+        "no order among shards, and a run waits for the slowest one.",
+        default=False,
     )
     tls: Tls | None = _setting("TLS", "Use TLS on both ports.")
     grpc_headers: Mapping[str, str] = _setting(
@@ -318,6 +330,16 @@ class Config(Address):
                 values[name] = tuple(values[name])
         return cls(**values)
 
+    @property
+    def request(self) -> RequestOptions:
+        """What all requests of a run share."""
+        return RequestOptions(
+            self.tablet_type,
+            self.cells,
+            cell_preference=self.cell_preference,
+            minimize_skew=self.minimize_skew,
+        )
+
     def stream(self, keyspace: str, table: str) -> str:
         """Return the name of a table's stream."""
         parts = {"{keyspace}": keyspace, "{table}": table}
@@ -389,7 +411,7 @@ def _parts(kind: type[Tls | ValueOptions], begin: str) -> Iterator[tuple[str, di
 
 
 def _json_type(hint: Any) -> dict[str, Any]:
-    if get_origin(hint) is UnionType:
+    if get_origin(hint) in {UnionType, Union}:  # the latter of what has a name
         hint = next(kind for kind in get_args(hint) if kind is not NoneType)
     if get_origin(hint) is Literal:
         return {"type": "string", "enum": [*get_args(hint)]}

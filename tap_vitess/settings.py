@@ -49,6 +49,17 @@ _ELSEWHERE: Mapping[str, str] = {
     **dict.fromkeys(("ssl_key", "client_key"), "tls_key_file"),
     "replication_method": "the catalog's metadata replication-method",
 }
+# Flags of VStream that would break what a run promises.
+_REFUSED: Mapping[str, str] = {
+    "stop_on_reshard": "a run follows a reshard, and Vitess 22.0.2 and later end no call with it",
+    "tablet_order": "a run reads one type of tablets, and there is no order among types",
+    "stream_keyspace_heartbeats": "each heartbeat would be a change of every shard",
+    "include_reshard_journal_events": "a run knows the shards by its positions",
+    "tables_to_copy": "each table is copied by a call of its own, which can be resumed",
+    "exclude_keyspace_from_table_name": "only Vitess 23 and later have it, and it changes nothing",
+    "transaction_chunk_size": "a transaction ends at its COMMIT, however it comes",
+    "heartbeat_interval": "a heartbeat each second is what a stream that stands still is told by",
+}
 _TRUE = {"true", "1", "yes", "on"}
 _NUMBER = re.compile(r"\s*[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?\s*")
 _DEEPEST = 50
@@ -281,6 +292,8 @@ def _unknown(names: Collection[str]) -> Iterator[str]:
 
 def _near(name: str) -> str | None:
     word = name.lower().replace("-", "_")
+    if why := _REFUSED.get(word):
+        return f"that flag of VStream is not set, because {why}"
     if word in SETTINGS:
         return f"it is written {word}"
     if word in _ELSEWHERE:

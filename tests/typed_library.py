@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, assert_type
 
 import msgspec
@@ -34,6 +34,8 @@ from tap_vitess.vstream import (
     Vitess,
     VitessError,
     VitessTableState,
+    achanges,
+    aconsume,
     changes,
     consume,
     events,
@@ -167,3 +169,20 @@ for item in changes(vitess, [query, "shop.customers"]):
 consume(vitess, {query: dict}, print, MemoryState())
 consume(vitess, {query: dict, Query("shop.customers"): dict}, print, MemoryState())
 state_at(vitess, [query])
+
+
+async def uses_of_asyncio() -> None:
+    async for item in achanges(vitess, ["shop.orders", query]):
+        assert_type(item, Change[dict[str, Any]] | TableCopied | Boundary)
+
+    async def flush(batch: Batch) -> None:
+        print(batch.changes)
+
+    assert_type(await aconsume(vitess, {"shop.orders": dict}, flush, MemoryState()), Consumed)
+    await aconsume(vitess, {"shop.orders": dict}, {"shop.orders": flush}, MemoryState())
+    await aconsume(vitess, {"shop.orders": dict}, print, MemoryState())  # type: ignore[arg-type]
+
+
+consume(vitess, {"shop.orders": dict}, {"shop.orders": print}, MemoryState(), timezone=UTC)
+Vitess("h", minimize_skew=True, cell_preference="onlyspecified")
+Vitess("h", cell_preference="best")  # type: ignore[arg-type]

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from tap_vitess._proto import binlogdata_pb2 as tap__vitess_dot___proto_dot_binlogdata__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etap_vitess/_proto/vtgate.proto\x12\x11tap_vitess.vtgate\x1a\"tap_vitess/_proto/binlogdata.proto\"i\n\x0cVStreamFlags\x12\x15\n\rminimize_skew\x18\x01 \x01(\x08\x12\x1a\n\x12heartbeat_interval\x18\x02 \x01(\r\x12\x17\n\x0fstop_on_reshard\x18\x03 \x01(\x08\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\t\"\xd0\x01\n\x0eVStreamRequest\x12\x32\n\x0btablet_type\x18\x02 \x01(\x0e\x32\x1d.tap_vitess.vtgate.TabletType\x12+\n\x05vgtid\x18\x03 \x01(\x0b\x32\x1c.tap_vitess.binlogdata.VGtid\x12-\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1d.tap_vitess.binlogdata.Filter\x12.\n\x05\x66lags\x18\x05 \x01(\x0b\x32\x1f.tap_vitess.vtgate.VStreamFlags\"@\n\x0fVStreamResponse\x12-\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1d.tap_vitess.binlogdata.VEvent*?\n\nTabletType\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07PRIMARY\x10\x01\x12\x0b\n\x07REPLICA\x10\x02\x12\n\n\x06RDONLY\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etap_vitess/_proto/vtgate.proto\x12\x11tap_vitess.vtgate\x1a\"tap_vitess/_proto/binlogdata.proto\"\x82\x01\n\x0cVStreamFlags\x12\x15\n\rminimize_skew\x18\x01 \x01(\x08\x12\x1a\n\x12heartbeat_interval\x18\x02 \x01(\r\x12\x17\n\x0fstop_on_reshard\x18\x03 \x01(\x08\x12\r\n\x05\x63\x65lls\x18\x04 \x01(\t\x12\x17\n\x0f\x63\x65ll_preference\x18\x05 \x01(\t\"\xd0\x01\n\x0eVStreamRequest\x12\x32\n\x0btablet_type\x18\x02 \x01(\x0e\x32\x1d.tap_vitess.vtgate.TabletType\x12+\n\x05vgtid\x18\x03 \x01(\x0b\x32\x1c.tap_vitess.binlogdata.VGtid\x12-\n\x06\x66ilter\x18\x04 \x01(\x0b\x32\x1d.tap_vitess.binlogdata.Filter\x12.\n\x05\x66lags\x18\x05 \x01(\x0b\x32\x1f.tap_vitess.vtgate.VStreamFlags\"@\n\x0fVStreamResponse\x12-\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1d.tap_vitess.binlogdata.VEvent*?\n\nTabletType\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07PRIMARY\x10\x01\x12\x0b\n\x07REPLICA\x10\x02\x12\n\n\x06RDONLY\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tap_vitess._proto.vtgate_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TABLETTYPE']._serialized_start=473
-  _globals['_TABLETTYPE']._serialized_end=536
-  _globals['_VSTREAMFLAGS']._serialized_start=89
-  _globals['_VSTREAMFLAGS']._serialized_end=194
-  _globals['_VSTREAMREQUEST']._serialized_start=197
-  _globals['_VSTREAMREQUEST']._serialized_end=405
-  _globals['_VSTREAMRESPONSE']._serialized_start=407
-  _globals['_VSTREAMRESPONSE']._serialized_end=471
+  _globals['_TABLETTYPE']._serialized_start=499
+  _globals['_TABLETTYPE']._serialized_end=562
+  _globals['_VSTREAMFLAGS']._serialized_start=90
+  _globals['_VSTREAMFLAGS']._serialized_end=220
+  _globals['_VSTREAMREQUEST']._serialized_start=223
+  _globals['_VSTREAMREQUEST']._serialized_end=431
+  _globals['_VSTREAMRESPONSE']._serialized_start=433
+  _globals['_VSTREAMRESPONSE']._serialized_end=497
 # @@protoc_insertion_point(module_scope)

@@ -20,16 +20,18 @@ REPLICA: TabletType
 RDONLY: TabletType
 
 class VStreamFlags(_message.Message):
-    __slots__ = ("minimize_skew", "heartbeat_interval", "stop_on_reshard", "cells")
+    __slots__ = ("minimize_skew", "heartbeat_interval", "stop_on_reshard", "cells", "cell_preference")
     MINIMIZE_SKEW_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     STOP_ON_RESHARD_FIELD_NUMBER: _ClassVar[int]
     CELLS_FIELD_NUMBER: _ClassVar[int]
+    CELL_PREFERENCE_FIELD_NUMBER: _ClassVar[int]
     minimize_skew: bool
     heartbeat_interval: int
     stop_on_reshard: bool
     cells: str
-    def __init__(self, minimize_skew: bool = ..., heartbeat_interval: _Optional[int] = ..., stop_on_reshard: bool = ..., cells: _Optional[str] = ...) -> None: ...
+    cell_preference: str
+    def __init__(self, minimize_skew: bool = ..., heartbeat_interval: _Optional[int] = ..., stop_on_reshard: bool = ..., cells: _Optional[str] = ..., cell_preference: _Optional[str] = ...) -> None: ...
 
 class VStreamRequest(_message.Message):
     __slots__ = ("tablet_type", "vgtid", "filter", "flags")

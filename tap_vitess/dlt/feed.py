@@ -33,7 +33,7 @@ from tap_vitess.vstream import (
     Vitess,
 )
 from tap_vitess.vstream.arrow_reader import ArrowReader
-from tap_vitess.vstream.changes import Reading, items_of
+from tap_vitess.vstream.changes import Reading, flat, parts_of
 
 logger = logger_of(__name__)
 
@@ -81,13 +81,15 @@ class Feed:
         self._known: dict[str, TableSchema] = {}
         self._next: Item | None = None
         self._reached = _asked_again(self.config, self.state, self.tables)
-        self._items = items_of(
-            vitess_of(self.config),
-            [Query(name, where=self.config.filters.get(name)) for name in self.tables],
-            partial(ArrowReader, own=ENGINE_COLUMNS),
-            Reading(self._reached, stop=self.is_stopped, boundary_seconds=0, retry=self.retry),
-            by_table=True,
-            observer=self._progress,
+        self._items = flat(
+            parts_of(
+                vitess_of(self.config),
+                [Query(name, where=self.config.filters.get(name)) for name in self.tables],
+                partial(ArrowReader, own=ENGINE_COLUMNS),
+                Reading(self._reached, stop=self.is_stopped, boundary_seconds=0, retry=self.retry),
+                by_table=True,
+                observer=self._progress,
+            )
         )
 
     def __enter__(self) -> Self:

@@ -21,7 +21,7 @@ from tap_vitess.vstream import TableRows
 
 
 class LoadProgress:
-    """An observer of `items_of` that looks at one keyspace after another while it is entered."""
+    """An observer of `parts_of` that looks at one keyspace after another while it is entered."""
 
     def __init__(self, config: Config, names: Collection[str]) -> None:
         """Prepare for tables, named `keyspace.table`."""

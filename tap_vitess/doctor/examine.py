@@ -14,7 +14,6 @@ from tap_vitess.config import Config
 from tap_vitess.doctor import judge_cluster, judge_state, judge_tables
 from tap_vitess.doctor.findings import Finding, Place
 from tap_vitess.errors import ConfigError, StateError, VitessError
-from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.run.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.survey import discovery, tables, vschema
 from tap_vitess.survey import keyspace as ks
@@ -233,7 +232,7 @@ class _Examination:
 
     def _try_stream(self, keyspace: str, shards: Iterable[str]) -> None:
         seconds = self._config.connect_timeout_seconds
-        options = RequestOptions(self._config.tablet_type, self._config.cells)
+        options = self._config.request
         try:
             with vstream_client.connect(self._config) as client:
                 silent = silent_shards(client, keyspace, shards, options, seconds)

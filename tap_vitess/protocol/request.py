@@ -14,12 +14,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.protocol.filters import quoted
 from tap_vitess.protocol.vgtid import Vgtid
+
+CellPreference = Literal["preferlocalwithalias", "onlyspecified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,16 @@ class RequestOptions:
 
     tablet_type: PRIMARY, REPLICA or RDONLY. cells: where to look for tablets, empty = VTGate's
     own cell; not used for PRIMARY. heartbeat_seconds: VTGate speaks at least this often. rules: of
-    the tables of which not everything is asked for.
+    the tables of which not everything is asked for. cell_preference: whether VTGate's own cell goes
+    first. minimize_skew: whether VTGate holds shards back that are ahead of others.
     """
 
     tablet_type: str = "PRIMARY"
     cells: Sequence[str] = ()
     heartbeat_seconds: int = 1
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    cell_preference: CellPreference | None = None
+    minimize_skew: bool = False
 
 
 def stream_request(
@@ -113,7 +119,10 @@ def _request(
         vgtid=vgtid,
         filter=binlogdata.Filter(rules=[_rule(table, options) for table in sorted(tables)]),
         flags=vtgate.VStreamFlags(
-            heartbeat_interval=options.heartbeat_seconds, cells=",".join(options.cells)
+            heartbeat_interval=options.heartbeat_seconds,
+            cells=",".join(options.cells),
+            cell_preference=options.cell_preference or "",
+            minimize_skew=options.minimize_skew,
         ),
     )
 

@@ -19,7 +19,6 @@ from tap_vitess.config import Config
 from tap_vitess.errors import FencedError, RetriableError, TargetClosedError, VitessError
 from tap_vitess.protocol.images import RawKey
 from tap_vitess.protocol.items import Fields, Rows
-from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.records.records import RecordOptions, RecordSequence
 from tap_vitess.run.interleave import interleave
 from tap_vitess.run.pace import Checkpoint, CopyFinished, SyncOptions
@@ -203,7 +202,7 @@ def _stored(sync: KeyspaceSync, sequence: RecordSequence) -> KeyspaceState:
 def sync_options(config: Config, retry: RetryOptions) -> SyncOptions:
     """Return how to run."""
     return SyncOptions(
-        request=RequestOptions(config.tablet_type, config.cells),
+        request=config.request,
         retry=retry,
         checkpoint_seconds=config.checkpoint_seconds,
         copy_parallelism=config.copy_parallelism,

@@ -26,6 +26,8 @@ from tap_vitess.errors import ValueDecodeError as ValueDecodeError
 from tap_vitess.errors import VitessError as VitessError
 from tap_vitess.protocol.gtid import GtidSet as GtidSet
 from tap_vitess.protocol.vgtid import Vgtid as Vgtid
+from tap_vitess.vstream.aio import achanges as achanges
+from tap_vitess.vstream.aio import aconsume as aconsume
 from tap_vitess.vstream.arrow import arrow_changes as arrow_changes
 from tap_vitess.vstream.arrow_batches import ArrowBatch as ArrowBatch
 from tap_vitess.vstream.arrow_reader import TableRows as TableRows

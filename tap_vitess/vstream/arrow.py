@@ -16,7 +16,14 @@ from functools import partial
 from tap_vitess.errors import ConfigError
 from tap_vitess.values.arrow import pyarrow
 from tap_vitess.vstream.arrow_reader import OWN_COLUMNS, ArrowReader, TableRows, TableSchema
-from tap_vitess.vstream.changes import DEFAULT_RETRY, Boundary, Reading, TableCopied, items_of
+from tap_vitess.vstream.changes import (
+    DEFAULT_RETRY,
+    Boundary,
+    Reading,
+    TableCopied,
+    flat,
+    parts_of,
+)
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vstream.query import Query
 from tap_vitess.vtgate.retry import RetryOptions
@@ -54,4 +61,4 @@ def arrow_changes(
         raise ConfigError(f"own_columns: there is no {', '.join(strange)}")
     own = [name for name in OWN_COLUMNS if name in own_columns]
     how = Reading(state, follow, stop, boundary_seconds, poll_seconds, retry)
-    return items_of(vitess, tables, partial(ArrowReader, own=own), how, by_table=True)
+    return flat(parts_of(vitess, tables, partial(ArrowReader, own=own), how, by_table=True))

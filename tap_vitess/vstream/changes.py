@@ -14,7 +14,10 @@ import functools
 import json
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from tap_vitess.errors import ConfigError, StateError, VitessError
@@ -99,6 +102,7 @@ def changes(
     stop: Callable[[], bool] = lambda: False,
     boundary_seconds: float = 1.0,
     poll_seconds: float = 10.0,
+    timezone: tzinfo | None = None,
     retry: RetryOptions = DEFAULT_RETRY,
 ) -> Generator[Item, None, None]:
     """Copy tables and follow their changes.
@@ -115,6 +119,8 @@ def changes(
         boundary_seconds: how often there is a boundary, 0 for one after each response of VTGate.
         poll_seconds: with `follow`, how often SQL is asked where the keyspace is, to see that the
             stream brings all there is.
+        timezone: of which each TIMESTAMP becomes an aware datetime, and commit times too; without
+            one a TIMESTAMP is a datetime in UTC without a zone. A DATETIME never has one.
         retry: how long passing faults are retried.
 
     Raises:
@@ -123,7 +129,7 @@ def changes(
             others, unless `follow` is set; its error is raised at the end.
     """
     how = Reading(state, follow, stop, boundary_seconds, poll_seconds, retry)
-    return items_of(vitess, tables, TableReader, how)
+    return flat(parts_of(vitess, tables, partial(TableReader, timezone=timezone), how))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,14 @@ class Observer(Protocol):
 MakeReader = Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]]
 
 
-def items_of(
+def flat(parts: Generator[Sequence[ItemT], None, None]) -> Generator[ItemT, None, None]:
+    """Yield what comes together one by one."""
+    with closing(parts):
+        for part in parts:
+            yield from part
+
+
+def parts_of(
     vitess: Vitess,
     tables: Iterable[str | Query],
     reader: MakeReader[ItemT],
@@ -163,8 +176,8 @@ def items_of(
     *,
     by_table: bool = False,
     observer: Observer | None = None,
-) -> Generator[ItemT | TableCopied | Boundary, None, None]:
-    """Yield what a reader makes of each table's rows; for all else see `changes`.
+) -> Generator[Sequence[ItemT | TableCopied | Boundary], None, None]:
+    """Yield what a reader makes of each table's rows, as it comes; for all else see `changes`.
 
     With `by_table` the reader is given those of several transactions at once, see SyncOptions.
     """
@@ -196,25 +209,27 @@ def items_of(
         )
         for keyspace, names in keyspaces.items()
     ]
-    return _items(run, sinks, states, bookmarks)
+    return _parts(run, sinks, states, bookmarks)
 
 
-def _items(
+def _parts(
     run: engine.Run[_Made[ItemT]],
     sinks: Sequence[_KeyspaceReader[ItemT]],
     states: Mapping[str, KeyspaceState],
     bookmarks: Mapping[str, Any],
-) -> Generator[ItemT | TableCopied | Boundary, None, None]:
+) -> Generator[Sequence[ItemT | TableCopied | Boundary], None, None]:
     """Yield the items of all keyspaces, in the caller's thread."""
     for made in run.into(sinks):
+        part: list[ItemT | TableCopied | Boundary] = []
         for item in made:
             if isinstance(item, _Reached):
                 keyspace = item.state.keyspace
                 # Replaced and not changed: boundaries that were given out look at it.
                 states = {**states, keyspace: item.state}
-                yield Boundary(keyspace, item.phase, states, bookmarks)
+                part.append(Boundary(keyspace, item.phase, states, bookmarks))
             else:
-                yield item
+                part.append(item)
+        yield part
     if run.errors:
         raise run.errors[0]
 

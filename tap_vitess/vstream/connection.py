@@ -12,6 +12,7 @@ from typing import Literal
 
 from tap_vitess.config import Config, Keys, OnLostPosition, TabletType
 from tap_vitess.protocol.images import OnPartialImage
+from tap_vitess.protocol.request import CellPreference
 from tap_vitess.settings import checked
 from tap_vitess.vtgate.address import Tls
 
@@ -33,6 +34,8 @@ class Vitess:
     grpc_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tablet_type: TabletType = "PRIMARY"
     cells: Sequence[str] = ()
+    cell_preference: CellPreference | None = None
+    minimize_skew: bool = False
     keys: Keys = "with_vindex"
     on_lost_position: OnLostPosition = "fail"
     on_partial_image: OnPartialImage = "fetch"

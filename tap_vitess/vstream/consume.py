@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import tzinfo
 from functools import partial
 from typing import Any, Literal
 
@@ -34,6 +35,9 @@ from tap_vitess.vtgate.retry import RetryOptions
 logger = logger_of(__name__)
 
 
+Flush = Callable[[Batch], object] | Callable[[ArrowBatch], object]
+
+
 @dataclass(frozen=True, slots=True)
 class Consumed:
     """How a call of `consume` ended.
@@ -51,7 +55,7 @@ class Consumed:
 def consume(
     vitess: Vitess,
     tables: Mapping[str, Any] | Mapping[Query, Any] | Mapping[str | Query, Any],
-    flush: Callable[[Batch], object] | Callable[[ArrowBatch], object],
+    flush: Flush | Mapping[str, Flush],
     state: StateStore,
     *,
     rows: Literal["python", "arrow"] = "python",
@@ -65,6 +69,7 @@ def consume(
     signals: bool = True,
     idle_seconds: float = 10.0,
     poll_seconds: float = 10.0,
+    timezone: tzinfo | None = None,
     retry: RetryOptions = DEFAULT_RETRY,
 ) -> Consumed:
     """Give the rows of tables to a function, batch by batch, until told to stop.
@@ -77,7 +82,9 @@ def consume(
             or rows are wanted.
         flush: applies a batch; what it applied must be stored for good when it returns, or in one
             transaction with the state, by a store of the caller's own. An error of it ends the
-            call, and the batch comes again in the next.
+            call, and the batch comes again in the next. Or a function for each table, by its name:
+            each is given a batch of its table's items alone, and the state is saved when all have
+            returned.
         state: where the position is kept. A first run copies.
         rows: "arrow" for an ArrowBatch, which has columns, where else there is a Batch.
         own_columns: of rows as Arrow, see `arrow_changes`.
@@ -91,8 +98,7 @@ def consume(
         signals: whether SIGTERM and SIGINT do the same; in the main thread only.
         idle_seconds: how often the state is saved while no rows come; so a consumer whose state a
             newer one has taken over learns of it.
-        poll_seconds: see `changes`.
-        retry: see `changes`.
+        poll_seconds, timezone, retry: see `changes`. A row as Arrow has TIMESTAMPs in UTC.
 
     Raises:
         FencedError: a newer consumer of this name has taken the state over.
@@ -103,18 +109,26 @@ def consume(
         raise ConfigError("batch_rows and batch_bytes: at least 1")
     if rows == "arrow" and any(target is not dict for target in tables.values()):
         raise ConfigError("tables: rows as Arrow become nothing else; name each with dict")
+    if rows == "arrow" and timezone is not None:
+        raise ConfigError("timezone: rows as Arrow have their TIMESTAMPs in UTC")
     queries = queries_of(tables)
-    names = [*queries]
-    mappers = {n: mapper_of(t, converter) for n, t in zip(names, tables.values(), strict=True)}
-    _check_apart(state, names)
+    if len(queries) < len(tables):
+        raise ConfigError("tables: one is there twice, by its name and by a Query")
+    mappers = {n: mapper_of(t, converter) for n, t in zip(queries, tables.values(), strict=True)}
+    _check_apart(state, queries)
+    if isinstance(flush, Mapping):
+        flush = _by_table(flush, queries)
     asked = stop.is_set if isinstance(stop, threading.Event) else stop or (lambda: False)
     with taken_over(wanted=signals) as signal, closing(state):
         collector = Collector(batch_rows, batch_seconds)
         if rows == "arrow":
             collector = ArrowCollector(batch_rows, batch_seconds, batch_bytes)
         work = _Work(mappers, flush, state, collector, idle_seconds)
-        source = changes if rows == "python" else partial(arrow_changes, own_columns=own_columns)
-        found: Generator[Item | ArrowItem, None, None] = source(
+        source: Callable[..., Generator[Item | ArrowItem, None, None]]
+        source = partial(changes, timezone=timezone)
+        if rows == "arrow":
+            source = partial(arrow_changes, own_columns=own_columns)
+        found = source(
             vitess,
             queries.values(),
             state=state.load(),
@@ -131,6 +145,28 @@ def consume(
             logger.warning("ended by signal %d; the next run goes on from here", signal.signum)
             return Consumed("signal", signal.signum, work.rows, work.batches)
         return Consumed("stopped" if asked() else "finished", None, work.rows, work.batches)
+
+
+def _by_table(flushes: Mapping[str, Flush], tables: Collection[str]) -> Flush:
+    """Return what gives each table's function the items of its table.
+
+    Raises:
+        ConfigError: the functions are not those of the tables.
+    """
+    if wrong := sorted(flushes.keys() ^ {*tables}):
+        raise ConfigError(
+            f"flush: a function for each table is expected, by name; {', '.join(wrong)} is there "
+            "only once"
+        )
+
+    def flush(batch: Any) -> None:
+        items: dict[str, list[Any]] = {}
+        for item in batch.items:
+            items.setdefault(item.name, []).append(item)
+        for name, own in items.items():
+            flushes[name](replace(batch, items=tuple(own)))
+
+    return flush
 
 
 def _check_apart(state: StateStore, tables: Collection[str]) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from itertools import repeat
 from typing import Any, Generic, Never, TypeVar
 
 from tap_vitess.log import logger_of
-from tap_vitess.protocol.items import Rows
+from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.records.operations import ImageOptions, Operation, TableImages
 from tap_vitess.records.records import RecordSequence
 from tap_vitess.records.schema import StreamSchema
@@ -87,9 +87,16 @@ _Found = tuple[Operation, Row | None, Row | None]
 class TableReader:
     """Makes changes of one table's rows."""
 
-    def __init__(self, table: Table, sequence: RecordSequence, options: ImageOptions) -> None:
-        """Prepare for a table whose numbers come from `sequence`."""
+    def __init__(
+        self,
+        table: Table,
+        sequence: RecordSequence,
+        options: ImageOptions,
+        timezone: tzinfo | None = None,
+    ) -> None:
+        """Prepare for a table whose numbers come from `sequence`; for `timezone` see `changes`."""
         self.table = table
+        self._timezone = timezone
         self._sequence = sequence
         self._images = images_of(table, options, ObjectDecoder, before=True)
 
@@ -108,7 +115,11 @@ class TableReader:
         found = self._alike(rows)
         if found is None:
             found = list(self._one_by_one(rows))
-        at = None if rows.fields.copying else datetime.fromtimestamp(rows.commit_time, UTC)
+        zone = self._timezone
+        if zone is not None:
+            _locate(rows.fields, [row for _, *both in found for row in both if row], zone)
+        copied = rows.fields.copying
+        at = None if copied else datetime.fromtimestamp(rows.commit_time, zone or UTC)
         first = self._sequence.take(len(found))
         where = self.table.keyspace, self.table.name
         shard, names = rows.fields.shard, self.table.key
@@ -148,6 +159,15 @@ class TableReader:
                 yield "delete", row, None
             else:
                 yield image.operation, image.decoded_before(decoder), row | image.fetched
+
+
+def _locate(fields: Fields, rows: Iterable[Row], zone: tzinfo) -> None:
+    """Let each TIMESTAMP be of a zone; it comes in UTC, without saying so."""
+    names = [f.name for f in fields.fields if f.column_type.lower().startswith("timestamp")]
+    for row in rows if names else ():
+        for name in names:
+            if isinstance(moment := row.get(name), datetime):
+                row[name] = moment.replace(tzinfo=UTC).astimezone(zone)
 
 
 def _key(names: Sequence[str], row: Row | None) -> Row:

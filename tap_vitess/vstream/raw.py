@@ -10,7 +10,6 @@ import functools
 from collections.abc import Callable, Generator, Iterable
 
 from tap_vitess.errors import ConfigError
-from tap_vitess.protocol.request import RequestOptions
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.charsets import ColumnCharsets
 from tap_vitess.survey.keyspace import Survey, version
@@ -56,7 +55,7 @@ def events(
     if position is not None and position.keyspace != keyspace:
         raise ConfigError(f"position: it is one of {position.keyspace}, not of {keyspace}")
     config = vitess.config()
-    options = RequestOptions(config.tablet_type, config.cells)
+    options = config.request
     survey = Survey(config, keyspace, config.tablet_type)
 
     def charsets(shard: str, table: str) -> dict[str, str]:
