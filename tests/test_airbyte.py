@@ -15,11 +15,13 @@ from typing import Any
 import jsonschema
 import pytest
 from support.airbyte import SECONDS, Connector, Destination, Done, messages
+from support.certificates import Authority
 from support.shops import everything, served
 from support.taps import expected, settings
 
 from tap_vitess import errors
 from tap_vitess.airbyte.failures import FAILURE_TYPES, failure_type
+from tap_vitess.airbyte.pasted import PASTED
 from tap_vitess.airbyte.spec import config_of
 from tap_vitess.airbyte.state import states_of
 from tap_vitess.config import SETTINGS
@@ -28,6 +30,8 @@ from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox, serve
+from tap_vitess.vtgate import grpc as vstream_client
+from tap_vitess.vtgate.tls import context
 
 SECRET = "correct-horse"
 TABLES = ("item", "tag")
@@ -97,14 +101,18 @@ def test_spec(tmp_path: Path) -> None:
     schema = spec["connectionSpecification"]
     jsonschema.Draft7Validator.check_schema(schema)
     assert done.code == 0
-    assert schema["properties"].keys() == SETTINGS.keys() - {
+    without = {
         *("metadata_columns", "resync_tables", "batch_keep_hours", "stream_name"),
-        "emit_activate_version_messages",
+        *("emit_activate_version_messages", "progress_seconds", "start_from_mirror"),
+        *("mirror_keyspace", "mirror_table", "mirror_name"),
     }
+    assert schema["properties"].keys() == (SETTINGS.keys() - without) | {*PASTED.values()}
     assert {n: p["type"] for n, p in schema["properties"].items() if p.get("airbyte_secret")} == {
-        "password": "string",
-        "grpc_headers": "string",
+        **dict.fromkeys(("password", "grpc_headers", *PASTED.values()), "string"),
     }
+    assert [schema["properties"][n]["multiline"] for n in PASTED.values()] == [True] * 3
+    orders = [p["order"] for p in schema["properties"].values()]
+    assert orders == [*range(len(orders))]
     assert not {word for word in ("_sdc", "ACTIVATE", "FULL_TABLE") if word in json.dumps(spec)}
     defaults = {n: p["default"] for n, p in schema["properties"].items() if "default" in p}
     jsonschema.validate({"host": "h", **defaults}, schema)
@@ -118,6 +126,42 @@ def test_headers_are_json_in_a_string() -> None:
         with pytest.raises(ConfigError, match="setting grpc_headers") as found:
             config_of({"host": "h", "grpc_headers": wrong})
         assert SECRET not in str(found.value)
+
+
+@pytest.mark.parametrize("one_line", [False, True], ids=["as it is", "in one line"])
+def test_certificates_that_are_pasted(tmp_path: Path, *, one_line: bool) -> None:
+    """They open the ports, and are in files that nobody else may read, gone with the process."""
+    ours = Authority(tmp_path / "ours")
+    client = ours.client()
+    files = {"tls_ca_file": ours.ca_file, **client}
+    texts = {PASTED[name]: Path(path).read_text() for name, path in files.items()}
+    if one_line:
+        texts = {name: " ".join(text.split("\n")) for name, text in texts.items()}
+    with serve(shop(), tls=ours.server("127.0.0.1", clients=ours)) as sandbox:
+        given = {**settings(sandbox), "tls": True, **texts}
+        with vstream_client.connect(config_of(given)):
+            pass
+    tls = config_of(given).tls
+    assert tls is not None
+    assert tls.key_file is not None
+    assert context(tls).cert_store_stats()["x509_ca"] == 1  # as the MySQL port has it
+    folder = Path(tls.key_file).parent
+    assert folder.stat().st_mode & 0o077 == 0
+    assert Path(tls.key_file).read_text() == Path(client["tls_key_file"]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"tls_key_pem": SECRET}, "setting tls_key_pem: paste the text of a PEM file"),
+        ({"tls_key_pem": 7}, "setting tls_key_pem: paste the text of a PEM file"),
+        ({"tls_ca_pem": "x", "tls_ca_file": "/ca"}, "settings tls_ca_file and tls_ca_pem: give"),
+    ],
+)
+def test_what_is_pasted_and_is_no_certificate(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        config_of({"host": "h", "tls": True, **more})
+    assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize(

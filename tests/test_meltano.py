@@ -243,6 +243,27 @@ def test_the_plugin_answers(project: Project) -> None:
     assert out in documented()
 
 
+def test_the_doctor_by_meltano(project: Project) -> None:
+    """With the settings of the project."""
+    command = "meltano invoke tap-vitess:doctor"
+    assert command in documented()
+    log = project.folder / "doctor.log"
+    with project.start(command, log) as running:
+        out, _ = running.communicate(timeout=SECONDS)
+    assert "a VStream opens on every shard" in out, log.read_text()
+    assert "0 errors, 1 warning" in out  # a table without a key
+    assert running.returncode == 3
+
+
+def test_a_number_with_a_fraction(project: Project, output: Output) -> None:
+    """In the environment, where Meltano takes none for an integer; the tap reads it."""
+    assert output.records()
+    out, _ = project.do("meltano config print tap-vitess", TAP_VITESS_PROGRESS_SECONDS="0.5")
+    assert json.loads(out)["progress_seconds"] == "0.5"
+    _, log = project.do("meltano run tap-vitess target-jsonl", TAP_VITESS_PROGRESS_SECONDS="0.5")
+    assert "shop: nothing new for 3 tables" in log
+
+
 def test_runs_into_jsonl(project: Project, sandbox: Sandbox, output: Output) -> None:
     """From the second run on exactly the changes come, deletes included, or nothing."""
     cluster = sandbox.cluster
@@ -499,7 +520,8 @@ def test_the_definition_for_the_hub(added: Project, validator: Draft202012Valida
     out, _ = added.shown("meltano config print tap-vitess", **env)
     defaults = {n: schema["default"] for n, schema in SETTINGS.items() if "default" in schema}
     hidden = {n: "*****" for n, schema in SETTINGS.items() if schema.get("secret")}
-    assert json.loads(out) == defaults | given | hidden
+    text = {"checkpoint_seconds": "2"}  # which the tap reads as a number
+    assert json.loads(out) == defaults | given | hidden | text
 
 
 def test_the_catalog_that_meltano_has_cached(added: Project, project: Project) -> None:

@@ -1,16 +1,18 @@
-"""The settings in Airbyte's words, and back. Pure.
+"""The settings in Airbyte's words, and back.
 
 The settings are the tap's. What differs: DECIMAL comes as a number and JSON as a string, which
 is what destinations make the most of; `grpc_headers` is a string of JSON, because Airbyte keeps
-no secrets in objects; `metadata_columns` is not there, the columns always are.
+no secrets in objects; `metadata_columns` is not there, the columns always are; certificates can be
+pasted beside the settings of their files.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tap_vitess.airbyte.pasted import PASTED, files_of
 from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.errors import ConfigError
 from tap_vitess.settings import checked
@@ -20,6 +22,11 @@ DEFAULTS = {"decimal_as": "number", "json_as": "string"}
 _OMITTED = {
     *("metadata_columns", "resync_tables", "batch_keep_hours"),
     *("stream_name", "emit_activate_version_messages"),
+}
+# Airbyte keeps the state and tells how far a sync is. Not shown, and taken as ever where given.
+_HIDDEN = {
+    *("mirror_keyspace", "mirror_table", "mirror_name", "start_from_mirror"),
+    "progress_seconds",
 }
 _CHANGES: dict[str, dict[str, Any]] = {
     "grpc_headers": {
@@ -55,15 +62,22 @@ def specification() -> dict[str, Any]:
             "type": "object",
             "additionalProperties": True,
             "required": SETTINGS_SCHEMA["required"],
-            "properties": {
-                name: _property(name, order)
-                for order, name in enumerate(n for n in SETTINGS if n not in _OMITTED)
-            },
+            "properties": {name: _property(name, order) for order, name in enumerate(_shown())},
         },
     }
 
 
+def _shown() -> Iterator[str]:
+    for name in SETTINGS:
+        if name not in _OMITTED | _HIDDEN:
+            yield name
+            if name in PASTED:
+                yield PASTED[name]
+
+
 def _property(name: str, order: int) -> dict[str, Any]:
+    if name in PASTED.values():
+        return _pasted(name, order)
     found = {**SETTINGS[name], "order": order, **_CHANGES.get(name, {})}
     if found.pop("secret", False):
         found["airbyte_secret"] = True
@@ -76,6 +90,18 @@ def _property(name: str, order: int) -> dict[str, Any]:
     return found
 
 
+def _pasted(name: str, order: int) -> dict[str, Any]:
+    of_file = next(SETTINGS[setting] for setting, pasted in PASTED.items() if pasted == name)
+    return {
+        "type": "string",
+        "title": f"{of_file['title'].removesuffix(' file')}, pasted",
+        "description": "The text of that PEM file, in its place.",
+        "multiline": True,
+        "airbyte_secret": True,
+        "order": order,
+    }
+
+
 def config_of(settings: Mapping[str, Any]) -> Config:
     """Make the Config of the settings that Airbyte gives.
 
@@ -85,7 +111,7 @@ def config_of(settings: Mapping[str, Any]) -> Config:
     known = {n: v for n, v in settings.items() if n not in _OMITTED and v is not None}
     if isinstance(headers := known.get("grpc_headers"), str):
         known["grpc_headers"] = _headers(headers)
-    return checked({**DEFAULTS, **known})
+    return checked({**DEFAULTS, **files_of(known)})
 
 
 def _headers(text: str) -> Any:

@@ -1,0 +1,68 @@
+"""Certificates that are pasted into Airbyte's settings, as files.
+
+OpenSSL reads a key from nothing else. They are in a folder that nobody else may look into, and go
+with the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tap_vitess.errors import ConfigError
+
+# What is pasted, by the setting of the file that it becomes.
+PASTED = {
+    "tls_ca_file": "tls_ca_pem",
+    "tls_cert_file": "tls_cert_pem",
+    "tls_key_file": "tls_key_pem",
+}
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+
+
+def files_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with files in the place of what is pasted.
+
+    Raises:
+        ConfigError: it is no PEM text, or the file is given as well. Nothing is quoted.
+    """
+    found = {name: value for name, value in settings.items() if name not in PASTED.values()}
+    for name, pasted in PASTED.items():
+        text = settings.get(pasted)
+        if text is None or text == "":
+            continue
+        if found.get(name):
+            raise ConfigError(f"settings {name} and {pasted}: give one of them")
+        found[name] = _written(pasted, text)
+    return found
+
+
+def _written(name: str, text: object) -> str:
+    # Forms that take one line make blanks, or \n, of the ends of lines.
+    blocks = _BLOCK.findall(text.replace("\\n", "\n")) if isinstance(text, str) else []
+    if not blocks:
+        raise ConfigError(
+            f"setting {name}: paste the text of a PEM file, from -----BEGIN to the last -----END"
+        )
+    path = Path(_folder().name) / name
+    lines = [
+        line
+        for kind, body in blocks
+        for line in (
+            f"-----BEGIN {kind}-----",
+            *textwrap.wrap("".join(body.split()), 64),
+            f"-----END {kind}-----",
+        )
+    ]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii", errors="replace")
+    return str(path)
+
+
+@functools.cache
+def _folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="source-vitess-")
