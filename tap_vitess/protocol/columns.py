@@ -72,6 +72,15 @@ class Chunk:
         return column
 
 
+# Lengths and values of each row. Of a message copies: it is let go before they are copied again,
+# or a huge value would be held once more.
+Read = tuple[Sequence[bytes], Sequence[bytes]]
+
+
+def _read(message: by_column.Images) -> Read:
+    return [*message.lengths], [*message.values]
+
+
 @dataclass(frozen=True, slots=True)
 class Images:
     """Images of rows, one behind the other, and behind each a mark.
@@ -84,24 +93,21 @@ class Images:
     values: bytes
 
     @classmethod
-    def of(cls, message: by_column.Images, rows: int) -> Images | None:
+    def of(cls, read: Read, rows: int) -> Images | None:
         """Take what was read of so many rows; None when not each has lengths and values once.
 
         A row without a single byte has no values.
         """
-        if not len(message.lengths) == len(message.values) == rows:
+        lengths, values = read
+        if not len(lengths) == len(values) == rows:
             return None
-        return cls(
-            rows,
-            _LENGTH_OF_MARK.join([*message.lengths, b""]),
-            MARK.join([*message.values, b""]),
-        )
+        return cls(rows, _LENGTH_OF_MARK.join([*lengths, b""]), MARK.join([*values, b""]))
 
     @classmethod
     def of_rows(cls, rows: Sequence[query.Row]) -> Images | None:
         """Take rows; None when one has not a single byte."""
         written = b"".join([row.SerializeToString() for row in rows])
-        return cls.of(by_column.Images.FromString(written), len(rows))
+        return cls.of(_read(by_column.Images.FromString(written)), len(rows))
 
     @classmethod
     def joined(cls, parts: Sequence[Images]) -> Images:
@@ -232,8 +238,9 @@ def _by_column(encoded: Sequence[bytes]) -> Changes | None:
         return None
     rows = len(encoded)
     told = [merged.HasField("before"), merged.HasField("after")]
-    before = Images.of(merged.before, rows)
-    after = Images.of(merged.after, rows)
+    reads = _read(merged.before), _read(merged.after)
+    del merged
+    before, after = (Images.of(read, rows) for read in reads)
     if not any(told) or [before is not None, after is not None] != told:
         return None
     return Changes(rows, before, after)
@@ -462,13 +469,16 @@ def _copied_rows(run: bytes) -> CopiedRows | None:
         shard = b"".join(merged.shard[:1]).decode()
     except (DecodeError, UnicodeDecodeError):
         return None
-    changes = merged.row_event.row_changes
+    del run
+    changes, count = merged.row_event.row_changes, len(merged.type)
     if changes.HasField("before") or changes.data_columns or changes.json_partial_values:
         return None
-    images = Images.of(changes.after, len(merged.type))
-    if not table or not shard or images is None or not _are_alike(merged):
+    read = _read(changes.after)
+    if not table or not shard or not _are_alike(merged):
         return None
-    return CopiedRows(table, shard, images)
+    del merged, changes
+    images = Images.of(read, count)
+    return None if images is None else CopiedRows(table, shard, images)
 
 
 def _are_alike(events: by_column.CopiedEvents) -> bool:

@@ -8,13 +8,13 @@ values there are. So few rows go one by one, and so do those of which a value ha
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from tap_vitess.errors import ConfigError
 from tap_vitess.log import logger_of
-from tap_vitess.protocol.columns import Images
+from tap_vitess.protocol.columns import EncodedChanges, Images
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Alike, Image, ImageOptions, Operation
 from tap_vitess.records.records import RecordSequence
@@ -27,6 +27,7 @@ logger = logger_of(__name__)
 
 OWN_COLUMNS = ("operation", "sequence", "version", "shard", "commit_time", "unsent")
 FEW_ROWS = 20  # up to which one by one is faster than by column
+_LARGE = 1 << 20  # bytes of rows that would be copied many times one by one
 _OPERATIONS: Sequence[Operation] = get_args(Operation)
 _NUMBERS = {operation: bytes([number]) for number, operation in enumerate(_OPERATIONS)}
 
@@ -121,7 +122,7 @@ class ArrowReader:
         """Return the columns, and what happened to their rows."""
         images = self._images
         found: list[_Part]
-        if sum(len(part.changes) for part in parts) > FEW_ROWS:
+        if not _are_few([part.changes for part in parts]):
             found = [(part, images.alike(part) or images.each(part)) for part in parts]
             whole = [_whole(told) for _, told in found]
             if all(whole):
@@ -133,6 +134,13 @@ class ArrowReader:
         ]
         rows = [image.decoded(decoder) | image.fetched for _, told in each for image in told]
         return decoder.assemble(rows), each
+
+
+def _are_few(some: Sequence[Collection[object]]) -> bool:
+    encoded = [changes.encoded for changes in some if isinstance(changes, EncodedChanges)]
+    if len(encoded) < len(some) or sum(map(len, encoded)) > FEW_ROWS:
+        return False
+    return sum(len(change) for changes in encoded for change in changes) < _LARGE
 
 
 def _whole(told: Alike | list[Image]) -> Images | None:

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ConnectError, ProtocolError, VitessError
-from tap_vitess.protocol.columns import StreamEvent, decode, decode_all
+from tap_vitess.protocol.columns import StreamEvent, decode_all
 from tap_vitess.vtgate.address import Address, Tls
 from tap_vitess.vtgate.faults import classify, shorten
 from tap_vitess.vtgate.responses import BY_LINE, Responses, Units
@@ -72,11 +72,14 @@ def _decoded(received: Iterable[Sequence[bytes]]) -> Iterator[Sequence[StreamEve
     """Decode what has come together; what came before a broken response is given out first."""
     for responses in received:
         try:
-            yield decode(responses[0]) if len(responses) == 1 else decode_all(responses)
+            events = decode_all(responses)
         except DecodeError:
             if len(responses) == 1:
                 raise ProtocolError("VTGate sent what is no VStreamResponse") from None
             yield from _decoded([response] for response in responses)
+            continue
+        del responses  # which may be huge, while what it holds is worked on
+        yield events
 
 
 @contextmanager
