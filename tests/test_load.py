@@ -344,6 +344,34 @@ def test_what_a_killed_run_has_left_is_merged_with(duck: Warehouse) -> None:
     duck.check()
 
 
+REFUSING = """
+CREATE SEQUENCE tries;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM nextval('vitess.tries'); RAISE EXCEPTION 'not now'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON vitess.alpha EXECUTE FUNCTION refuse();
+"""
+
+
+@pytest.mark.environments
+def test_a_job_that_appends_is_not_repeated(
+    sandbox: Sandbox, tmp_path: Path, postgres_address: str
+) -> None:
+    """Whether a lost connection has stored its rows nobody knows; the next run looks."""
+    warehouse = Warehouse(sandbox, postgres_address, tmp_path)
+    with pipeline_of(postgres_address, tmp_path).sql_client() as client:
+        client.drop_dataset() if client.has_dataset() else None
+    warehouse.load()
+    execute(warehouse, "TRUNCATE alpha, beta; DELETE FROM _dlt_loads")
+    execute(warehouse, REFUSING)
+    with pytest.raises(PipelineStepFailed):
+        warehouse.load()
+    with warehouse.pipeline().sql_client() as client:
+        assert client.execute_sql("SELECT last_value FROM tries") == [(1,)]
+    execute(warehouse, "DROP TRIGGER refuse ON alpha; DROP FUNCTION refuse; DROP SEQUENCE tries")
+    warehouse.load()
+    warehouse.check()
+
+
 def item(ids: list[int], *, version: int = 1, copied: bool = True) -> TableRows:
     """Return rows of the engine."""
     kind = pa.timestamp("s", "UTC")
