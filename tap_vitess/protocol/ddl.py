@@ -17,7 +17,7 @@ pt-online-schema-change's where its triggers on the table were seen to be made.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 # Tables of Vitess' own online schema changes and table life cycle, in today's and older names.
 INTERNAL_TABLE = re.compile(
@@ -32,8 +32,9 @@ _PERCONA_TRIGGER = re.compile(
     r"\s*create\s+(?:definer\s*=\s*\S+\s+)?trigger\s+(?:\S+\s*\.\s*)?`?pt_osc_.*?\bon\s+(.*?)\bfor\s+each\b",
     re.IGNORECASE | re.DOTALL,
 )
-_EXECUTED_COMMENT = re.compile(r"/\*!\d*(.*?)\*/", re.DOTALL)
-_COMMENT = re.compile(r"/\*.*?\*/|^\s*(--|#)[^\n]*", re.DOTALL | re.MULTILINE)
+# What has no end goes to the end of the text, so that no place is looked at twice.
+_EXECUTED_COMMENT = re.compile(r"/\*!\d*+(.*?)(?:\*/|\Z)", re.DOTALL)
+_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|^[^\S\n]*(--|#)[^\n]*", re.DOTALL | re.MULTILINE)
 _REPLACES = re.compile(
     r"\s*(?P<verb>truncate|(drop|rename)\s+tables?)\b"
     r"|\s*alter(\s+\w+)*?\s+table\b.*\b(?P<action>rename(?!\s+(column|index|key)\b)"
@@ -48,8 +49,7 @@ _ALTERS = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _IDENTIFIER = re.compile(r"`((?:[^`]|``)+)`|([\w$]+)")
-_NAME = r"(?:[\w$]+|`(?:[^`]|``)+`)"
-_RENAMED = re.compile(rf"({_NAME})\s+to\s+(?:{_NAME}\s*\.\s*)?({_NAME})(?!\s*\.)", re.IGNORECASE)
+_TOKEN = re.compile(r"`(?:[^`]|``)*+(?:`|\Z)|[\w$]++|\S")
 
 
 def replaced_tables(
@@ -67,7 +67,7 @@ def replaced_tables(
     match = _REPLACES.match(text)
     if match is None:
         return {}
-    moves = [(_folded(old), _folded(new)) for old, new in _RENAMED.findall(text)]
+    moves = [(_folded(old), _folded(new)) for old, new in _renamed(text)]
     away = dict(moves)
     known = {table.casefold() for table in triggered}
     same = {
@@ -120,6 +120,20 @@ def altered_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
 
 def _without_comments(statement: str) -> str:
     return _COMMENT.sub(" ", _EXECUTED_COMMENT.sub(r" \1 ", statement))
+
+
+def _renamed(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the names before and after each TO, without those of databases, as they stand there."""
+    tokens = [*_TOKEN.findall(text), "", "", "", ""]
+    for i, token in enumerate(tokens[:-4]):
+        if token.lower() == "to" and i:
+            new = i + 3 if tokens[i + 2] == "." else i + 1
+            if _is_name(tokens[i - 1]) and _is_name(tokens[new]) and tokens[new + 1] != ".":
+                yield tokens[i - 1], tokens[new]
+
+
+def _is_name(token: str) -> bool:
+    return token[:1] == "`" or (token != "" and _IDENTIFIER.fullmatch(token) is not None)
 
 
 def _named(text: str, tables: frozenset[str], but: Collection[str] = frozenset()) -> frozenset[str]:

@@ -9,13 +9,17 @@ way round. MySQL's geometries have two dimensions, and empty ones are empty coll
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from tap_vitess.values.types import Arrow, Declared, ValueType
 
 _POINT, _COLLECTION = 1, 7
+_LEAST = 9  # bytes of a geometry
 _NAMES = {
     1: "Point",
     2: "LineString",
@@ -28,6 +32,7 @@ _NAMES = {
 _PARTS = {4: 1, 5: 2, 6: 3}  # a collection of one kind -> the kind of its parts
 _HAS_SRID = 0x20000000
 _MAX_DEPTH = 200
+_DEEP = 100  # collections in collections; orjson takes 127
 
 GeoJson = dict[str, Any]
 
@@ -45,10 +50,26 @@ class Geometry:
 
 def geometry(column: Declared) -> ValueType:
     """Enter GEOMETRY, POINT and the other kinds."""
-    write = {"geojson": geojson, "wkt": ewkt, "wkb": ewkb}[column.options.geometry_as]
+    write = {"geojson": _written, "wkt": ewkt, "wkb": ewkb}[column.options.geometry_as]
     kind = "object" if column.options.geometry_as == "geojson" else "string"
     arrow = Arrow(lambda pa: pa.binary(), _ewkb, extension="geoarrow.wkb")
     return ValueType({"type": kind}, write, bytes, arrow)
+
+
+def _written(raw: bytes) -> GeoJson | orjson.Fragment:
+    """Return GeoJSON as orjson can write it, which refuses what is nested too deep."""
+    document = geojson(raw)
+    if len(raw) < _DEEP * _LEAST or _depth(document) < _DEEP:
+        return document
+    return orjson.Fragment(json.dumps(document, separators=(",", ":")))
+
+
+def _depth(document: GeoJson) -> int:
+    """Count the collections within each other."""
+    depth, level = 0, [document]
+    while level := [part for one in level for part in one.get("geometries", ())]:
+        depth += 1
+    return depth
 
 
 def geojson(raw: bytes) -> GeoJson:

@@ -39,7 +39,7 @@ _JSON_DECIMALS = re.compile(
     rb"N(?:,N)*".replace(b"N", rb"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.0*[1-9][0-9]*)")
 )
 _OF_INTEGERS, _OF_DECIMALS = b"0123456789-,", b"0123456789-,."
-_DECIMAL = re.compile(rb"(-?)0*([0-9]*)(?:\.([0-9]+))?")
+_DECIMAL = re.compile(rb"(-?)0*+([0-9]*+)(?:\.([0-9]+))?")
 
 
 def integer(column: Declared) -> ValueType:

@@ -28,7 +28,7 @@ from tap_vitess.values.types import (
 
 _UTF8 = {"utf8mb4", "utf8mb3", "utf8", "ascii"}
 _UNESCAPED = bytes(byte for byte in range(0x20, 0x100) if byte not in b'"\\')
-_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*+)(?:'|\Z)", re.DOTALL)
 _ESCAPE = re.compile(r"''|\\(.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "r": "\r", "0": "\0"}
 

@@ -37,6 +37,7 @@ from tap_vitess.errors import (
 from tap_vitess.protocol.gtid import NO_GTIDS, TAGGED
 
 Origin = Literal["grpc", "mysql"]
+_LONGEST = 16_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +230,8 @@ CASES: Mapping[Origin, tuple[Case, ...]] = {"grpc": _GRPC, "mysql": _MYSQL}
 
 def classify(origin: Origin, code: str | int, text: str) -> VitessError:
     """Translate what a server said into an error of ours."""
+    if len(text) > _LONGEST:  # patterns that are looked for anywhere take their time
+        text = f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
     said = "VTGate" if origin == "grpc" else "VTGate's MySQL port"
     for case in CASES[origin]:
         if case.code in (None, code) and (match := re.search(case.words, text)):
@@ -247,22 +250,34 @@ _SHARD = re.compile(r"vstream for [^/\s]+/(\S+) on tablet|target: [^\s.]+\.(\S+)
 _VALUES = (
     (re.compile(r"(uncaught panic: [A-Za-z ]*).*"), r"\1…"),  # bytes of the row, a stack trace
     (re.compile(r" \(CallerID: .*"), ""),
-    (re.compile(r"(Incorrect \w+ value: |Duplicate entry )'.*' for"), r"\1'…' for"),
-    (re.compile(r"(Incorrect \w+ value: |Cannot convert string )'.*'(?! for)"), r"\1'…'"),
     (
         re.compile(r"^error starting stream from shard GTID .*?(?=(persistent )?error in vstream)"),
         "",
     ),
     (re.compile(r" during query: .*"), ""),
-    (re.compile(r"near '.*'"), "near '…'"),
     (re.compile(r'\b([A-Z0-9]+)\("(\\.|[^"\\])*("\)|$)'), r"\1(…)"),
     (re.compile(r'\bvalues:"(\\.|[^"\\])*("|$)'), "values:…"),
 )
 
 
+_BEFORE_VALUE = re.compile(
+    r"(?:Incorrect \w+ value: |Duplicate entry |Cannot convert string |\bnear )'"
+)
+
+
+def _without_value(line: str) -> str:
+    """Leave out what stands in quotes, up to the last one: a value may have some, too."""
+    found = _BEFORE_VALUE.search(line)
+    if found is None:
+        return line
+    ends = line.rfind("' for", found.end()), line.rfind("'", found.end())
+    end = next((end for end in ends if end >= 0), len(line))
+    return f"{line[: found.end()]}…{line[end:]}"
+
+
 def shorten(text: str, limit: int = 600) -> str:
     """Make one short line of what a server said, without values of rows."""
-    line = " ".join(text.split())
+    line = _without_value(" ".join(text.split()))
     for pattern, instead in _VALUES:
         line = pattern.sub(instead, line)
     return line if len(line) <= limit else line[:limit] + "…"
