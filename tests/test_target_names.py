@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from support.findings import brief, look
 from support.shops import served
-from support.taps import QuickTap, discover, settings
+from support.taps import QuickTap, Target, discover, run, settings
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.examine import examine
+from tap_vitess.errors import ConnectError, RequestError
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.survey.streams import doubts
+from tap_vitess.vstream import Vitess, changes
 
 ID = (Column("id", "int", nullable=False),)
 
@@ -121,6 +123,28 @@ def test_an_exclusion_that_matches_nothing(
     assert [what.partition(";")[0] for what in told if MATCHES_NOTHING in what] == expected
     found = [f.what.partition(";")[0] for f in look(sandbox, **more) if f.check == "config"]
     assert found == expected
+
+
+def test_discovery_tries_the_grpc_port(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ends with the sentence of a run, and no catalog is written."""
+    wrong = settings(sandbox, grpc_port=1)
+    with pytest.raises(ConnectError, match=r"gRPC port 127.0.0.1:1 does not answer") as caught:
+        QuickTap(config=wrong).run_discovery()
+    assert capsys.readouterr().out == ""
+    catalog = discover(settings(sandbox))
+    with pytest.raises(ConnectError) as of_run:
+        run(wrong, Target(), catalog=catalog)
+    assert str(of_run.value) == str(caught.value)
+    QuickTap(config=settings(sandbox)).run_discovery()
+    assert '"main-own"' in capsys.readouterr().out
+
+
+def test_the_library_says_which_keyspaces_there_are(sandbox: Sandbox) -> None:
+    where = Vitess(sandbox.host, grpc_port=sandbox.grpc_port, mysql_port=sandbox.mysql_port)
+    with pytest.raises(RequestError, match=r"nope: .*; it knows customer, main, seq"):
+        list(changes(where, ["nope.t"]))
 
 
 def test_the_doctor_leaves_alone_what_the_settings_exclude(sandbox: Sandbox) -> None:

@@ -46,6 +46,7 @@ from tap_vitess.survey.facts import Table
 from tap_vitess.survey.rules import check_names
 from tap_vitess.survey.streams import doubts
 from tap_vitess.values.documents import plain
+from tap_vitess.vtgate import grpc as vstream_client
 from tap_vitess.vtgate.retry import RetryOptions
 
 logger = logger_of(__name__)
@@ -174,6 +175,15 @@ class TapVitess(CommandLine):
                 )
         for what, advice in doubts(names):
             logger.warning("%s; %s", what, advice)
+
+    def run_discovery(self) -> str:
+        """Write the catalog; a run needs the gRPC port as well, so it is tried here already.
+
+        Raises:
+            VitessError: one of the ports does not answer as it should.
+        """
+        with vstream_client.connect(self.settings):
+            return super().run_discovery()
 
     # The run
 

@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import chain
 
 from tap_vitess.config import Config, Keys
-from tap_vitess.errors import ConfigError, RetriableError
+from tap_vitess.errors import ConfigError, RequestError, RetriableError
 from tap_vitess.log import logger_of
 from tap_vitess.protocol.ddl import INTERNAL_TABLE, migration_tables
 from tap_vitess.survey import vschema
@@ -180,6 +180,13 @@ def patiently_described(
         return retrying(f"the tables of {keyspace}", ask, retry, stopping)
     except RetriableError as error:
         raise error.reworded(f"keyspace {keyspace}: {error.within(keyspace)}") from error
+    except RequestError as error:
+        with connect(config) as sql:
+            known = keyspaces_of(sql)
+        if keyspace in known:
+            raise
+        listed = ", ".join(known) or "none"
+        raise error.reworded(f"{keyspace}: {error}; it knows {listed}") from error
 
 
 def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) -> list[Table]:
