@@ -156,7 +156,7 @@ class Bench:
         tap.receive_copy(TABLE)
         return {
             kind: medians([tap.run_async(TABLE, kind) for _ in range(self._scale.repeats)])
-            for kind in ("python", "items", "arrow")
+            for kind in ("idle", "python", "items", "arrow")
         }
 
     # Nothing to do

@@ -21,7 +21,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "benchmarks", "--small", "--results", str(directory), "copy"]
     first, again = (
         subprocess.run([*command, *more], capture_output=True, text=True, check=True, cwd=ROOT)
-        for more in ([], ["arrow"])
+        for more in ([], ["arrow", "asyncio"])
     )
     assert "(last" not in first.stdout
     assert "(last" in again.stdout, "it compares with the last time"
@@ -41,6 +41,14 @@ def test_rows_as_arrow_are_measured(results: Path) -> None:
     figures = json.loads((results / "small.json").read_text())["arrow"]
     assert [figures[name]["rows"] for name in ("copy", "stream", "stream_single")] == [300, 100, 12]
     assert all(figures[name]["ratio"] > 0 for name in ("copy", "stream", "stream_single"))
+
+
+def test_the_lateness_of_a_loop_is_measured(results: Path) -> None:
+    """Beside each kind of consumer, and beside nothing."""
+    figures = json.loads((results / "small.json").read_text())["asyncio"]
+    rows = {kind: found["rows"] for kind, found in figures.items()}
+    assert rows == {"idle": 0, "python": 300, "items": 300, "arrow": 300}
+    assert all(found["late_99_ms"] <= found["late_most_ms"] for found in figures.values())
 
 
 def test_the_page_takes_figures(results: Path, tmp_path: Path) -> None:

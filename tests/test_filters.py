@@ -28,7 +28,15 @@ from tap_vitess.sandbox.schema import Table as MadeTable
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.survey.facts import Column, Table
 from tap_vitess.survey.rules import resumable, rule_of
-from tap_vitess.vstream import MemoryState, Query, TableCopied, changes, consume, state_at
+from tap_vitess.vstream import (
+    MemoryState,
+    Query,
+    TableCopied,
+    TableRows,
+    changes,
+    consume,
+    state_at,
+)
 
 TABLE = "orders"
 STREAM = "shop-orders"
@@ -516,6 +524,20 @@ def test_queries_of_the_library(sandbox: Sandbox, caplog: pytest.LogCaptureFixtu
     sandbox.cluster.insert("shop", TABLE, [order(i) for i in range(2000, 2003)])
     found = list(changes(where, [query], state=began, retry=QUICK))
     assert not [item for item in found if isinstance(item, TableCopied)]
+
+
+@served(orders)
+def test_the_dlt_source_heeds_the_setting(sandbox: Sandbox) -> None:
+    pytest.importorskip("dlt")
+    from tap_vitess.dlt.feed import Feed
+
+    config = Config.from_settings(filtered(sandbox, tables=["shop.orders"]))
+    with Feed(config, None, retry=QUICK) as feed:
+        items = list(feed.package())
+        assert feed.error is None
+    tenants = [t for item in items if isinstance(item, TableRows) for t in item.rows["tenant"]]
+    assert {tenant.as_py() for tenant in tenants} == {1}
+    assert len(tenants) == len(of_tenant(sandbox.cluster, b"1"))
 
 
 @served(orders)
