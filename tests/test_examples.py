@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from support.environments import install
 from support.library import vitess
 from support.shops import served
+from support.targets import change_postgres, read_postgres
 
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.sample import sample_cluster
@@ -29,6 +32,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SECONDS = 60.0
 LONGEST = 60  # lines
 COLUMNAR = ("duckdb==1.1.3", "pyarrow==21.0.0")
+BY_ARROW = ("polars==2.1.0", "deltalake==1.6.6", "adbc-driver-postgresql==1.13.0")
 
 
 def with_outbox() -> Cluster:
@@ -267,6 +271,59 @@ print(json.dumps(rows))
         [python, "-c", program, folder, str(version)], capture_output=True, text=True, check=True
     ).stdout
     return {row[0]: (row[1], row[2]) for row in json.loads(text)}
+
+
+@pytest.mark.environments
+@pytest.mark.parametrize(
+    ("name", "into"),
+    [
+        ("arrow_tables.py", "orders.duckdb"),
+        ("arrow_tables.py", "postgres"),
+        ("arrow_files.py", "orders.parquet"),
+        ("arrow_files.py", "delta"),
+    ],
+)
+def test_arrow_into(
+    sandbox: Sandbox, run: Run, tmp_path: Path, postgres_address: str, name: str, into: str
+) -> None:
+    """A copy, and an update and a delete, in each place that takes Arrow."""
+    place, cluster = str(tmp_path / into), sandbox.cluster
+    if into == "postgres":
+        place = postgres_address
+        change_postgres(place, "drop table if exists orders")
+    for _ in range(2):
+        settle(
+            lambda: run(name, tmp_path / "state", "shop.orders", "id", place, needs=BY_ARROW),
+            lambda: arrow_rows(place) == orders(cluster),
+        )
+        change(cluster)
+
+
+def arrow_rows(place: str) -> dict[int, tuple[str, str]]:
+    """Read status and total of all orders, as far as they are there."""
+    found: list[tuple[int, str, str]] = []
+    if place.startswith("postgres"):
+        with suppress(subprocess.CalledProcessError):
+            found = [(r["id"], r["status"], r["total"]) for r in read_postgres(place, "orders")]
+    elif place.endswith(".duckdb"):
+        with suppress(duckdb.CatalogException), closing(duckdb.connect(place)) as db:
+            db.execute("set python_enable_replacements = false")  # by the function of this name
+            found = db.execute("select id, status, total from orders").fetchall()
+    elif Path(place).exists():
+        files = [place] if place.endswith(".parquet") else delta_files(place)
+        found = duckdb.execute(
+            "select id, status, total from read_parquet(?) where _operation <> 'delete'", [files]
+        ).fetchall()
+    assert len(found) == len({number for number, *_ in found})
+    return {number: (status, f"{Decimal(total):.2f}") for number, status, total in found}
+
+
+def delta_files(folder: str) -> list[str]:
+    """Name the files of which a Delta Lake table is now."""
+    program = "import deltalake, sys; print(*deltalake.DeltaTable(sys.argv[1]).file_uris())"
+    python = install(BY_ARROW) / "python"
+    done = subprocess.run([python, "-c", program, folder], stdout=subprocess.PIPE, check=True)
+    return done.stdout.decode().split()
 
 
 def test_outbox(sandbox: Sandbox, run: Run) -> None:
