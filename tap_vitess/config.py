@@ -93,19 +93,21 @@ _PARTS: Mapping[str, tuple[str, str]] = {
     ),
     "zero_dates": (
         "Zero dates",
-        "What becomes of zero and partial dates (0000-00-00, 2024-00-10): null, an error, or "
-        "strings. With string, no date column has the format date or date-time.",
+        "How zero and partial dates (0000-00-00, 2024-00-10) are written: as null, as strings, "
+        "or not at all but as an error. With string, no date column has the format date or "
+        "date-time.",
     ),
     "invalid_text": (
         "Invalid text",
-        "What becomes of bytes that are no text of their column's charset: an error, or U+FFFD.",
+        "How bytes are written that are not text in their column's charset: as an error, or as "
+        "U+FFFD.",
     ),
     "binary_as": ("BINARY and BLOB as", "How BINARY, VARBINARY and the BLOBs are written."),
     "json_as": ("JSON as", "How JSON is written: as the document, or as a string of its text."),
     "set_as": ("SET as", "How SET is written: as x,y or as an array of labels."),
     "geometry_as": (
         "Geometries as",
-        "How geometries are written: as GeoJSON, as WKT behind SRID=n; (EWKT), or as WKB with the "
+        "How geometries are written: as GeoJSON, as WKT after SRID=n; (EWKT), or as WKB with the "
         "SRID in hex (EWKB).",
     ),
 }
@@ -192,14 +194,14 @@ class Config(Address):
         "On a lost position",
         "What to do when the changes after a bookmark are gone or can no longer be read (binlogs "
         "purged, old shards deleted, another cluster, a table altered since): `fail` says so and "
-        "keeps the bookmark; `resync` copies what is concerned again, and rows that vanished "
-        "meanwhile are removed by ACTIVATE_VERSION.",
+        "keeps the bookmark; `resync` copies the affected tables again, and ACTIVATE_VERSION "
+        "removes rows that were deleted meanwhile.",
         "fail",
     )
     resync_tables: tuple[str, ...] = _setting(
         "Tables to copy again",
         "Tables to copy again in this run, as keyspace.table with shell wildcards; the others "
-        "keep their place. Rows that vanished meanwhile are removed by ACTIVATE_VERSION. For one "
+        "keep their positions. ACTIVATE_VERSION removes rows that were deleted meanwhile. For one "
         "run: while it is set, each run copies them from the start.",
         (),
         examples=[["shop.orders"]],
@@ -207,16 +209,18 @@ class Config(Address):
     on_partial_image: OnPartialImage = _setting(
         "On a partial row image",
         "What to do when the binlog does not carry every column of a changed row "
-        "(binlog_row_image=NOBLOB, PARTIAL_JSON): `fetch` asks for the row's present value by its "
-        "key; `omit` leaves the column out of the record, which many targets take for null; "
-        "`fail` ends the table's run. An insert or update never says null for what was not sent.",
+        "(binlog_row_image=NOBLOB, PARTIAL_JSON): `fetch` reads the row's current value by its "
+        "key; `omit` leaves the column out of the record, which many targets read as null; "
+        "`fail` ends the table's run. An insert or update never contains null for a value that "
+        "was not sent.",
         "fetch",
     )
     stream_name: str = _setting(
         "Stream name",
         "What a table's stream is called: text with `{table}` and, unless tables of two keyspaces "
-        "may be one stream, `{keyspace}`. Many targets make schema and table of what stands before "
-        "and after the last hyphen; `{keyspace}__{table}` is one table's name to all of them.",
+        "may be one stream, `{keyspace}`. Many targets read the part before the last hyphen as "
+        "the schema, and the part after it as the table; `{keyspace}__{table}` is one table name "
+        "to all of them.",
         "{keyspace}-{table}",
         minLength=1,
     )
@@ -224,7 +228,7 @@ class Config(Address):
         "Emit ACTIVATE_VERSION",
         "Write ACTIVATE_VERSION when a copy is finished. Without it, rows that vanish without a "
         "delete (TRUNCATE, FULL_TABLE, a resync) stay in every target; set it to false for a "
-        "target that ends at such a message.",
+        "target that fails on such a message.",
         default=True,
     )
     checkpoint_seconds: float = _setting(
@@ -236,7 +240,7 @@ class Config(Address):
     )
     max_run_seconds: float | None = _setting(
         "Longest run",
-        "End the run cleanly at the next boundary after so many seconds; the next run carries on. "
+        "End the run at the next boundary after this many seconds; the next run resumes there. "
         "A copy that cannot be resumed (FULL_TABLE, no key) must fit into one run. Default: no "
         "limit.",
         exclusiveMinimum=0,
@@ -260,8 +264,8 @@ class Config(Address):
     )
     mirror_keyspace: str | None = _setting(
         "Mirror keyspace",
-        "Keep a copy of the state in a table of this keyspace, best one that is not sharded and "
-        "that is not read by the tap. `tap-vitess-mirror ddl` prints the table. Default: no "
+        "Keep a copy of the state in a table of this keyspace, ideally one that is neither "
+        "sharded nor read by the tap. `tap-vitess-mirror ddl` prints the table. Default: no "
         "mirror.",
         minLength=1,
     )
@@ -279,21 +283,21 @@ class Config(Address):
     )
     start_from_mirror: bool = _setting(
         "Start from the mirror",
-        "When no state is given, start from the one that the mirror holds as confirmed. Without "
-        "it such a run copies all anew, and forgets what was confirmed.",
+        "When no state is given, start from the one that the mirror holds as confirmed. "
+        "Otherwise such a run copies everything again, and forgets what was confirmed.",
         default=False,
     )
     progress_seconds: float = _setting(
         "Progress interval",
-        "Seconds between two lines in the log that tell how far the run is; 0 = none.",
+        "Seconds between two progress lines in the log; 0 = none.",
         10,
         minimum=0,
         maximum=_LONGEST,
     )
     batch_keep_hours: float = _setting(
         "Hours to keep BATCH files",
-        "With batch_config, a run removes the files that runs before it have left in the same "
-        "place with the same prefix, when these began so many hours ago.",
+        "With batch_config, a run removes files that earlier runs left in the same place with "
+        "the same prefix, if those runs began more than this many hours ago.",
         24,
         minimum=0,
         maximum=_LONGEST,
@@ -443,7 +447,7 @@ def _check_filters(filters: Mapping[str, str]) -> None:
     for name, where in filters.items():
         if "." not in name:
             raise ConfigError(
-                f"setting filters: {name!r:.200} is no table: write keyspace.table, without "
+                f"setting filters: {name!r:.200} is not a table: write keyspace.table, without "
                 "wildcards"
             )
         try:
@@ -458,7 +462,7 @@ def _check_stream_name(template: str) -> None:
             "setting stream_name: of braces it has {table} and {keyspace}, and no others"
         )
     if template.count("{table}") != 1:
-        raise ConfigError("setting stream_name: it has {table} once, which tells tables apart")
+        raise ConfigError("setting stream_name: write {table} exactly once, to distinguish tables")
 
 
 def _check_mirror(values: Mapping[str, Any]) -> None:

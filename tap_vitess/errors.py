@@ -26,6 +26,8 @@ import re
 from enum import Enum
 from typing import ClassVar, Self
 
+from tap_vitess.codes import code_of, coded
+
 _LONG_WORD = re.compile(r"\S{500,}")
 _LONGEST, _END = 20_000, 5_000  # characters of a text, and of its end that is kept
 
@@ -73,6 +75,15 @@ class VitessError(Exception):
     def reworded(self, message: str) -> Self:
         """Return the same error with another message."""
         return type(self)(message, table=self.table, shard=self.shard)
+
+    @property
+    def code(self) -> str | None:
+        """The code that finds the message in docs/troubleshooting.md, such as `TV017`."""
+        return code_of(str(self))
+
+    def coded(self) -> str:
+        """Return the message and its code, as the last line that somebody sees."""
+        return coded(str(self))
 
     def within(self, where: str) -> str:
         """Return the message for a line that begins with words, which it may repeat itself.

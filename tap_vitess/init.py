@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     try:
         command.main(arguments, prog_name="tap-vitess init", standalone_mode=True)
     except ConfigError as error:
-        click.echo(f"tap-vitess init: {error}", err=True)
+        click.echo(f"tap-vitess init: {error.coded()}", err=True)
         return 1
     return 0
 

@@ -2,13 +2,20 @@
 
 Lines hold names that a server has told. The filter stands at each logger, and at no handler, since
 handlers are the SDK's, a platform's or a library user's own.
+
+In console scripts warnings and errors end with their codes. A program that uses the library has
+`VitessError.code`: the factory of records is the process's.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
+from tap_vitess.codes import coded
 from tap_vitess.errors import shown
+
+_OURS = ("tap_vitess", "tap-vitess")
 
 
 def logger_of(name: str) -> logging.Logger:
@@ -21,3 +28,16 @@ def logger_of(name: str) -> logging.Logger:
 def _showable(record: logging.LogRecord) -> bool:
     record.msg, record.args = shown(record.getMessage()), None
     return True
+
+
+def with_codes() -> None:
+    """Let warnings and errors of this process end with their codes, whoever formats them."""
+    made = logging.getLogRecordFactory()
+
+    def make(*arguments: Any, **more: Any) -> logging.LogRecord:
+        record = made(*arguments, **more)
+        if record.levelno >= logging.WARNING and record.name.startswith(_OURS):
+            record.msg, record.args = coded(record.getMessage()), ()
+        return record
+
+    logging.setLogRecordFactory(make)

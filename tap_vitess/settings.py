@@ -194,11 +194,11 @@ def parse_json(
     except OSError as cause:
         raise error(f"{name} cannot be read ({cause.strerror})") from cause
     except UnicodeDecodeError as cause:
-        raise error(f"{name} is no UTF-8 ({cause.reason} at byte {cause.start:,})") from cause
+        raise error(f"{name} is not UTF-8 ({cause.reason} at byte {cause.start:,})") from cause
     except RecursionError:
         raise error(f"{name} is nested too deep") from None
     except ValueError as cause:
-        raise error(f"{name} is no JSON ({cause})") from cause
+        raise error(f"{name} is not JSON ({cause})") from cause
 
 
 # The environment
@@ -246,7 +246,9 @@ def _parsed(name: str, text: str, schema: Mapping[str, Any]) -> Any:
                 return json.loads(text)
     except (ValueError, RecursionError):
         # The cause would quote the value.
-        raise ConfigError(f"setting {name}: the environment variable is no {kind}") from None
+        raise ConfigError(
+            f"setting {name}: the environment variable is not a valid {kind}"
+        ) from None
     return text
 
 
@@ -260,9 +262,9 @@ def _unreadable(settings: Mapping[str, Any]) -> Iterator[str]:
             if text is None:
                 yield f"setting {short(name)}: it is nested too deep"
             elif not text.isascii() and re.search("[\ud800-\udfff]", text):
-                yield f"setting {short(name)}: half of a surrogate pair is no text"
+                yield f"setting {short(name)}: half of a surrogate pair is not text"
             elif "\0" in text:
-                yield f"setting {short(name)}: text with a NUL character is none"
+                yield f"setting {short(name)}: text cannot have a NUL character"
             else:
                 continue
             break
@@ -315,7 +317,7 @@ def _unfit(settings: Mapping[str, Any]) -> Iterator[str]:
         if SETTINGS[name].get("secret"):
             yield f"setting {name}: {SETTINGS[name]['type']} of text is expected"
         elif name not in infinite:
-            yield f"setting {name}: {short(error.message)}"
+            yield f"setting {name}: {short(error.message)}; docs/settings.md says what it takes"
 
 
 def short(text: str) -> str:

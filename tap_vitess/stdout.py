@@ -115,7 +115,7 @@ def script(name: str) -> Callable[[Callable[P, int | None]], Callable[P, int]]:
             except TargetClosedError as error:
                 give_up_stdout()
                 with suppress(OSError):
-                    sys.stderr.write(f"{name}: {error}\n")
+                    sys.stderr.write(f"{name}: {error.coded()}\n")
                 return 1
             finally:
                 _give_up_stderr()
@@ -187,7 +187,7 @@ def _watch(lines: LineBuffer, signum: int, tell: Callable[[str], object], begin:
             break
     why = (
         f"ended by signal {signum}, without a last STATE: nobody has taken anything from stdout "
-        f"for {STUCK_SECONDS:g} s; the next run goes on from the last state that the target told"
+        f"for {STUCK_SECONDS:g} s; the next run resumes from the last state that the target printed"
     )
     # Nobody may read stderr either.
     teller = threading.Thread(target=tell, args=(why,), daemon=True)

@@ -83,6 +83,7 @@ def the_sentence(done: subprocess.CompletedProcess[str]) -> str:
     assert SECRET not in done.stderr
     assert "value-nobody-may-log" not in done.stderr
     [line] = [line for line in done.stderr.splitlines() if "| CRITICAL |" in line]
+    assert re.findall(r"\[TV\d{3}\]", line) == re.findall(r"\[TV\d{3}\]$", line) != []
     return line
 
 
@@ -177,7 +178,7 @@ def test_files_that_are_no_json(sandbox: Sandbox, tmp_path: Path, option: str) -
     (tmp_path / "bad.json").write_text("{bad")
     arguments = ["--config", write(tmp_path / "c.json", credentials(sandbox))]
     done = tap(*arguments, option, str(tmp_path / "bad.json"))
-    assert "bad.json is no JSON" in the_sentence(done)
+    assert "bad.json is not JSON" in the_sentence(done)
 
 
 @pytest.mark.parametrize("state", [[], "text", {"bookmarks": []}, {"bookmarks": {"a": 1}}])
@@ -186,7 +187,7 @@ def test_states_that_are_none(sandbox: Sandbox, tmp_path: Path, state: object) -
     config = write(tmp_path / "c.json", credentials(sandbox))
     done = tap("--config", config, "--state", write(tmp_path / "s.json", state))
     said = the_sentence(done)
-    assert "no Singer state" in said or "s.json: an object is expected" in said
+    assert "not a Singer state" in said or "s.json: an object is expected" in said
 
 
 def test_a_state_message_is_no_state(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -295,10 +295,10 @@ def test_tables_that_are_left_out_keep_their_place(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("tables", "state", "error", "message"),
     [
-        ([], None, ConfigError, "none to read"),
-        (["orders"], None, ConfigError, "orders is no keyspace.table"),
+        ([], None, ConfigError, "name at least one"),
+        (["orders"], None, ConfigError, "orders is not keyspace.table"),
         (["shop.none"], None, ConfigError, "shop has no table none; it has alpha, beta, empty"),
-        (["shop.alpha"], "{", StateError, "no JSON"),
+        (["shop.alpha"], "{", StateError, "not JSON"),
         (["shop.alpha"], '{"value": 1}', StateError, "STATE message"),
         (["shop.alpha"], '{"bookmarks": {"vitess:shop": {}}}', StateError, "format None"),
     ],

@@ -66,7 +66,7 @@ def test_credentials_in_the_clear(more: dict[str, Any], found: set[Any]) -> None
 @pytest.mark.parametrize(
     ("version", "words"),
     [
-        (None, ["does not tell"]),
+        (None, ["does not report"]),
         ((18, 0, 0), ["older than v19", "reshard", "hour", "EOF"]),
         ((19, 0, 4), ["reshard", "hour", "EOF"]),
         ((20, 0, 6), ["hour", "EOF"]),
@@ -515,8 +515,9 @@ def test_a_table_acl_is_no_wrong_password(sandbox: Sandbox) -> None:
 
 def test_a_finding_names_its_keyspace_once() -> None:
     """Errors may name the keyspace, which stands beside what a finding says."""
-    error = RetriableError("shop: VTGate told the position of no shard")
-    assert failed("x", error, Place("shop", "-80")).what == "VTGate told the position of no shard"
+    error = RetriableError("shop: VTGate reported the position of no shard")
+    found = failed("x", error, Place("shop", "-80"))
+    assert found.what == "VTGate reported the position of no shard"
     assert failed("x", error).what == str(error)
 
 
@@ -572,7 +573,7 @@ def test_the_command(sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.endswith("0 errors, 0 warnings, 0 notes, 8 checks passed\n")
     state_path.write_text("[]")
     assert main([*files, "--state", str(state_path)]) == 1
-    assert "no Singer state" in capsys.readouterr().out
+    assert "not a Singer state" in capsys.readouterr().out
     sandbox.cluster.shard("shop", "-80").variables["binlog_row_image"] = "NOBLOB"
     assert main(files) == 0
     assert ", 1 note, " in capsys.readouterr().out

@@ -54,12 +54,13 @@ def test_what_is_tried_again_names_its_keyspace_once(caplog: pytest.LogCaptureFi
     def ask() -> int:
         asked.append(1)
         if len(asked) == 1:
-            raise RetriableError("customer: VTGate told the position of no shard")
+            raise RetriableError("customer: VTGate reported the position of no shard")
         return 7
 
     retry = RetryOptions(budget=5, longest_wait=0.01)
     assert retrying("the position of customer", ask, retry) == 7
-    assert "the position of customer: VTGate told the position of no shard; trying" in caplog.text
+    told = "the position of customer: VTGate reported the position of no shard; trying"
+    assert told in caplog.text
 
 
 def test_errors_of_ours_are_for_people() -> None:

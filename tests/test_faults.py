@@ -86,7 +86,7 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         _TABLET + "Incorrect DATE value: '0000-00-00' (errno 1525) (sqlstate HY000)",
         KeyChangedError,
         Remedy.RESTART,
-        "cannot be resumed behind a key",
+        "cannot be resumed after a key",
     ),
     (
         "grpc",

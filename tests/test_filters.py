@@ -468,7 +468,7 @@ def test_partial_images(sandbox: Sandbox) -> None:
 def test_refused_at_the_start(sandbox: Sandbox) -> None:
     """Before anything is read: a table that is not there, and what this Vitess does not take."""
     for filters, words in (
-        ({"shop.order": "tenant = 1"}, r"setting filters: shop\.order is no table of"),
+        ({"shop.order": "tenant = 1"}, r"setting filters: shop\.order is not a table of"),
         ({"shop.orders": "note = 'x'"}, r"shop\.orders: the filter compares the column note"),
         ({"shop.orders": "nope = 1"}, r"shop\.orders: the filter names the column nope"),
     ):
@@ -477,7 +477,7 @@ def test_refused_at_the_start(sandbox: Sandbox) -> None:
         catalog = discover(settings(sandbox))
         with pytest.raises(ConfigError, match=words):
             run(settings(sandbox, filters=filters), Target(), catalog=catalog)
-    with pytest.raises(ConfigError, match="is no table: write keyspace"):
+    with pytest.raises(ConfigError, match="is not a table: write keyspace"):
         Config.from_settings({"host": "h", "filters": {"orders": "tenant = 1"}})
 
 
@@ -566,6 +566,6 @@ def test_the_doctor_judges_filters(sandbox: Sandbox) -> None:
     [fine] = findings(sandbox, filters={"shop.orders": "tenant = 1"})
     assert fine.startswith("OK shop.orders")
     [strange] = findings(sandbox, filters={"shop.order": "tenant = 1"})
-    assert strange.startswith("ERROR VTGate: setting filters: shop.order is no table")
+    assert strange.startswith("ERROR VTGate: setting filters: shop.order is not a table")
     [unfit] = findings(sandbox, filters={"shop.orders": "note = 'a'"})
     assert unfit.startswith("ERROR shop.orders: shop.orders: the filter compares the column note")

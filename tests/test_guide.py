@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 from support import sentences
 
+from tap_vitess.codes import CODES, code_of, plain
 from tap_vitess.vtgate.faults import CASES
 
 ROOT = Path(__file__).parent.parent
@@ -113,26 +114,53 @@ def test_the_guide_names_many_tests() -> None:
 
 def quotes() -> list[str]:
     """The sentences of the troubleshooting page."""
-    return re.findall(r"^> (.+)$", TROUBLES.read_text(encoding="utf-8"), re.MULTILINE)
+    return [text for _, text in coded_quotes()]
+
+
+def coded_quotes() -> list[tuple[str, str]]:
+    """The sentences of the troubleshooting page with their codes."""
+    pattern = r"^> (?:\*\*(TV\d{3})\*\* <a id=\"tv\d{3}\"></a>)?(.+)$"
+    return re.findall(pattern, TROUBLES.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_each_sentence_has_a_code_and_an_anchor() -> None:
+    """Each code is one sentence's; scripts/generate-docs makes codes and anchors of the page."""
+    assert {code: plain(text) for code, text in coded_quotes()} == CODES
+    assert len(set(CODES.values())) == len(CODES)
+    page = TROUBLES.read_text(encoding="utf-8")
+    found = re.findall(r"^> \*\*(TV\d{3})\*\* <a id=\"tv(\d{3})\"></a>", page, re.MULTILINE)
+    assert sorted(code for code, _ in found) == sorted(CODES)
+    assert [code for code, anchor in found if code != f"TV{anchor}"] == []
+
+
+def test_a_message_finds_its_code() -> None:
+    """Whatever stands for what varies, and whatever stands around it."""
+    wrong = {
+        (code, found)
+        for code, text in CODES.items()
+        if (found := code_of(f"shop.orders: {text.replace('…', 'x')} (VTGate said y: z)")) != code
+    }
+    assert wrong == set()
+    assert code_of("no such sentence") is None
 
 
 def test_the_code_says_what_is_quoted() -> None:
     """A sentence that was changed in the code is changed on the page."""
     said = sentences.said()
-    assert [quote for quote in quotes() if sentences.plain(quote) not in said] == []
+    assert [quote for quote in quotes() if plain(quote) not in said] == []
 
 
 def test_every_sentence_is_explained() -> None:
     """What a user can be told when something is wrong has an entry."""
-    quoted = {sentences.plain(quote) for quote in quotes()}
+    quoted = {plain(quote) for quote in quotes()}
     assert sorted(sentences.told() - quoted) == []
     advice = {case.advice for cases in CASES.values() for case in cases}
-    assert sorted(text for text in advice if sentences.plain(text) not in quoted) == []
+    assert sorted(text for text in advice if plain(text) not in quoted) == []
 
 
 def test_no_sentence_is_explained_twice() -> None:
     """One place for each."""
-    found = [sentences.plain(quote) for quote in quotes()]
+    found = [plain(quote) for quote in quotes()]
     assert sorted({quote for quote in found if found.count(quote) > 1}) == []
 
 

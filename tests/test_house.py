@@ -20,9 +20,10 @@ ENTRIES = {"__main__", "__init__"}
 # What each room may import of the package. Files of the root are rooms of one file.
 ARROWS: Mapping[str, set[str]] = {
     "_proto": set(),
-    "errors": set(),
+    "codes": set(),
+    "errors": {"codes"},
     "signals": set(),
-    "log": {"errors"},
+    "log": {"codes", "errors"},
     "stdout": {"errors"},
     "protocol": {"_proto", "errors"},
     "values": {"protocol", "_proto", "errors"},
@@ -43,7 +44,7 @@ ARROWS = {
     "dlt": {*ENGINE, "run", "vstream", "settings"},
     "load": {"log", "dlt", "config", "errors", "signals", "settings", "stdout"},
     "init": {"config", "settings", "errors"},
-    "doctor": {*ENGINE, "run", "mirror", "signals", "settings", "stdout"},
+    "doctor": {*ENGINE, "codes", "run", "mirror", "signals", "settings", "stdout"},
     "sandbox": {"values", "protocol", "_proto", "errors", "stdout"},
     "__main__": {"signals", "stdout", "singer", "init"},
 }
@@ -58,7 +59,7 @@ OUTSIDE = {
 
 
 # Files that say what they say without a socket, a clock or a log.
-PURE_ROOMS = {"protocol", "values", "errors", "config"}
+PURE_ROOMS = {"protocol", "values", "errors", "codes", "config"}
 PURE_FILES = {
     *("survey/facts", "survey/identity", "survey/cascades", "survey/bookmark"),
     *("run/state", "run/standstill", "run/layouts", "records/operations", "records/lines"),

@@ -419,11 +419,11 @@ def test_sigterm_in_mid_copy(changed: Project) -> None:
             running.send_signal(signal.SIGTERM)
             running.communicate(timeout=SECONDS)
         assert running.returncode == 128 + signal.SIGTERM, log.read_text()
-        assert "ended by signal 15; the next run goes on from here" in log.read_text()
+        assert "ended by signal 15; the next run resumes here" in log.read_text()
         sandbox.faults.clear()
         cluster.delete("shop", "customers", {"id": b"1"})
         _, words = changed.do(run, **env)
-        assert "shop.customers: the copy goes on" in words
+        assert "shop.customers: copying continues" in words
         [copied] = re.findall(r"shop-customers: ([\d,]+) rows copied", words)
         assert 0 < int(copied.replace(",", "")) < 1500
         rows = targets.read_duckdb(

@@ -241,7 +241,7 @@ def test_a_confirmed_state_that_is_none(sandbox: Sandbox, config: Config) -> Non
     """It is refused, and stays."""
     claim(config, PLACE)[0].confirm("{bad")
     target = NoState()
-    with pytest.raises(StateError, match="what is confirmed of job is no JSON"):
+    with pytest.raises(StateError, match="what is confirmed of job is not JSON"):
         run(tap_settings(sandbox, start_from_mirror=True), target)
     assert target.messages == []
     assert row(sandbox)["confirmed"] == "{bad"

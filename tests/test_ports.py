@@ -62,7 +62,7 @@ def test_a_mysql_port_that_takes_its_time(server: Callable[[socket.socket], None
     """A greeting alone, and a byte at a time: the setting holds for all of it."""
     with answering(server) as port:
         said, seconds = refusal(port, ConnectError)
-    assert "has let nobody in for 1 s" in said
+    assert "has accepted no login for 1 s" in said
     assert seconds < 5
 
 

@@ -109,7 +109,7 @@ def test_words(progress: Progress, words: tuple[str, str]) -> None:
     [
         ({"copied": True}, "at the stop position"),
         ({"copied": True, "stopped": True}, "stopped before the stop position"),
-        ({}, "its copy goes on in the next run"),
+        ({}, "its copy resumes in the next run"),
         ({"full_table": True, "copied": True}, "copied"),
         ({"full_table": True}, "not copied to the end; it starts again in the next run"),
         ({"copied": True, "error": "binlogs purged"}, "left behind: binlogs purged"),

@@ -104,6 +104,7 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
     "tap-vitess-load --config config.json": Typed(),
     "pip install 'tap-vitess[dlt-duckdb]'": Left("not on PyPI yet; typed as '.[dlt-duckdb]'"),
     "$ tap-vitess-sandbox &": Left("Meltano's commands are run by test_meltano.py"),
+    "$ meltano invoke": Left("Meltano's commands are run by test_meltano.py"),
     "meltano add tap-vitess": Left("Meltano's commands are run by test_meltano.py"),
     "    - name: tap-vitess-part": Left("test_meltano.py runs a project with it"),
     "TAP_VITESS_RESYNC_TABLES=": Left("test_resync_tables.py runs with this setting"),

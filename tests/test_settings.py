@@ -112,22 +112,22 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"grpc_port": 1.5}, "setting grpc_port: 1.5 is not"),
     ({"mysql_port": "9" * 30}, "setting mysql_port: 9999"),
     ({"max_message_bytes": 1 << 40}, "setting max_message_bytes: "),
-    ({"host": "a..b"}, "setting host: 'a..b' is no name"),
-    ({"host": "a" * 64}, "setting host: 'aaa.*is no name"),
+    ({"host": "a..b"}, "setting host: 'a..b' is not a host name"),
+    ({"host": "a" * 64}, "setting host: 'aaa.*is not a host name"),
     ({"host": "vtgate:15991"}, "setting host: .*with a port"),
     ({"host": "grpc://vtgate"}, "setting host: .*more than a name"),
     ({"host": "a b"}, "setting host: a name has no blanks"),
     ({"host": ""}, "setting host: '' "),
     ({"user": "\ud800", "password": ""}, "setting user: half of a surrogate"),
     ({"tables": ["a.\udfff"]}, "setting tables: half of a surrogate"),
-    ({"cells": ["a\0b"]}, "setting cells: text with a NUL"),
+    ({"cells": ["a\0b"]}, "setting cells: text cannot have a NUL"),
     ({"tls": True, "tls_ca_file": "x" * 5000}, "setting tls_ca_file: there is no file"),
     ({"tables": ["x" * 100_000]}, r"has no dot"),
     ({"cells": ["x" * 100_000, 5]}, "setting cells: "),
     ({"exclude_tables": ["secret"]}, "exclude_tables: 'secret' has no dot.*secret"),
     ({"tables": ["orders"]}, "setting tables: 'orders' has no dot.*keyspace.table"),
     ({"resync_tables": ["orders"]}, "setting resync_tables: 'orders' has no dot"),
-    ({"stream_name": "{keyspace}"}, "setting stream_name: it has {table} once"),
+    ({"stream_name": "{keyspace}"}, "setting stream_name: write {table} exactly once"),
     ({"stream_name": "{table}{shard}"}, "setting stream_name: of braces"),
     ({"stream_name": "{table!r}"}, "setting stream_name: of braces"),
     ({"password": "p"}, "user and password go together"),
@@ -215,7 +215,9 @@ def test_the_tap_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert tap.config["flattening_max_depth"] == 3
     assert tap.config["stream_maps"] == {"shop-a": {}}
     monkeypatch.setenv("TAP_VITESS_GRPC_PORT", "x")
-    with pytest.raises(ConfigError, match="setting grpc_port: the environment variable is no"):
+    with pytest.raises(
+        ConfigError, match="setting grpc_port: the environment variable is not a valid"
+    ):
         TapVitess(config={}, parse_env_config=True, catalog={"streams": []})
 
 
@@ -224,10 +226,10 @@ def test_the_tap_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 FILES: list[tuple[bytes | None, str]] = [
     (b"", "is empty"),
     (b" \n", "is empty"),
-    (b"{bad", "is no JSON"),
-    (b'{"a": "\xff"}', "is no UTF-8"),
-    (b"[" * 200_000, "is nested too deep|is no JSON"),
-    (b'{"a": ' + b"1" * 5000 + b"}", "is no JSON"),
+    (b"{bad", "is not JSON"),
+    (b'{"a": "\xff"}', "is not UTF-8"),
+    (b"[" * 200_000, "is nested too deep|is not JSON"),
+    (b'{"a": ' + b"1" * 5000 + b"}", "is not JSON"),
     (None, "cannot be read"),
 ]
 

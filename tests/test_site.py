@@ -47,7 +47,9 @@ def test_links_that_leave_the_pages_are_text(project: Path) -> None:
 
 def test_the_search_finds_sentences(project: Path) -> None:
     index = json.loads((project / "site" / "search" / "search_index.json").read_text("utf-8"))
-    assert any("binlog_row_image" in entry["text"] for entry in index["docs"])
+    for words in ("binlog_row_image", "TV017"):
+        assert any(words in entry["text"] for entry in index["docs"])
+    assert 'id="tv017"' in (project / "site" / "troubleshooting" / "index.html").read_text("utf-8")
 
 
 def test_a_link_that_leads_nowhere_is_refused(project: Path) -> None:

@@ -389,7 +389,7 @@ def test_a_pod_that_is_told_to_end_does_so_at_a_boundary(
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=SECONDS)
     assert process.returncode == 128 + signal.SIGTERM, log
-    assert "ended by signal 15; the next run goes on from here" in log
+    assert "ended by signal 15; the next run resumes here" in log
     [row] = cluster.rows("main", "tap_vitess_mirror")
     assert row["confirmed"] is not None
     pods.run("rest")

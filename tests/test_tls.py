@@ -144,10 +144,10 @@ def test_servers_that_are_not_trusted(ours: Authority, theirs: Authority, case: 
     match case:
         case "other authority":
             more = {"tls_ca_file": theirs.ca_file}
-            words = f"of another authority than that of tls_ca_file ({theirs.ca_file})"
+            words = f"from another authority than that of tls_ca_file ({theirs.ca_file})"
         case "system's":
             more = {}
-            words = "of another authority than one of the system's: set tls_ca_file"
+            words = "from another authority than one of the system's: set tls_ca_file"
         case "expired":
             server = ours.server("127.0.0.1", not_before=LONG_AGO, not_after=LONG_AGO)
             words = "has expired"

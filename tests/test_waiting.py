@@ -130,7 +130,7 @@ def test_tables_that_are_not_described(sandbox: Sandbox) -> None:
     sandbox.faults.append(Fault(no_answer_to="information_schema.columns"))
     config = Config.from_settings(tap_settings(sandbox))
     began = time.monotonic()
-    with pytest.raises(RetriableError, match=r"^keyspace shop: .*told to end"):
+    with pytest.raises(RetriableError, match=r"^keyspace shop: .*asked to end"):
         patiently_described(config, "shop", RetryOptions(), lambda: True)
     assert time.monotonic() - began < LONGEST_SECONDS
 

@@ -13,6 +13,8 @@ def main() -> int:
     """Run the command line."""
     with importing():
         from tap_vitess.airbyte.commands import run  # noqa: PLC0415
+        from tap_vitess.log import with_codes  # noqa: PLC0415
+    with_codes()
     return run()
 
 

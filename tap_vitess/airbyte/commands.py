@@ -57,11 +57,11 @@ def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = 
                 return _Read(options, output, retry or RetryOptions()).run()
     except TargetClosedError as error:
         give_up_stdout()
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error.coded()}\n")
         return 1
     except VitessError as error:
         kind = failure_type(error)
-        output.write(error_trace(str(error), kind, internal=type(error).__name__))
+        output.write(error_trace(error.coded(), kind, internal=type(error).__name__))
         return 1
     return 0
 
@@ -78,7 +78,7 @@ def _check(options: argparse.Namespace) -> Message:
         with vstream_client.connect(config):
             return {"status": "SUCCEEDED"}
     except VitessError as error:
-        return {"status": "FAILED", "message": str(error)}
+        return {"status": "FAILED", "message": error.coded()}
 
 
 class _Read:
@@ -112,7 +112,7 @@ class _Read:
         return 0 if complete else 1
 
     def _tell_cut(self, what: str) -> None:
-        message = f"The sync was {what}; the next attempt goes on from there"
+        message = f"The sync was {what}; the next attempt resumes there"
         self._output.write(error_trace(message, "transient_error", internal="Cut"))
 
     def _end(self, signum: int, frame: FrameType | None) -> None:

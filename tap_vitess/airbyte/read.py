@@ -219,7 +219,7 @@ class _KeyspaceReading:
     def _trace(self, error: VitessError) -> Message:
         stream = self._streams.get(error.table or "")
         return error_trace(
-            str(error),
+            error.coded(),
             failure_type(error),
             internal=type(error).__name__,
             stream=(stream.keyspace, stream.table) if stream else None,

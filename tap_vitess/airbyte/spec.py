@@ -37,12 +37,12 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "on_lost_position": {
         "description": "What to do when the changes since the last sync are gone or can no longer "
         "be read (binlogs purged, old shards deleted, another cluster, a table altered since): "
-        "`fail` says so and keeps the position; `resync` copies what is concerned again, and rows "
-        "that vanished meanwhile stay in the destination until the stream is refreshed."
+        "`fail` says so and keeps the position; `resync` copies the affected tables again, and "
+        "rows that were deleted meanwhile stay in the destination until the stream is refreshed."
     },
     "max_run_seconds": {
-        "description": "End the sync at the next boundary after so many seconds; the next one "
-        "carries on. A full refresh must fit into one sync. Default: no limit."
+        "description": "End the sync at the next boundary after this many seconds; the next "
+        "one resumes there. A full refresh must fit into one sync. Default: no limit."
     },
     "decimal_as": {
         "description": "How DECIMAL is written: as a JSON number with every digit, or as a string."

@@ -50,7 +50,7 @@ def destination_of(address: str, dataset: str) -> AnyDestination:
         raise ConfigError(f"--to: dlt has no destination {name}; {_ADVICE}") from None
     except (ConfigurationException, ValueError):
         # The cause would quote the address.
-        raise ConfigError(f"--to: this is no address of a {name}; {_ADVICE}") from None
+        raise ConfigError(f"--to: this is not an address of a {name}; {_ADVICE}") from None
     if found is None:
         raise ConfigError(f"--to: {_ADVICE}")
     return found

@@ -83,7 +83,7 @@ def read_catalog(path: str, config: Config) -> dict[str, dict[str, Key]]:
                 key = tuple(stream.get("key_properties") or ())
                 tables.setdefault(keyspace, {})[table] = key
     except (KeyError, TypeError, AttributeError, StopIteration) as error:
-        raise CatalogError(f"{path} is no catalog of tap-vitess: discover again") from error
+        raise CatalogError(f"{path} is not a catalog of tap-vitess: discover again") from error
     return tables
 
 

@@ -49,7 +49,7 @@ class Problem:
 _PROBLEMS = (
     Problem(
         ((20, 0, 0),),
-        "a run cannot go on from before a reshard once traffic is switched",
+        "a run cannot resume from before a reshard once traffic is switched",
         "run to the end before traffic is switched, or upgrade to v20",
     ),
     Problem(
@@ -69,7 +69,7 @@ _PROBLEMS = (
 def version(found: Version | None) -> Iterator[Finding]:
     """Judge VTGate's version by what is known of it."""
     if found is None:
-        yield _HERE.warning("version", "VTGate does not tell its version")
+        yield _HERE.warning("version", "VTGate does not report its version")
         return
     shown = ".".join(map(str, found))
     if found[0] < OLDEST:
@@ -206,7 +206,7 @@ def _row_image(
         yield place.error(
             "row_value_options",
             "binlog_row_value_options has PARTIAL_JSON: before Vitess 22, every update is LOST "
-            "without a word, of tables without JSON too",
+            "silently, of tables without JSON too",
             "set it to '' on the tablets' MySQL, or upgrade; then copy all tables again",
         )
     else:

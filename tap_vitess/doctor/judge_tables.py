@@ -18,7 +18,7 @@ from tap_vitess.values.charsets import decoder
 _BAD_JSON = Problem(
     ((22, 0, 3), (23, 0, 1)),
     "changes of documents with control characters may arrive as invalid JSON, which ends a run, "
-    "and a DECIMAL below 1 in a document makes tablets panic, which leaves the table behind",
+    "and a DECIMAL below 1 in a document makes tablets panic, which stops the table",
     "upgrade to v22.0.3, v23.0.1 or later",
 )
 
@@ -172,7 +172,7 @@ def routed(keyspace: str, found: Mapping[str, str]) -> Iterator[Finding]:
         yield Place(keyspace, table=table).error(
             "moved",
             f"MoveTables: queries go to the keyspace {other}, which owns the rows; changes arrive "
-            "here only as long as MoveTables copies them over, and end without a word",
+            "here only as long as MoveTables copies them over, and end silently",
             f"read {other}.{table} instead",
         )
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from tap_vitess.codes import code_of
 from tap_vitess.doctor.findings import Finding, Severity, exit_code
 from tap_vitess.errors import shown
 
@@ -33,7 +34,7 @@ def as_text(findings: Sequence[Finding], width: int) -> str:
         if len(head) + 2 > margin:
             lines.append(head)
             head = ""
-        texts = textwrap.wrap(finding.what, body)
+        texts = textwrap.wrap(_what(finding), body)
         if finding.advice:
             texts += textwrap.wrap(f"-> {finding.advice}", body, subsequent_indent="   ")
         for text in texts:
@@ -54,6 +55,7 @@ def as_json(findings: Sequence[Finding]) -> str:
                 "severity": finding.severity.name.lower(),
                 "check": finding.check,
                 **{name: part and shown(part) for name, part in asdict(finding.place).items()},
+                "code": _code(finding),
                 "what": finding.what,
                 "advice": finding.advice or None,
             }
@@ -61,6 +63,16 @@ def as_json(findings: Sequence[Finding]) -> str:
         ],
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _what(finding: Finding) -> str:
+    code = _code(finding)
+    return finding.what if code is None else f"{finding.what} [{code}]"
+
+
+def _code(finding: Finding) -> str | None:
+    """Return the code of what is not well."""
+    return None if finding.severity is Severity.OK else code_of(finding.what)
 
 
 def _summary(findings: Sequence[Finding]) -> str:

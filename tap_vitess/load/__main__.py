@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 
+from tap_vitess.log import with_codes
 from tap_vitess.settings import config_option
 from tap_vitess.signals import importing
 from tap_vitess.stdout import script
@@ -36,6 +37,7 @@ def main() -> int:
             from tap_vitess.load.commands import run  # noqa: PLC0415
         except ImportError as error:
             sys.exit(f"tap-vitess-load: {error.name} is not installed: install tap-vitess[dlt]")
+    with_codes()
     return run(options)
 
 

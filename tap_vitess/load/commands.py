@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
             logger.critical("%s", error)
             return 1
         if signal.signum is not None:
-            logger.warning("ended by signal %d; the next run goes on from here", signal.signum)
+            logger.warning("ended by signal %d; the next run resumes here", signal.signum)
             return 128 + signal.signum
     return 0
 

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             confirm(config, sys.stdin.buffer)
     except VitessError as error:
-        sys.stderr.write(f"tap-vitess-mirror: {error}\n")
+        sys.stderr.write(f"tap-vitess-mirror: {error.coded()}\n")
         return 1
     return 0
 
@@ -102,7 +102,7 @@ class _Confirmer:
             token = run_of(self._waiting)
             if token is None:
                 raise StateError(
-                    "the target's state names no run of a mirror: let the tap have the settings "
+                    "the target's state names no run of a mirror: give the tap the settings "
                     "mirror_keyspace and mirror_name too"
                 )
             claim, text = Claim(self._config, self._place, token), text_of(self._waiting)

@@ -131,6 +131,6 @@ def _stored(where: Place, confirmed: str | None) -> State:
     try:
         state: State = json.loads(confirmed)
     except (ValueError, RecursionError):
-        raise StateError(f"{where}: what is confirmed of {where.name} is no JSON") from None
+        raise StateError(f"{where}: what is confirmed of {where.name} is not JSON") from None
     bookmarks_of(state)
     return state

@@ -134,7 +134,7 @@ class Copies:
         same = progress is not None and progress.keys() == shards.keys()
         if progress is not None and same and parts.is_resumable(spec):
             left = {shard: pk for shard, pk in progress.items() if pk is not COPIED}
-            logger.info("%s.%s: the copy goes on", self.keyspace, spec.name)
+            logger.info("%s.%s: copying continues", self.keyspace, spec.name)
             return _Copy(spec, parts.versions[spec.name], left)
         version = max(time.time_ns() // 1_000_000, parts.versions.get(spec.name, 0) + 1)
         return _Copy(spec, version, dict.fromkeys(shards))

@@ -249,7 +249,7 @@ def ending(*, full_table: bool, copied: bool, stopped: bool, error: str | None) 
     if full_table:
         return "copied" if copied else "not copied to the end; it starts again in the next run"
     if not copied:
-        return "its copy goes on in the next run"
+        return "its copy resumes in the next run"
     return "stopped before the stop position" if stopped else "at the stop position"
 
 

@@ -160,14 +160,14 @@ class Sieve:
         if len(tables) == 1:
             (table,) = tables
             return UnreadableError(
-                f"{keyspace}.{table}: its changes cannot be read on from {gtid}: {why}; when that "
-                f"is mended they come all the same; or {_RESYNC}, which copies the table again",
+                f"{keyspace}.{table}: its changes cannot be read on from {gtid}: {why}; when "
+                f"that is fixed they come anyway; or {_RESYNC}, which copies the table again",
                 table=table,
             )
         names = ", ".join(sorted(tables)[:_NAMED]) + (", ..." if len(tables) > _NAMED else "")
         return UnreadableError(
             f"{keyspace}: the changes of at least one of the tables {names} cannot be read on from "
-            f"{gtid}: {why}; when that is mended they come all the same; or {_RESYNC}, which "
+            f"{gtid}: {why}; when that is fixed they come anyway; or {_RESYNC}, which "
             "copies these tables again"
         )
 

@@ -244,7 +244,8 @@ def bookmarks_of(document: object) -> dict[str, Any]:
     bookmarks = document.get("bookmarks", {}) if isinstance(document, dict) else None
     if not isinstance(bookmarks, dict) or not all(isinstance(b, dict) for b in bookmarks.values()):
         raise StateError(
-            "the state given is no Singer state: an object with an object of bookmarks is expected"
+            "the state given is not a Singer state: an object with an object of bookmarks is "
+            "expected"
         )
     return bookmarks
 

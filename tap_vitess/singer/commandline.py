@@ -1,7 +1,7 @@
 """What the command line gives the tap: settings, catalog and state, read so that errors name files.
 
 The SDK would end with a traceback where a file is a folder, no UTF-8 or nested too deep, and names
-none that is no JSON. Numbers with a point in a catalog or a state stay what they are (Decimal), as
+none that is not JSON. Numbers with a point in a catalog or a state stay what they are (Decimal), as
 the SDK reads them, because they are written again.
 """
 

@@ -129,7 +129,7 @@ class VitessStream(Stream):
         if DELETED_AT not in self.wanted:
             raise CatalogError(
                 f"stream {self.name}: the catalog lacks {DELETED_AT}, so deletes could not be "
-                "told; discover again"
+                "marked; discover again"
             )
         for stream_map in self.stream_maps:
             kept = stream_map.transformed_schema["properties"]

@@ -25,7 +25,7 @@ from singer_sdk.singerlib import Catalog, CatalogEntry, StreamMetadata
 
 from tap_vitess.config import SETTINGS_SCHEMA, Config
 from tap_vitess.errors import CatalogError, ConfigError, TargetClosedError, VitessError
-from tap_vitess.log import logger_of
+from tap_vitess.log import logger_of, with_codes
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.records.operations import Record
 from tap_vitess.run.keyspaces import Run
@@ -297,13 +297,13 @@ class TapVitess(CommandLine):
 
     def _end(self, *, stopped: bool, errors: Sequence[VitessError]) -> None:
         if (signum := self._signal.signum) is not None:
-            logger.warning("ended by signal %d; the next run goes on from here", signum)
+            logger.warning("ended by signal %d; the next run resumes here", signum)
             raise SystemExit(128 + signum)
         if errors:
             raise errors[0]
         if stopped:
             logger.warning(
-                "ended after max_run_seconds (%g); the next run goes on from here",
+                "ended after max_run_seconds (%g); the next run resumes here",
                 self.settings.max_run_seconds,
             )
 
@@ -330,6 +330,7 @@ class TapVitess(CommandLine):
 
 def main(tap: type[TapVitess] = TapVitess) -> None:
     """Run the command line; errors of ours are one sentence and exit code 1."""
+    with_codes()
     try:
         tap.cli()
     except VitessError as error:

@@ -129,7 +129,7 @@ def position(at: KeyspaceSql) -> Vgtid:
     missing = set(shards(at)) ^ found.keys()
     if missing or not found:
         raise RetriableError(
-            f"{keyspace}: VTGate told the position of {', '.join(found) or 'no shard'}, "
+            f"{keyspace}: VTGate reported the position of {', '.join(found) or 'no shard'}, "
             f"which are not the shards that serve ({', '.join(missing)} differ)"
         )
     return Vgtid(keyspace, found)

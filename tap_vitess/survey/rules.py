@@ -197,6 +197,6 @@ def check_names(filters: Mapping[str, str], tables: Collection[str], where: str)
     """
     if missing := sorted(filters.keys() - {*tables}):
         raise ConfigError(
-            f"setting filters: {', '.join(missing)} is no table of {where}; names are "
+            f"setting filters: {', '.join(missing)} is not a table of {where}; names are "
             "keyspace.table, without wildcards"
         )

@@ -4,7 +4,7 @@ Vitess prints the binlog's documents itself, and not always as MySQL does (found
 
 - DECIMAL numbers may lose their leading zero or gain some: `.5`, `-.25`, `000000007`.
 - Versions before 22.0.3 and 23.0.1 quote as Go does: `\\x01`, `\\a`, `\\v`, `\\U0001f600`.
-- Binary values (opaque, BIT) throw away all that was printed before them. What is left is no JSON,
+- Binary values (opaque, BIT) throw away all that was printed before them. What is left is not JSON,
   except when the whole document is one such value; that is an error here, never a wrong document.
 - Keys come in alphabetical order (MySQL sorts them by length first), some large DOUBLEs have an
   exponent (`3.7398049795906415e15` for 3739804979590641.5), and some letters are escaped.
@@ -106,7 +106,7 @@ def _number(text: str) -> float | Decimal:
 
 
 def from_copy(raw: bytes) -> bytes:
-    """Check a document that MySQL has printed; raises ValueError: it is no JSON."""
+    """Check a document that MySQL has printed; raises ValueError: it is not JSON."""
     check([raw])
     return raw
 
@@ -115,7 +115,7 @@ def check(values: Sequence[bytes]) -> None:
     """Check documents without reading them, which takes a third of the time.
 
     Raises:
-        ValueError: one of them is no JSON.
+        ValueError: one of them is not JSON.
     """
     joined = b"\n".join(values)
     # What checks the grammar does not look at letters; broken bytes of one and the next make none.
@@ -153,7 +153,7 @@ def from_binlog(raw: bytes) -> bytes:
     """Return a document that Vitess has printed, as JSON.
 
     Raises:
-        ValueError: it is no JSON and cannot be made JSON: Vitess has lost a part of it; or it is
+        ValueError: it is not JSON and cannot be made JSON: Vitess has lost a part of it; or it is
             nested far deeper than MySQL's 100 levels.
     """
     try:

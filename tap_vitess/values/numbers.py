@@ -68,7 +68,7 @@ def bigint(column: Declared) -> ValueType:
 
 
 def year(_: Declared) -> ValueType:
-    """Enter YEAR; 0000 is no JSON."""
+    """Enter YEAR; 0000 is not JSON."""
     return ValueType({"type": "integer"}, int, int, Arrow(lambda pa: pa.int16(), int, _digits))
 
 

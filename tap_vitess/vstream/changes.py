@@ -246,7 +246,7 @@ def _bookmarks(state: str | None) -> dict[str, Any]:
     try:
         document = json.loads(state)
     except (ValueError, RecursionError):
-        raise StateError("the state given is no JSON") from None
+        raise StateError("the state given is not JSON") from None
     return bookmarks_of(document)
 
 
@@ -261,10 +261,10 @@ def by_keyspace(tables: Iterable[str]) -> dict[str, list[str]]:
     for name in names:
         keyspace, dot, table = name.partition(".")
         if not (keyspace and dot and table):
-            raise ConfigError(f"tables: {name} is no keyspace.table")
+            raise ConfigError(f"tables: {name} is not keyspace.table")
         found.setdefault(keyspace, []).append(table)
     if not found:
-        raise ConfigError("tables: there is none to read")
+        raise ConfigError("tables: name at least one")
     return found
 
 

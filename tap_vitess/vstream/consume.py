@@ -142,7 +142,7 @@ def consume(
             for item in found:
                 work.take(item)
         if signal.signum is not None:
-            logger.warning("ended by signal %d; the next run goes on from here", signal.signum)
+            logger.warning("ended by signal %d; the next run resumes here", signal.signum)
             return Consumed("signal", signal.signum, work.rows, work.batches)
         return Consumed("stopped" if asked() else "finished", None, work.rows, work.batches)
 

@@ -40,7 +40,9 @@ def rows_as(
             returned raises MappingError for a row that does not fit.
     """
     if not (isinstance(cls, type) and is_dataclass(cls)):
-        raise ConfigError(f"{_name(cls)} is no dataclass: give a converter, or a function of a row")
+        raise ConfigError(
+            f"{_name(cls)} is not a dataclass: give a converter, or a function of a row"
+        )
     found = {f.name: f.metadata.get("column", f.name) for f in fields(cls) if f.init}
     if strange := sorted((columns or {}).keys() - found.keys()):
         raise ConfigError(f"{cls.__name__} has no field {', '.join(strange)}")

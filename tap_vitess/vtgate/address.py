@@ -76,7 +76,7 @@ def check_host(host: str) -> None:
     except UnicodeError:
         fits = False
     if not fits and ":" not in host:
-        raise ConfigError(f"setting host: {host!r:.200} is no name of a host")
+        raise ConfigError(f"setting host: {host!r:.200} is not a host name")
 
 
 _HEADER = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
@@ -91,8 +91,8 @@ def check_metadata(values: Mapping[str, Any]) -> None:
     for header, value in values["grpc_headers"].items():
         if not _HEADER.fullmatch(header.lower()) or not _PRINTABLE.fullmatch(value):
             raise ConfigError(
-                f"setting grpc_headers: the header {header!r} is none that gRPC carries: a name of "
-                "letters, digits, '-', '_' and '.', and a value of printable ASCII characters"
+                f"setting grpc_headers: the header {header!r} cannot be sent by gRPC: use a name "
+                "of letters, digits, '-', '_' and '.', and a value of printable ASCII characters"
             )
 
 

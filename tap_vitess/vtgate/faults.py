@@ -63,7 +63,7 @@ _UNSHARDED = (
     "the keyspace has several shards, and its VSchema does not say that it is sharded: apply one "
     "that does, with the tables' vindexes (vtctldclient ApplyVSchema)"
 )
-_COPY = "set on_lost_position to `resync` for a run to copy what is concerned again"
+_COPY = "set on_lost_position to `resync` for one run to copy the affected tables again"
 
 TOO_LARGE = (
     "a row (an update counts twice, with its old and its new values) is larger than the "
@@ -96,7 +96,7 @@ _GRPC: tuple[Case, ...] = (
     Case(
         KeyChangedError,
         r"errno 1525|errno 3854",
-        "the copy cannot be resumed behind a key that MySQL compares nothing with, such as a zero "
+        "the copy cannot be resumed after a key that MySQL compares nothing with, such as a zero "
         "date or bytes that are no text in the column's charset",
     ),
     Case(RetriableError, r"RST_STREAM|stream terminated", "the connection was cut"),
@@ -159,8 +159,8 @@ _GRPC: tuple[Case, ...] = (
     Case(
         StumbleError,
         r"(?is)uncaught panic: .*(json|unable to decode object)",
-        "a tablet panics over a JSON value that its Vitess cannot read: a DECIMAL below 1, which "
-        "Vitess 22.0.3 and 23.0.1 mended, or an object with an empty key; upgrade Vitess",
+        "a tablet panics over a JSON value that its Vitess cannot read: a DECIMAL below 1, fixed "
+        "in Vitess 22.0.3 and 23.0.1, or an object with an empty key; upgrade Vitess",
     ),
     Case(StumbleError, r"uncaught panic", "a tablet panics over what it reads"),
     Case(

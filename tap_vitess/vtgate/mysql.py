@@ -109,7 +109,8 @@ def connect(address: Address, *, raw: bool = False) -> Iterator[Sql]:
             except (pymysql.MySQLError, OSError, *_GARBLED) as error:
                 if late():
                     raise ConnectError(
-                        f"VTGate's MySQL port {where} has let nobody in for {seconds:g} s: check "
+                        f"VTGate's MySQL port {where} has accepted no login for {seconds:g} s: "
+                        "check "
                         "the settings host, mysql_port and connect_timeout_seconds"
                     ) from None
                 raise _explain_connect(error, where, address) from None

@@ -98,7 +98,7 @@ def answered(ask: Callable[[], Answer], stopping: Stopping) -> Answer:
         if stopping():
             until = min(until, now + GRACE_SECONDS)
         if now >= until:
-            raise RetriableError("VTGate's MySQL port gave no answer, and the run is told to end")
+            raise RetriableError("VTGate's MySQL port gave no answer, and the run was asked to end")
     return question.answer()
 
 

@@ -43,8 +43,8 @@ def context(tls: Tls) -> ssl.SSLContext:
             made.load_cert_chain(tls.cert_file, tls.key_file, password="")
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"settings tls_cert_file and tls_key_file: {tls.cert_file} and {tls.key_file} are "
-                "no PEM certificate with its own, unencrypted key"
+                f"settings tls_cert_file and tls_key_file: {tls.cert_file} and {tls.key_file} "
+                "are not a PEM certificate and its unencrypted key"
             ) from error
     return made
 
@@ -109,7 +109,7 @@ def _unverified(error: ssl.SSLCertVerificationError, tls: Tls, host: str) -> str
     if code in _UNKNOWN_ISSUER:
         authority = f"that of tls_ca_file ({tls.ca_file})" if tls.ca_file else "one of the system's"
         return (
-            f"the server's certificate is of another authority than {authority}: set tls_ca_file "
+            f"the server's certificate is from another authority than {authority}: set tls_ca_file "
             "to the authority's certificate"
         )
     return f"the server's certificate is refused ({error.verify_message}): check tls_ca_file"

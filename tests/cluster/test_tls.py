@@ -152,11 +152,11 @@ def test_server_tls_and_static_auth(
         found = examine(Config.from_settings({**config, "tables": [f"{SHARDED}.{table}"]}))
         # An older Vitess is warned of by its version.
         assert [f for f in found if f.severity > Severity.INFO and f.check != "version"] == []
-        check({**config, "tls_ca_file": theirs.ca_file}, "of another authority than that of")
+        check({**config, "tls_ca_file": theirs.ca_file}, "from another authority than that of")
         check({**config, "tls_server_name": "nope.example"}, "is not for nope.example")
         check(settings(own_cluster), "the server wants TLS: set tls to true")
         without = {n: v for n, v in config.items() if n != "tls_ca_file"}
-        check(without, "of another authority than one of the system's")
+        check(without, "from another authority than one of the system's")
         for wrong in ({"user": "other"}, {"password": "wrong-" + PASSWORD}):
             for sentence in refused({**config, **wrong}, AuthError):
                 assert "check the settings user and password" in sentence
@@ -164,7 +164,7 @@ def test_server_tls_and_static_auth(
 
 
 def test_client_certificates(own_cluster: Cluster, ours: Authority, theirs: Authority) -> None:
-    """Mutual TLS: with one, without one, and with one of another authority."""
+    """Mutual TLS: with one, without one, and with one from another authority."""
     config = settings(own_cluster, tls=True, tls_ca_file=ours.ca_file)
     with secure_gate(own_cluster, ours.server(HOST, clients=ours)):
         wait_served({**config, **ours.client()})

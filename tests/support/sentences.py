@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-VARIES = "…"
+from tap_vitess.codes import VARIES, plain
+
 PACKAGE = Path(__file__).parents[2] / "tap_vitess"
 # The sandbox speaks for VTGate; docs/airbyte.md tells what is Airbyte's own.
 NOT_OURS = {"sandbox", "_proto", "airbyte"}
@@ -30,12 +31,6 @@ def modules() -> tuple[tuple[str, ast.Module], ...]:
     """Parse all files of the package that speak to users."""
     paths = [path for path in sorted(PACKAGE.rglob("*.py")) if not NOT_OURS & set(path.parts)]
     return tuple((path.name, ast.parse(path.read_text(encoding="utf-8"))) for path in paths)
-
-
-def plain(text: str) -> str:
-    """Return a sentence without what varies at its ends, and on one line."""
-    line = re.sub(rf"{VARIES}+", VARIES, " ".join(text.split()))
-    return line.strip(f"{VARIES}:;. ")
 
 
 def said() -> set[str]:
