@@ -41,7 +41,7 @@ fuzz = [pytest.mark.fuzz, pytest.mark.timeout(0)]
 
 
 def cases(number: int) -> hypothesis.settings:
-    """Try so many cases in CI, always the same; by hand as many times more, and others each time."""
+    """Try so many cases in CI, always the same; by hand as many times more, and others."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     return hypothesis.settings(
         max_examples=number * FACTOR, suppress_health_check=checks, derandomize=FACTOR == 1
