@@ -11,4 +11,4 @@ USER 1000
 WORKDIR /airbyte
 ENV AIRBYTE_ENTRYPOINT="source-vitess"
 ENTRYPOINT ["source-vitess"]
-LABEL io.airbyte.name="tap-vitess/source-vitess" io.airbyte.version="0.1.0"
+LABEL io.airbyte.name="tap-vitess/source-vitess" io.airbyte.version="0.2.0"
