@@ -7,7 +7,7 @@ from tap_vitess.vstream import Boundary, Change, TableCopied, Vitess, changes
 host, grpc_port, mysql_port = sys.argv[1].split(":")
 vitess = Vitess(host, int(grpc_port), int(mysql_port))
 
-for item in changes(vitess, sys.argv[2:], follow=True):
+for item in changes(vitess, sys.argv[2:], follow=True, signals=True):
     match item:
         case Change(operation="copy" | "insert", after=row):
             print(f"{item.commit_time or 'copied':26} {item.name} + {row}", flush=True)

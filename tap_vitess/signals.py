@@ -17,11 +17,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Never
+from typing import Never, TypeVar
+
+ItemT = TypeVar("ItemT")
 
 # What nohup has ignored stays ignored.
 SIGNALS = tuple(
@@ -63,15 +65,32 @@ class Taken:
             raise SystemExit(128 + signum)
         self.signum = signum
 
+    def or_asked(self, stop: Callable[[], bool]) -> Callable[[], bool]:
+        """Return what tells whether one has come, or `stop` says so."""
+        return lambda: self.signum is not None or stop()
+
+    @contextmanager
+    def taking(self, *, wanted: bool) -> Iterator[None]:
+        """Take the signals over inside the block, where that is wanted and can be."""
+        with ExitStack() as stack:
+            if wanted and threading.current_thread() is threading.main_thread():
+                for number in SIGNALS:
+                    before = signal.signal(number, self.take)
+                    # None: it was not set from Python, and cannot be put back from there.
+                    stack.callback(signal.signal, number, before or signal.SIG_DFL)
+            yield
+
+    def within(
+        self, items: Generator[ItemT, None, None], *, wanted: bool
+    ) -> Generator[ItemT, None, None]:
+        """Yield the items, with the signals taken over from the first one to the last."""
+        with self.taking(wanted=wanted), closing(items):
+            yield from items
+
 
 @contextmanager
 def taken_over(*, wanted: bool) -> Iterator[Taken]:
     """Take the signals over inside the block, where that is wanted and can be."""
     taken = Taken()
-    with ExitStack() as stack:
-        if wanted and threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                before = signal.signal(number, taken.take)
-                # None: it was not set from Python, and cannot be put back from there.
-                stack.callback(signal.signal, number, before or signal.SIG_DFL)
+    with taken.taking(wanted=wanted):
         yield taken

@@ -74,7 +74,7 @@ def test_errors_are_raised_in_the_loop(sandbox: Sandbox) -> None:
         async for _ in achanges(vitess(sandbox), tables, retry=QUICK):
             pass
 
-    with pytest.raises(ConfigError, match="is no keyspace"):
+    with pytest.raises(ConfigError, match="is not keyspace"):
         asyncio.run(read(["alpha"]))
     with pytest.raises(ConfigError, match="has no table nope"):
         asyncio.run(read(["shop.nope"]))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,8 +50,10 @@ from tap_vitess.vstream import (
     Vgtid,
     Vitess,
     VitessError,
+    arrow_changes,
     changes,
     consume,
+    events,
     state_at,
 )
 
@@ -882,6 +884,27 @@ def test_a_signal_stops_at_a_boundary(sandbox: Sandbox, signum: int) -> None:
     flushed = list(replica.changes())
     bring(sandbox, replica, state)  # where it came before the end of the last copy, to tell of that
     assert replica.changes() == flushed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("read", [changes, arrow_changes, events])
+def test_a_signal_ends_an_iterator(
+    sandbox: Sandbox, read: Callable[..., Generator[object, None, None]], signum: int
+) -> None:
+    """Where it says so: at a boundary, and the handlers of before are back."""
+    more = {"copy": True} if read is events else {"follow": True}
+    names = [name for name in NAMES if name.startswith("shop.")]
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    items = read(vitess(sandbox), names, signals=True, **more)
+    last = next(items)
+    threading.Timer(0.5, os.kill, (os.getpid(), signum)).start()
+    began = time.monotonic()
+    for item in items:
+        last = item
+    assert time.monotonic() - began < SECONDS
+    assert read is events or isinstance(last, Boundary)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_a_second_signal_ends_at_once(sandbox: Sandbox) -> None:

@@ -61,9 +61,9 @@ class Example:
         assert self._process.poll() is None, self._log.read_text()
         return self._out.read_text()
 
-    def stop(self, *codes: int) -> None:
+    def stop(self, *codes: int, signum: int = signal.SIGTERM) -> None:
         """Ask it to stop, which it does with one of the exit codes, or with 0."""
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signum)
         assert self._process.wait(20) in (codes or (0,)), self._log.read_text()
 
     def failed(self) -> str:
@@ -153,7 +153,7 @@ def test_print_changes(sandbox: Sandbox, run: Run) -> None:
     change(sandbox.cluster)
     wait(lambda: "now {'status': " in example.printed())
     wait(lambda: "shop.orders - {" in example.printed())
-    example.stop(-signal.SIGTERM)
+    example.stop(signum=signal.SIGINT)
 
 
 def test_sqlite_replica(sandbox: Sandbox, run: Run, tmp_path: Path) -> None:

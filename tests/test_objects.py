@@ -22,7 +22,9 @@ from tap_vitess.errors import ValueDecodeError
 from tap_vitess.protocol.images import packed
 from tap_vitess.protocol.items import Fields
 from tap_vitess.values.decode import ObjectDecoder
+from tap_vitess.values.mysql_types import value_type
 from tap_vitess.values.types import ValueOptions
+from tap_vitess.vstream import Vitess
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +153,26 @@ def test_settings_that_count() -> None:
     )
     row = ObjectDecoder(fields, "ks", set("abc"), options).decode(packed([b"\xff", b"1.5", b"x"]))
     assert row == {"a": "\ufffd", "b": Decimal("1.5"), "c": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "column_type", "raw", "value"),
+    [
+        ({}, "json", b'{"a": [1, 2.50]}', {"a": [1, 2.5]}),
+        ({"json_as": "string"}, "json", b'{"a": [1, 2.50]}', '{"a": [1, 2.50]}'),
+        ({}, "decimal(5,2)", b"1.50", Decimal("1.50")),
+        ({"decimal_as": "number"}, "decimal(5,2)", b"1.50", 1.5),
+        ({"decimal_as": "number"}, "decimal(5,2)", b"-.5", -0.5),
+        ({}, "tinyint(1)", b"2", 2),
+        ({"tinyint1_as": "boolean"}, "tinyint(1)", b"2", True),
+        ({"tinyint1_as": "boolean"}, "tinyint(4)", b"2", 2),
+    ],
+)
+def test_settings_of_objects(
+    settings: dict[str, Any], column_type: str, raw: bytes, value: object
+) -> None:
+    """Those of `Vitess` reach the objects."""
+    options = Vitess("h", **settings).config().values
+    found = value_type(column_type, None, options=options).python(raw)
+    assert found == value
+    assert type(found) is type(value)

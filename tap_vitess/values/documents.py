@@ -63,7 +63,7 @@ def document(column: Declared) -> ValueType:
 
     arrow = Arrow(lambda pa: pa.json_(), as_text, _checked)
     if column.options.json_as == "string":
-        return ValueType({"type": "string"}, as_text, python, arrow)
+        return ValueType({"type": "string"}, as_text, as_text, arrow)
     return ValueType(
         {"type": ["object", "array", "string", "number", "boolean", "null"]},
         # As it is written, so that no number changes.

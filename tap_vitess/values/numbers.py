@@ -52,8 +52,12 @@ def tinyint(column: Declared) -> ValueType:
     """Enter TINYINT, of which `tinyint(1)` may be a boolean."""
     is_bool = column.arguments == "1" and not column.attributes.strip()
     if column.options.tinyint1_as == "boolean" and is_bool:
-        return ValueType({"type": "boolean"}, lambda raw: int(raw) != 0, int, _integers(column))
+        return ValueType({"type": "boolean"}, _true, _true, _integers(column))
     return integer(column)
+
+
+def _true(raw: bytes) -> bool:
+    return int(raw) != 0
 
 
 def bigint(column: Declared) -> ValueType:
@@ -121,7 +125,7 @@ def _decimal(column: Declared, arguments: str, *, canonical: bool) -> ValueType:
         return ValueType(
             {"type": "number"},
             lambda raw: orjson.Fragment(_decimal_text(raw)),
-            _exact,
+            lambda raw: float(_decimal_text(raw)),
             arrow,
             whole,
         )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Generator, Iterable
 from functools import partial
 
 from tap_vitess.errors import ConfigError
+from tap_vitess.signals import Taken
 from tap_vitess.values.arrow import pyarrow
 from tap_vitess.vstream.arrow_reader import OWN_COLUMNS, ArrowReader, TableRows, TableSchema
 from tap_vitess.vstream.changes import (
@@ -41,6 +42,7 @@ def arrow_changes(
     stop: Callable[[], bool] = lambda: False,
     boundary_seconds: float = 1.0,
     poll_seconds: float = 10.0,
+    signals: bool = False,
     retry: RetryOptions = DEFAULT_RETRY,
 ) -> Generator[ArrowItem, None, None]:
     """Copy tables and follow their changes, as columns of Arrow's.
@@ -50,7 +52,7 @@ def arrow_changes(
         tables: their names, as `keyspace.table`, or a Query for some columns and rows.
         own_columns: which columns to add, of OWN_COLUMNS. Without "unsent", nobody tells a NULL
             from what the binlog does not carry.
-        state, follow, stop, boundary_seconds, poll_seconds, retry: see `changes`.
+        state, follow, stop, boundary_seconds, poll_seconds, signals, retry: see `changes`.
 
     Raises:
         ConfigError: pyarrow is not installed, or a table has a column of an own one's name.
@@ -60,5 +62,7 @@ def arrow_changes(
     if strange := sorted({*own_columns} - {*OWN_COLUMNS}):
         raise ConfigError(f"own_columns: there is no {', '.join(strange)}")
     own = [name for name in OWN_COLUMNS if name in own_columns]
-    how = Reading(state, follow, stop, boundary_seconds, poll_seconds, retry)
-    return flat(parts_of(vitess, tables, partial(ArrowReader, own=own), how, by_table=True))
+    taken = Taken()
+    how = Reading(state, follow, taken.or_asked(stop), boundary_seconds, poll_seconds, retry)
+    parts = parts_of(vitess, tables, partial(ArrowReader, own=own), how, by_table=True)
+    return taken.within(flat(parts), wanted=signals)

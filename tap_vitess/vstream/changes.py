@@ -36,6 +36,7 @@ from tap_vitess.run.state import (
     parse,
 )
 from tap_vitess.run.sync import KeyspaceSync
+from tap_vitess.signals import Taken
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.keyspace import Survey
@@ -103,6 +104,7 @@ def changes(
     boundary_seconds: float = 1.0,
     poll_seconds: float = 10.0,
     timezone: tzinfo | None = None,
+    signals: bool = False,
     retry: RetryOptions = DEFAULT_RETRY,
 ) -> Generator[Item, None, None]:
     """Copy tables and follow their changes.
@@ -121,6 +123,8 @@ def changes(
             stream brings all there is.
         timezone: of which each TIMESTAMP becomes an aware datetime, and commit times too; without
             one a TIMESTAMP is a datetime in UTC without a zone. A DATETIME never has one.
+        signals: whether SIGTERM and SIGINT (Ctrl-C) stop it as `stop` does, while it is iterated in
+            the main thread; a second one ends the process. Close an iterator that you leave early.
         retry: how long passing faults are retried.
 
     Raises:
@@ -128,8 +132,10 @@ def changes(
             was a last boundary before, and it holds. A table that cannot be read does not stop the
             others, unless `follow` is set; its error is raised at the end.
     """
-    how = Reading(state, follow, stop, boundary_seconds, poll_seconds, retry)
-    return flat(parts_of(vitess, tables, partial(TableReader, timezone=timezone), how))
+    taken = Taken()
+    how = Reading(state, follow, taken.or_asked(stop), boundary_seconds, poll_seconds, retry)
+    parts = parts_of(vitess, tables, partial(TableReader, timezone=timezone), how)
+    return taken.within(flat(parts), wanted=signals)
 
 
 @dataclass(frozen=True, slots=True)

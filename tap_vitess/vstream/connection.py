@@ -21,8 +21,9 @@ from tap_vitess.vtgate.address import Tls
 class Vitess:
     """A VTGate, with its gRPC and its MySQL port; secrets show in no repr.
 
-    tls: True, or the files to use it with. The others are the tap's settings of these names: see
-    the table in docs/settings.md.
+    tls: True, or the files to use it with. decimal_as: "number" gives a float, not a Decimal.
+    json_as: "string" gives the document's text, which Polars and Arrow take where documents differ.
+    The others are the tap's settings of these names: see the table in docs/settings.md.
     """
 
     host: str
@@ -41,6 +42,9 @@ class Vitess:
     on_partial_image: OnPartialImage = "fetch"
     float_as: Literal["selected", "stored"] = "selected"
     invalid_text: Literal["error", "replace"] = "error"
+    json_as: Literal["object", "string"] = "object"  # these three of Python's objects
+    decimal_as: Literal["string", "number"] = "string"
+    tinyint1_as: Literal["integer", "boolean"] = "integer"
     zero_dates: Literal["null", "error", "string"] = "null"  # these two of rows as Arrow
     set_as: Literal["string", "array"] = "string"
     copy_parallelism: int = 1

@@ -133,7 +133,7 @@ def consume(
             queries.values(),
             state=state.load(),
             follow=follow,
-            stop=lambda: signal.signum is not None or asked(),
+            stop=signal.or_asked(asked),
             boundary_seconds=0,
             poll_seconds=poll_seconds,
             retry=retry,

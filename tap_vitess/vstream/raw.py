@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 
 from tap_vitess.errors import ConfigError
 from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.signals import Taken
 from tap_vitess.survey.charsets import ColumnCharsets
 from tap_vitess.survey.keyspace import Survey, version
 from tap_vitess.survey.tables import column_charsets
@@ -29,6 +30,7 @@ def events(
     position: Vgtid | None = None,
     copy: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    signals: bool = False,
     retry: RetryOptions = DEFAULT_RETRY,
 ) -> Generator[Event, None, None]:
     """Open a VStream and yield its events, for ever.
@@ -40,6 +42,7 @@ def events(
             happens from now on.
         copy: whether to copy the tables first, which goes without a position.
         stop: asked about every second, and between responses; True ends the iterator.
+        signals: whether SIGTERM and SIGINT (Ctrl-C) end it, too; see `changes`.
         retry: how long passing faults are retried.
 
     Raises:
@@ -56,11 +59,13 @@ def events(
         raise ConfigError(f"position: it is one of {position.keyspace}, not of {keyspace}")
     config = vitess.config()
     options = config.request
+    taken = Taken()
+    stopping = taken.or_asked(stop)
     survey = Survey(config, keyspace, config.tablet_type)
 
     def charsets(shard: str, table: str) -> dict[str, str]:
         question = functools.partial(survey.ask, column_charsets, shard, table)
-        return retrying(f"the charsets of {keyspace}.{table}", question, retry, stop)
+        return retrying(f"the charsets of {keyspace}.{table}", question, retry, stopping)
 
     told = ColumnCharsets(functools.partial(survey.ask, version), charsets).told
     feed = EventFeed(keyspace, names, position, options, copy=copy, told=told)
@@ -69,7 +74,7 @@ def events(
         with connect(config) as client:
             for found in read(client, feed, retry):
                 yield from found
-                if stop():
+                if stopping():
                     return
 
-    return items()
+    return taken.within(items(), wanted=signals)
