@@ -16,7 +16,6 @@ from tap_vitess.sandbox.conditions import (
     ConditionError,
     Conditions,
     NoColumnError,
-    conditions_of,
 )
 from tap_vitess.sandbox.schema import Row, Table
 
@@ -117,6 +116,12 @@ def _compiled(match: str) -> re.Pattern[str] | None:
         raise FilterError("UNKNOWN", f"error parsing regexp: {error}") from error
 
 
+def _where(text: str, table: Table) -> Conditions:
+    from tap_vitess.sandbox.where import conditions_of  # noqa: PLC0415 - an optional extra
+
+    return conditions_of(text, table)
+
+
 def _selected(rule: Rule, table: Table, everything: tuple[str, ...]) -> Selection:
     select = _SELECT.match(rule.filter)
     if select is None:
@@ -124,7 +129,7 @@ def _selected(rule: Rule, table: Table, everything: tuple[str, ...]) -> Selectio
     if _unquoted(select["table"]) != rule.match:
         raise FilterError("UNKNOWN", f"unsupported: select of another table than {rule.match}")
     try:
-        where = conditions_of(select["rest"], table) if select["rest"] else ALL_ROWS
+        where = _where(select["rest"], table) if select["rest"] else ALL_ROWS
     except NoColumnError as error:
         raise FilterError("FAILED_PRECONDITION", str(error)) from error
     except ConditionError as error:
