@@ -73,12 +73,12 @@ def test_the_numbers_of_the_page_are_those_of_the_code() -> None:
     told = dict(re.findall(r"^- (.+?): \*\*([\d.]+)\*\*", PAGE, re.MULTILINE))
     assert told == {
         "minutes without progress before a fault ends a run": f"{retry.budget / 60:g}",
-        "minutes of copying before the changes are brought forward": (
+        "minutes of copying before the run pauses to apply changes": (
             f"{options.refresh_seconds / 60:g}"
         ),
         "tries of a copy that cannot be resumed": f"{options.copy_restarts + 1}",
         "minutes that a stream may stand still": f"{retry.stall / 60:g}",
-        "percent of the binlogs behind which a run warns": f"{NEARLY_PURGED * 100:g}",
+        "percent of the binlogs after which a run warns": f"{NEARLY_PURGED * 100:g}",
         "hours of retention below which the doctor warns": (
             f"{judge_cluster.SHORT_RETENTION_SECONDS / 3600:g}"
         ),

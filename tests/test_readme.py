@@ -69,7 +69,7 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
     ),
     'echo \'{"host": "vtgate.example.com", ': Typed(
         {
-            '"host": "vtgate.example.com"': PORTS,
+            '"host": "vtgate.example.com", "grpc_port": 15991': PORTS,
             "--config config.json": f"--config config.json {WARNED}",
         }
     ),
@@ -102,8 +102,9 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
         then="mv shop-*.jsonl state.json states.jsonl seen",
     ),
     "pip install '.[dlt-duckdb]'": Typed({"pip install": "UV pip install -q"}),  # it is large
-    "tap-vitess-load --config config.json": Typed(),
-    "pip install 'tap-vitess[dlt-duckdb]'": Left("not on PyPI yet; typed as '.[dlt-duckdb]'"),
+    'python -c "import duckdb': Typed(),
+    '{\n  "host": "vtgate': Left("no command, but a config"),
+    "# meltano.yml": Left("no command; test_meltano.py runs a project much like it"),
     "$ tap-vitess-sandbox &": Left("Meltano's commands are run by test_meltano.py"),
     "$ meltano invoke": Left("Meltano's commands are run by test_meltano.py"),
     "meltano add tap-vitess": Left("Meltano's commands are run by test_meltano.py"),
@@ -118,6 +119,7 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
     "plugins:": Left("no command; test_meltano.py's test_batches_into_postgres uses it"),
     '{"batch_config"': Left("no command, but a config"),
     '{"orders": [': Left("no command; test_splitting.py reads such a file"),
+    "*/5 * * * *": Left("no command, but a line of a crontab"),
     "pip install dagster": Left("test_splitting.py runs Dagster"),
     " VTGate, MySQL port": Left("a picture"),
     "metadata:": Left("no command, but a part of meltano.yml"),
