@@ -94,7 +94,7 @@ _PARTS: Mapping[str, tuple[str, str]] = {
     "zero_dates": (
         "Zero dates",
         "How zero and partial dates (0000-00-00, 2024-00-10) are written: as null, as strings, "
-        "or not at all but as an error. With string, no date column has the format date or "
+        "or treated as an error. With string, no date column has the format date or "
         "date-time.",
     ),
     "invalid_text": (
@@ -125,9 +125,7 @@ class Config(Address):
     user: str | None = _setting(
         "User", "User name, for static authentication on gRPC and on the MySQL port."
     )
-    password: str | None = _setting(
-        "Password", "Password of the user. Default: an empty one, where a user is set.", secret=True
-    )
+    password: str | None = _setting("Password", "Password of the user. Default: none.", secret=True)
     keyspaces: tuple[str, ...] | None = _setting(
         "Keyspaces",
         "Keyspaces to discover. Default: every keyspace.",
@@ -136,8 +134,9 @@ class Config(Address):
     tables: tuple[str, ...] | None = _setting(
         "Tables",
         "Tables to discover, as keyspace.table with shell wildcards (* ? [a-z]). Default: every "
-        "table. Tables of gh-ost and pt-online-schema-change, such as _orders_gho, are left out "
-        "beside theirs, unless a pattern begins with the _, as in shop._orders_*.",
+        "table. Helper tables of gh-ost and pt-online-schema-change, such as _orders_gho, are "
+        "skipped while the original table exists, unless a pattern starts with _, as in "
+        "shop._orders_*.",
         examples=[["commerce.*", "customer.order_*"]],
     )
     exclude_tables: tuple[str, ...] = _setting(
@@ -150,7 +149,7 @@ class Config(Address):
         "Filters",
         "The rows to read of a table, by `keyspace.table`: conditions of one column each, joined "
         "by AND, as in `tenant_id = 7 AND state IN ('new', 'paid')`. The tablets filter, so other "
-        "rows never leave the database. A changed filter is a new copy of its table.",
+        "rows never leave the database. A changed filter causes a new copy of the table.",
         {},
         examples=[{"shop.orders": "tenant_id = 7"}],
     )
@@ -193,16 +192,16 @@ class Config(Address):
     on_lost_position: OnLostPosition = _setting(
         "On a lost position",
         "What to do when the changes after a bookmark are gone or can no longer be read (binlogs "
-        "purged, old shards deleted, another cluster, a table altered since): `fail` says so and "
-        "keeps the bookmark; `resync` copies the affected tables again, and ACTIVATE_VERSION "
-        "removes rows that were deleted meanwhile.",
+        "purged, old shards deleted, another cluster, a table altered since): `fail` ends with an "
+        "error and keeps the bookmark; `resync` copies the affected tables again, and ACTIVATE_VERSION "
+        "removes rows that were deleted in the meantime.",
         "fail",
     )
     resync_tables: tuple[str, ...] = _setting(
         "Tables to copy again",
         "Tables to copy again in this run, as keyspace.table with shell wildcards; the others "
-        "keep their positions. ACTIVATE_VERSION removes rows that were deleted meanwhile. For one "
-        "run: while it is set, each run copies them from the start.",
+        "keep their positions. ACTIVATE_VERSION removes rows that were deleted in the meantime. "
+        "For one run: while it is set, each run copies them from the start.",
         (),
         examples=[["shop.orders"]],
     )
@@ -217,9 +216,9 @@ class Config(Address):
     )
     stream_name: str = _setting(
         "Stream name",
-        "What a table's stream is called: text with `{table}` and, unless tables of two keyspaces "
-        "may be one stream, `{keyspace}`. Many targets read the part before the last hyphen as "
-        "the schema, and the part after it as the table; `{keyspace}__{table}` is one table name "
+        "What a table's stream is called. It must contain `{table}`, and `{keyspace}` too unless "
+        "tables of the same name in two keyspaces may share a stream. Many targets read the "
+        "part before the last hyphen as the schema, and the part after it as the table; `{keyspace}__{table}` is one table name "
         "to all of them.",
         "{keyspace}-{table}",
         minLength=1,
@@ -320,7 +319,10 @@ class Config(Address):
         )
         values["tls"] = tls_of(enabled=values["tls"], files=tls)
         if values["user"] is None and values["password"] is not None:
-            raise ConfigError("settings user and password go together: one of them is missing")
+            raise ConfigError(
+                "setting password is given without user: set user too (a user without a password "
+                "needs no password setting)"
+            )
         if values["user"] is not None:
             values["password"] = values["password"] or ""
         check_host(values["host"])
@@ -439,7 +441,7 @@ def _check_patterns(values: Mapping[str, Any]) -> None:
             if "." not in pattern and not pattern.startswith("*"):
                 raise ConfigError(
                     f"setting {name}: {pattern!r:.200} has no dot, so it fits no table: write "
-                    f"keyspace.table, as in {f'*.{pattern}'!r:.200}"
+                    f"keyspace.table, as in {f'*.{pattern}'!r:.200} for any keyspace"
                 )
 
 
@@ -458,9 +460,7 @@ def _check_filters(filters: Mapping[str, str]) -> None:
 
 def _check_stream_name(template: str) -> None:
     if set("{}") & set(_STREAM_PARTS.sub("", template)):
-        raise ConfigError(
-            "setting stream_name: of braces it has {table} and {keyspace}, and no others"
-        )
+        raise ConfigError("setting stream_name: the only placeholders are {table} and {keyspace}")
     if template.count("{table}") != 1:
         raise ConfigError("setting stream_name: write {table} exactly once, to distinguish tables")
 

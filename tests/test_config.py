@@ -87,7 +87,7 @@ def test_secrets_are_in_no_repr() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"password": "p"}, "user and password"),
+        ({"password": "p"}, "password is given without user"),
         ({"mirror_keyspace": "k"}, "mirror_keyspace and mirror_name"),
         ({"mirror_name": "k"}, "mirror_keyspace and mirror_name"),
         ({"start_from_mirror": True}, "start_from_mirror: there is no mirror"),

@@ -150,7 +150,7 @@ REFUSED = (
 )
 # By the table's columns or the version of Vitess; with what the sentence has.
 UNFIT = (
-    ("none = 1", V22, "which the table has not"),
+    ("none = 1", V22, "which the table does not have"),
     ("tenant = '1'", V22, "without quotes"),
     ("state = 1", V22, "in single quotes"),
     ("note = 'a'", V22, "filter by integers"),
@@ -416,7 +416,7 @@ def test_the_columns_filter_is_dropped(sandbox: Sandbox) -> None:
     target = Target()
     run(filtered(sandbox), target)
     drop(sandbox.cluster, "tenant")
-    with pytest.raises(ConfigError, match="names the column tenant, which the table has not"):
+    with pytest.raises(ConfigError, match="names the column tenant, which the table does not have"):
         run(filtered(sandbox), target)
 
 

@@ -101,7 +101,7 @@ def test_progress(duck: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     duck.load(progress_seconds=0.0001)
     assert re.search(r"shop(\.\w+)?: (asking|copying|streaming), .*[\d,]+ rows/s", caplog.text)
-    assert re.search(r"shop\.alpha: 12 rows copied in \d.\d s; at the stop position", caplog.text)
+    assert re.search(r"shop\.alpha: 12 rows copied in \d.\d s; up to date", caplog.text)
     assert "package 1 is loaded, 24 rows so far" in caplog.text
     caplog.clear()
     write(duck.sandbox.cluster)

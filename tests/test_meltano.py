@@ -261,7 +261,7 @@ def test_a_number_with_a_fraction(project: Project, output: Output) -> None:
     out, _ = project.do("meltano config print tap-vitess", TAP_VITESS_PROGRESS_SECONDS="0.5")
     assert json.loads(out)["progress_seconds"] == "0.5"
     _, log = project.do("meltano run tap-vitess target-jsonl", TAP_VITESS_PROGRESS_SECONDS="0.5")
-    assert "shop: nothing new for 3 tables" in log
+    assert "shop: no further changes in 3 tables" in log
 
 
 def test_runs_into_jsonl(project: Project, sandbox: Sandbox, output: Output) -> None:
@@ -293,7 +293,7 @@ def test_runs_into_jsonl(project: Project, sandbox: Sandbox, output: Output) -> 
         assert output.rows(table) == expected(cluster, "shop", table)
     _, log = project.shown("meltano run tap-vitess target-jsonl")
     assert output.fresh() == {}
-    assert "shop: nothing new for 3 tables" in log
+    assert "shop: no further changes in 3 tables" in log
     assert (project.folder / "meltano.yml").read_bytes() == (ROOT / "meltano.yml").read_bytes()
 
 

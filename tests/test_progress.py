@@ -68,7 +68,7 @@ pytestmark = served(two_tables)
         (Progress("ks", "copying", 7, 1), ("ks: copying", "7 rows so far, 1 rows/s")),
         (
             Progress("ks", "streaming", 7, 12345.6, behind={}),
-            ("ks: streaming", "7 rows so far, 12,346 rows/s, at the stop position"),
+            ("ks: streaming", "7 rows so far, 12,346 rows/s, up to date"),
         ),
         (
             Progress("ks", "streaming", 7, 1, behind={"-80": 5, "80-": 1000}),
@@ -107,7 +107,7 @@ def test_words(progress: Progress, words: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"copied": True}, "at the stop position"),
+        ({"copied": True}, "up to date"),
         ({"copied": True, "stopped": True}, "stopped before the stop position"),
         ({}, "its copy resumes in the next run"),
         ({"full_table": True, "copied": True}, "copied"),
@@ -177,8 +177,8 @@ def test_a_summary_a_stream(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) 
     target = Target()
     assert run(settings(sandbox), target)
     lines = told(caplog)
-    assert re.fullmatch(r"shop-item: 400 rows copied in \d\.\d s; at the stop position", lines[0])
-    assert lines[1:] == ["shop-other: no rows; at the stop position"]
+    assert re.fullmatch(r"shop-item: 400 rows copied in \d\.\d s; up to date", lines[0])
+    assert lines[1:] == ["shop-other: no rows; up to date"]
     caplog.clear()
     cluster = sandbox.cluster
     cluster.insert("shop", "item", [{"id": b"%d" % i} for i in (1000, 1001)])
@@ -193,7 +193,7 @@ def test_a_summary_a_stream(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) 
 def test_a_summary_of_what_was_left_behind(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the reason; the others are at the stop position."""
+    """With the reason; the others are up to date."""
     caplog.set_level(logging.INFO)
     target = Target()
     assert run(settings(sandbox), target)

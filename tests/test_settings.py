@@ -128,9 +128,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tables": ["orders"]}, "setting tables: 'orders' has no dot.*keyspace.table"),
     ({"resync_tables": ["orders"]}, "setting resync_tables: 'orders' has no dot"),
     ({"stream_name": "{keyspace}"}, "setting stream_name: write {table} exactly once"),
-    ({"stream_name": "{table}{shard}"}, "setting stream_name: of braces"),
-    ({"stream_name": "{table!r}"}, "setting stream_name: of braces"),
-    ({"password": "p"}, "user and password go together"),
+    ({"stream_name": "{table}{shard}"}, "setting stream_name: the only placeholders"),
+    ({"stream_name": "{table!r}"}, "setting stream_name: the only placeholders"),
+    ({"password": "p"}, "password is given without user"),
 ]
 
 

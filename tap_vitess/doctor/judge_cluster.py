@@ -164,7 +164,7 @@ def shard(
         yield place.warning(
             "clock",
             f"this machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} "
-            "MySQL's: commit times and deletion times do not compare",
+            "MySQL's: commit and deletion times cannot be compared",
             "let both follow a time server",
         )
     kept = facts.binlog_expire_seconds

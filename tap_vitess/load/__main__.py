@@ -36,7 +36,10 @@ def main() -> int:
         try:
             from tap_vitess.load.commands import run  # noqa: PLC0415
         except ImportError as error:
-            sys.exit(f"tap-vitess-load: {error.name} is not installed: install tap-vitess[dlt]")
+            sys.exit(
+                f"tap-vitess-load: {error.name} is not installed: install tap-vitess "
+                "with the extra dlt"
+            )
     with_codes()
     return run(options)
 
@@ -45,38 +48,52 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="tap-vitess-load",
         parents=[config_option()],
-        description="Copies tables of a Vitess into a destination of dlt's and follows them to "
-        "now; the next run resumes from the state in the destination.",
-        epilog="Exit code: 0 all is there, 1 an error, 2 a wrong command line, 128 + n after "
-        "signal n. It sends no telemetry of dlt's.",
+        description="Copies tables of a Vitess into a dlt destination, then loads their changes up "
+        "to now; the next run resumes from the state in the destination.",
+        epilog="Exit codes: 0 everything is loaded, 1 an error, 2 a wrong command line, "
+        "128 + n after signal n. dlt's telemetry is off.",
     )
     made.add_argument(
         "--to",
         required=True,
         metavar="ADDRESS",
         help="duckdb:///shop.duckdb, postgresql://user:password@host/database, "
-        "or the name of any destination of dlt's, whose credentials dlt's configuration has",
+        "or the name of any dlt destination, with its credentials in dlt's configuration",
     )
-    made.add_argument("--dataset", default=NAME, help="the schema of the tables there (vitess)")
-    made.add_argument("--name", default=NAME, help="of the pipeline, for its state (vitess)")
+    made.add_argument("--dataset", default=NAME, help="the schema of the tables (vitess)")
+    made.add_argument(
+        "--name",
+        default=NAME,
+        help="the name of dlt's pipeline, under which the state is stored (vitess)",
+    )
     made.add_argument(
         "--write",
         choices=["merge", "append"],
         default="merge",
-        help="merge: a row a key; append: a row a change",
+        help="merge: one row per key (default); append: one row per change",
     )
     made.add_argument(
         "--table-names",
         default="{table}",
         metavar="TEMPLATE",
-        help="how tables are called, of {keyspace} and {table}",
+        help="what tables are called, with {keyspace} and {table}",
     )
-    made.add_argument("--table-format", choices=["delta", "iceberg"], help="of files")
-    made.add_argument("--every", type=float, metavar="SECONDS", help="stay, and load so often")
+    made.add_argument("--table-format", choices=["delta", "iceberg"], help="table format for files")
     made.add_argument(
-        "--package-rows", type=int, default=2_000_000, help="rows that make a load package full"
+        "--every", type=float, metavar="SECONDS", help="stay, and load again every so many seconds"
     )
-    made.add_argument("--package-seconds", type=float, default=60.0, help="seconds that do")
+    made.add_argument(
+        "--package-rows",
+        type=int,
+        default=2_000_000,
+        help="rows after which a load package is full",
+    )
+    made.add_argument(
+        "--package-seconds",
+        type=float,
+        default=60.0,
+        help="seconds of reading after which a load package is full",
+    )
     return made
 
 

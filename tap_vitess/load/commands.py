@@ -23,7 +23,7 @@ from pathlib import Path
 from tap_vitess.dlt.destinations import destination_of, name_of
 from tap_vitess.dlt.failures import EXPECTED, sentence_of
 from tap_vitess.dlt.feed import Limits
-from tap_vitess.dlt.loading import load_config, pipeline_of
+from tap_vitess.dlt.loading import Loaded, load_config, pipeline_of
 from tap_vitess.dlt.settings import without_meaning
 from tap_vitess.dlt.source import Manner
 from tap_vitess.errors import ConfigError, VitessError
@@ -60,16 +60,26 @@ def _load(options: argparse.Namespace, signal: Taken) -> None:
     limits = Limits(options.package_rows, options.package_seconds)
     with working_folder(options.to, options.dataset, options.name) as folder:
         pipeline = pipeline_of(options.name, destination, options.dataset, folder)
+        logger.info("connecting to %s and to %s", config.host, name_of(pipeline))
         while signal.signum is None:
             began = time.monotonic()
             try:
-                load_config(pipeline, config, manner, limits, lambda: signal.signum is not None)
+                loaded = load_config(
+                    pipeline, config, manner, limits, lambda: signal.signum is not None
+                )
             except EXPECTED as error:
                 raise VitessError(sentence_of(error, name_of(pipeline))) from error
+            logger.info("%s", _told(loaded))
             if options.every is None:
                 break
             while signal.signum is None and time.monotonic() - began < options.every:
                 time.sleep(min(0.2, options.every))
+
+
+def _told(loaded: Loaded) -> str:
+    if not loaded.packages:
+        return "nothing to load"
+    return f"finished: {loaded.rows:,} rows loaded"
 
 
 @contextmanager

@@ -40,7 +40,9 @@ State = dict[str, Any]
 def place(settings: Config) -> Place:
     """Return the job's row; raises ConfigError: no mirror is set up."""
     if settings.mirror_keyspace is None or settings.mirror_name is None:
-        raise ConfigError("settings mirror_keyspace and mirror_name: there is no mirror without")
+        raise ConfigError(
+            "settings mirror_keyspace and mirror_name: without both there is no mirror"
+        )
     return Place(settings.mirror_keyspace, settings.mirror_table, settings.mirror_name)
 
 
@@ -125,7 +127,7 @@ class Mirroring:
 
 def _stored(where: Place, confirmed: str | None) -> State:
     if confirmed is None:
-        logger.warning("%s has no confirmed state of %s: all is copied", where, where.name)
+        logger.warning("%s has no confirmed state of %s: everything is copied", where, where.name)
         return {}
     logger.info("no state was given: starting from what %s holds as confirmed", where)
     try:

@@ -157,7 +157,7 @@ class Diagnosis:
             for reader in found:
                 if _reads(reader, table) and self._is_circling(reader, table):
                     return StuckError(
-                        "VTGate reads the same again and again and sends nothing, as it does when "
+                        "VTGate keeps reading the same data and sends nothing, as it does when "
                         + TOO_LARGE,
                         shard=reader.shard,
                     )

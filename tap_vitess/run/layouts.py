@@ -319,7 +319,7 @@ class Layouts:
             if known.is_in_doubt(place):
                 misread[alteration.table] = (
                     f"an ALTER on shard {alteration.shard} came after changes that Vitess has "
-                    "perhaps read with the columns of later"
+                    "perhaps read with the columns of a later table definition"
                 )
             if not known.proved:
                 known.text, known.proved = None, True
@@ -345,7 +345,8 @@ class Layouts:
                 if place.odd:
                     misread[table] = (
                         f"it was altered after the stop position, and Vitess has read older "
-                        f"changes on shard {shard} with the columns of later"
+                        f"changes on shard {shard} with the columns of a later table "
+                        "definition"
                     )
                     place.odd = False
                 place.reached()

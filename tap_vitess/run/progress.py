@@ -234,7 +234,7 @@ def _behind(behind: Mapping[str, int], resharded: Collection[str]) -> str:
     """Name the shards that are farthest behind."""
     before = f"before the reshard of {', '.join(sorted(resharded))}" if resharded else ""
     if not behind:
-        return before or "at the stop position"
+        return before or "up to date"
     farthest = sorted(behind.items(), key=lambda item: (-item[1], item[0]))
     named = ", ".join(f"{shard} {count:,}" for shard, count in farthest[:_SHARDS_NAMED])
     rest = len(farthest) - _SHARDS_NAMED
@@ -250,7 +250,7 @@ def ending(*, full_table: bool, copied: bool, stopped: bool, error: str | None) 
         return "copied" if copied else "not copied to the end; it starts again in the next run"
     if not copied:
         return "its copy resumes in the next run"
-    return "stopped before the stop position" if stopped else "at the stop position"
+    return "stopped before the stop position" if stopped else "up to date"
 
 
 def summary(stream: str, tally: Tally, end: str) -> str:

@@ -115,7 +115,7 @@ class SharedStream:
         feed = kind(parts.running, parts.position, stop, parts.request)
         count = len(parts.running)
         if feed.finished:
-            logger.info("%s: nothing new for %d tables", self.keyspace, count)
+            logger.info("%s: no further changes in %d tables", self.keyspace, count)
         else:
             logger.info("%s: streaming the changes of %d tables", self.keyspace, count)
             try:

@@ -78,10 +78,10 @@ class Sieve:
         gtid = self._named(after)
         if len(tables) > 1:
             logger.warning(
-                "%s: finding out which of %d tables cannot be read on from %s: %s",
+                "%s: looking for the table that stops the stream at %s, among %d: %s",
                 self.position.keyspace,
-                len(tables),
                 gtid,
+                len(tables),
                 why,
             )
         found = list(self._culprits(tuple(sorted(tables)), end)) or [tables]
@@ -151,8 +151,9 @@ class Sieve:
                 gtid = told[1]
             where = f"the transaction {gtid} of shard {shard}"
         return UnreadableError(
-            f"{self.position.keyspace}: no stream passes {where}, whatever the tables: {why}; "
-            f"{_RESYNC}, which copies the tables again and follows them from after it"
+            f"{self.position.keyspace}: no stream can get past {where}, whichever tables it "
+            f"reads: {why}; {_RESYNC}, which copies the tables again and then follows them from "
+            "the next transaction"
         )
 
     def _unreadable(self, tables: frozenset[str], gtid: str, why: VitessError) -> UnreadableError:
@@ -160,14 +161,14 @@ class Sieve:
         if len(tables) == 1:
             (table,) = tables
             return UnreadableError(
-                f"{keyspace}.{table}: its changes cannot be read on from {gtid}: {why}; when "
-                f"that is fixed they come anyway; or {_RESYNC}, which copies the table again",
+                f"{keyspace}.{table}: its changes from {gtid} on cannot be read: {why}; fix "
+                f"that, and the next run reads them; or {_RESYNC}, which copies the table again",
                 table=table,
             )
         names = ", ".join(sorted(tables)[:_NAMED]) + (", ..." if len(tables) > _NAMED else "")
         return UnreadableError(
-            f"{keyspace}: the changes of at least one of the tables {names} cannot be read on from "
-            f"{gtid}: {why}; when that is fixed they come anyway; or {_RESYNC}, which "
+            f"{keyspace}: the changes of at least one of the tables {names} from {gtid} on "
+            f"cannot be read: {why}; fix that, and the next run reads them; or {_RESYNC}, which "
             "copies these tables again"
         )
 

@@ -28,7 +28,9 @@ from tap_vitess.stdout import script
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if importlib.util.find_spec("mysql_mimic") is None:
-        sys.stderr.write("The sandbox needs an extra: pip install 'tap-vitess[sandbox]'\n")
+        sys.stderr.write(
+            "The sandbox needs the extra sandbox, as in pip install '.[sandbox]' in a clone\n"
+        )
         return 1
     if why := _occupied(options):
         sys.stderr.write(f"tap-vitess-sandbox: {why}\n")

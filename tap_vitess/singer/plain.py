@@ -63,7 +63,7 @@ def read(document: Mapping[str, Any]) -> Catalog:
         if (name := stream.get("stream")) and name != stream["tap_stream_id"]:
             raise CatalogError(
                 f"stream {stream['tap_stream_id']}: the catalog calls it {name}, too: discover "
-                "again; what streams are called is told by the setting stream_name"
+                "again; the setting stream_name decides what streams are called"
             )
         entries.append(_entry(stream, schemas, metadata))
     return Catalog((entry.tap_stream_id, entry) for entry in entries)

@@ -244,7 +244,8 @@ class TapVitess(CommandLine):
         for keyspace in dict.fromkeys(stream.keyspace for stream in selected):
             if bookmarks and bookmark_key(keyspace) not in bookmarks:
                 logger.warning(
-                    "%s: the state given has no bookmark of this keyspace: all is copied", keyspace
+                    "%s: the state given has no bookmark of this keyspace: everything is copied",
+                    keyspace,
                 )
             streams = [stream for stream in selected if stream.keyspace == keyspace]
             yield parse(keyspace, bookmarks.get(bookmark_key(keyspace))), streams

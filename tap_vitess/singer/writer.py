@@ -152,7 +152,8 @@ class RecordWriter:
             # The cause would quote the row.
             raise ConfigError(
                 f"setting stream_maps: a row of {self._stream.name} cannot be mapped to {alias} "
-                f"({type(error).__name__}): mind in the expression what is NULL, and each type",
+                f"({type(error).__name__}): make the expression handle NULL and "
+                "the column types",
                 table=self._stream.table,
             ) from None
 

@@ -105,7 +105,7 @@ def _told(table: Table, condition: Condition, version: Version | None) -> str:
     named = [c for c in table.columns if c.name.lower() == condition.column.lower()]
     if not named:
         raise ConfigError(
-            f"the filter names the column {condition.column}, which the table has not"
+            f"the filter names the column {condition.column}, which the table does not have"
         )
     old = version is not None and version < ALL_OPERATORS
     if old and not condition.is_old:

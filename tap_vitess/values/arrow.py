@@ -37,7 +37,8 @@ def pyarrow() -> Any:
         import pyarrow.compute  # noqa: PLC0415
     except ImportError:
         raise ConfigError(
-            "rows as Arrow need pyarrow, which is not installed: install tap-vitess[arrow]"
+            "rows as Arrow need pyarrow, which is not installed: install tap-vitess with the "
+            "extra arrow"
         ) from None
     return pa
 

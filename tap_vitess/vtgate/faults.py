@@ -96,7 +96,7 @@ _GRPC: tuple[Case, ...] = (
     Case(
         KeyChangedError,
         r"errno 1525|errno 3854",
-        "the copy cannot be resumed after a key that MySQL compares nothing with, such as a zero "
+        "the copy cannot be resumed after a key value that MySQL cannot compare, such as a zero "
         "date or bytes that are no text in the column's charset",
     ),
     Case(RetriableError, r"RST_STREAM|stream terminated", "the connection was cut"),

@@ -199,7 +199,7 @@ def test_a_bookmark_from_before_a_reshard(
             assert (told.tap, told.target) == (1, 0), told.log
             assert _seconds(told.log) < SOON
             assert "shards -80 of the bookmark were resharded, and Vitess 19" in told.log
-            assert "at the stop position" not in told.log
+            assert "up to date" not in told.log
             pipe.write_config(on_lost_position="resync")
         pipe.complete()
         pipe.check(table, ["id"])
