@@ -193,8 +193,8 @@ class Config(Address):
         "On a lost position",
         "What to do when the changes after a bookmark are gone or can no longer be read (binlogs "
         "purged, old shards deleted, another cluster, a table altered since): `fail` ends with an "
-        "error and keeps the bookmark; `resync` copies the affected tables again, and ACTIVATE_VERSION "
-        "removes rows that were deleted in the meantime.",
+        "error and keeps the bookmark; `resync` copies the affected tables again, and "
+        "ACTIVATE_VERSION removes rows that were deleted in the meantime.",
         "fail",
     )
     resync_tables: tuple[str, ...] = _setting(
@@ -218,8 +218,8 @@ class Config(Address):
         "Stream name",
         "What a table's stream is called. It must contain `{table}`, and `{keyspace}` too unless "
         "tables of the same name in two keyspaces may share a stream. Many targets read the "
-        "part before the last hyphen as the schema, and the part after it as the table; `{keyspace}__{table}` is one table name "
-        "to all of them.",
+        "part before the last hyphen as the schema, and the part after it as the table; "
+        "`{keyspace}__{table}` is one table name to all of them.",
         "{keyspace}-{table}",
         minLength=1,
     )

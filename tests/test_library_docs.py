@@ -26,6 +26,7 @@ SECONDS = 60.0
 PRINTS = [
     "copy shop.orders {'id': ",
     "finished 80 orders of ",
+    "copy {'id': ",
     "rows older than version",
     "0 rows: nothing was copied",
     "customers None {'id': ",

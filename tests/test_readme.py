@@ -104,6 +104,9 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
     "pip install '.[dlt-duckdb]'": Typed({"pip install": "UV pip install -q"}),  # it is large
     'python -c "import duckdb': Typed(),
     '{\n  "host": "vtgate': Left("no command, but a config"),
+    '{"host": "vtgate.example.com", "user": "etl", "password": "...", "tables"': Left(
+        "no command, but a config"
+    ),
     "# meltano.yml": Left("no command; test_meltano.py runs a project much like it"),
     "$ tap-vitess-sandbox &": Left("Meltano's commands are run by test_meltano.py"),
     "$ meltano invoke": Left("Meltano's commands are run by test_meltano.py"),
