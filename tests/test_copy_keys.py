@@ -155,7 +155,7 @@ def test_a_state_of_old_with_a_lastpk(sandbox: Sandbox, caplog: pytest.LogCaptur
     assert run(config, target)
     assert keys_in(target) == EVERYTHING
     assert not any(entry.table_p_ks for r in sandbox.requests for entry in r.vgtid.shard_gtids)
-    assert "should this copy be cut, it starts over" in caplog.text
+    assert "if this copy is interrupted, it starts over" in caplog.text
     assert "kind (enum)" in caplog.text
 
 

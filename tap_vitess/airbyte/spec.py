@@ -37,8 +37,9 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "on_lost_position": {
         "description": "What to do when the changes since the last sync are gone or can no longer "
         "be read (binlogs purged, old shards deleted, another cluster, a table altered since): "
-        "`fail` says so and keeps the position; `resync` copies the affected tables again, and "
-        "rows that were deleted meanwhile stay in the destination until the stream is refreshed."
+        "`fail` ends with an error and keeps the position; `resync` copies the affected tables "
+        "again, and rows that were deleted in the meantime stay in the destination until the "
+        "stream is refreshed."
     },
     "max_run_seconds": {
         "description": "End the sync at the next boundary after this many seconds; the next "

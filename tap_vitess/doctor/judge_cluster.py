@@ -54,13 +54,13 @@ _PROBLEMS = (
     ),
     Problem(
         ((22, 0, 0),),
-        "a copy of a shard that takes longer than an hour is cut by VTGate (errno 3024)",
+        "VTGate interrupts a copy of a shard that takes longer than an hour (errno 3024)",
         "nothing for tables with a key, whose copies go on where they were cut; large tables "
         "without a key need v22",
     ),
     Problem(
         ((20, 0, 7), (21, 0, 4), (22, 0, 0)),
-        "copies may be cut by a spurious EOF; they are retried",
+        "a spurious EOF may interrupt copies; they are retried",
         "upgrade to v20.0.7, v21.0.4 or v22, if runs end by it",
     ),
 )

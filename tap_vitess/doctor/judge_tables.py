@@ -37,7 +37,7 @@ def tables(
             yield Place(keyspace, table=table.name).warning(
                 "key",
                 "no primary key and no NOT NULL unique key: rows cannot be matched in the target, "
-                "and a cut copy starts again",
+                "and an interrupted copy starts over",
                 "add a key, or leave the table out by the setting exclude_tables",
             )
     yield Place(keyspace).ok("tables", f"{len(chosen)} tables to read")
@@ -122,9 +122,9 @@ def copies(
             rows = "" if count is None else f" (about {count:,} rows)"
             yield Place(keyspace, table=table.name).warning(
                 "copy",
-                f"Vitess would lose rows if it resumed a copy by the key's {why}: a cut copy "
-                f"starts over{rows}",
-                "nothing where a copy takes minutes; a longer one must not be cut by "
+                f"Vitess would lose rows if it resumed a copy by the key's {why}: an "
+                f"interrupted copy starts over{rows}",
+                "nothing where a copy takes minutes; a longer one must not be interrupted by "
                 "max_run_seconds, or by vttablet's --vreplication_copy_phase_duration (1 hour)",
             )
 

@@ -169,7 +169,7 @@ class TapVitess(CommandLine):
             if not table.key:
                 logger.warning(
                     "%s.%s has no primary key and no NOT NULL unique key: its rows cannot be "
-                    "matched in the target, and a cut copy of it starts again",
+                    "matched in the target, and its copy starts over if it is interrupted",
                     table.keyspace,
                     table.name,
                 )
