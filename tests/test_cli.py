@@ -158,6 +158,7 @@ def test_recorded_errors_end_the_run(sandbox: Sandbox, tmp_path: Path, name: str
 @pytest.mark.parametrize(
     "state",
     [
+        {"bookmarks": {"vitess:shop": {}}},
         {"bookmarks": {"vitess:shop": {"format": 9}}},
         {"bookmarks": {"vitess:shop": {"format": 1, "groups": "x", "copies": "{}", "seq": 0}}},
     ],

@@ -47,7 +47,7 @@ def states(draw: st.DrawFn) -> KeyspaceState:
     }
     properties = st.dictionaries(st.sampled_from("xy"), st.just({"type": ["string", "null"]}))
     altered = draw(st.dictionaries(st.sampled_from(TABLES), properties))
-    return KeyspaceState(KEYSPACE, groups, copies, draw(st.integers(0, 2**62)), altered=altered)
+    return KeyspaceState(KEYSPACE, groups, copies, draw(st.integers(0, 2**62 - 1)), altered=altered)
 
 
 @given(states())
@@ -142,6 +142,8 @@ GROUP = GOOD["groups"][0]
         {k: v for k, v in GOOD.items() if k != "groups"},
         {k: v for k, v in GOOD.items() if k != "seq"},
         {**GOOD, "seq": -1},
+        {**GOOD, "seq": 2**62},
+        {**GOOD, "groups": [{**GROUP, "versions": [2**62]}]},
         {**GOOD, "seq": True},
         {**GOOD, "groups": None},
         {**GOOD, "groups": [{**GROUP, "vgtid": "nonsense"}]},

@@ -39,6 +39,7 @@ from tap_vitess.records.schema import is_property
 from tap_vitess.run.layouts import Stored, is_layout
 
 FORMAT = 1
+_LIMIT = 2**62  # of versions and seq: no clock comes near, and what runs add stays a BIGINT
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 COPIED: Final = True
 UNKNOWN = "?"  # the rule of a table in a state of old: every column and row
@@ -281,8 +282,8 @@ def _check(state: KeyspaceState) -> None:
 
 
 def _integer(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError("a version or seq is no natural number")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LIMIT:
+        raise ValueError("a version or seq is no natural number below 2^62")
     return value
 
 

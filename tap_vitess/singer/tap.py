@@ -90,6 +90,12 @@ class TapVitess(CommandLine):
             for number in SIGNALS:  # the SDK takes two of them
                 signal.signal(number, self._handle_termination)
 
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take in a state. The SDK drops an empty bookmark; ours is broken, and no first run's."""
+        super().load_state(state)
+        for name in state.get("bookmarks", {}):
+            self.state.setdefault("bookmarks", {}).setdefault(name, {})
+
     @functools.cached_property
     def settings(self) -> Config:
         """The settings as a frozen value."""
