@@ -228,7 +228,7 @@ def changed(project: Project, tmp_path: Path) -> Project:
     (tmp_path / ".meltano").mkdir()
     for kind in ("extractors", "loaders"):
         (tmp_path / ".meltano" / kind).symlink_to(project.folder / ".meltano" / kind)
-    [plugin] = re.findall(r"```yaml\n(.*?)```", documented(), re.DOTALL)
+    [plugin] = re.findall(r"```yaml\n(    - .*?)```", documented(), re.DOTALL)
     head, loaders, tail = (ROOT / "meltano.yml").read_text().partition("  loaders:\n")
     (tmp_path / "meltano.yml").write_text(head + plugin + loaders + tail.rstrip() + OFTEN)
     return made
@@ -557,6 +557,6 @@ def test_the_catalog_that_meltano_has_cached(added: Project, project: Project) -
 
 def test_every_command_of_the_readme_is_run_here() -> None:
     here = re.sub(r'"\n +"', "", Path(__file__).read_text(encoding="utf-8"))
-    run = re.findall(r'\.shown\(\s*"(meltano .*?)"', here)
+    run = re.findall(r'(?:\.shown\(|command =)\s*"(meltano .*?)"', here)
     commands = re.findall(r"(?:^\$ |^|`)(meltano [^`#\n]*[^`# \n])", documented(), re.MULTILINE)
     assert set(commands) == set(run)
