@@ -34,6 +34,7 @@ from tap_vitess.errors import TargetClosedError
 P = ParamSpec("P")
 
 FLUSH_BYTES = 1 << 16
+LARGE = 1 << 20
 
 
 class LineBuffer:
@@ -51,8 +52,10 @@ class LineBuffer:
         self.waiting_since: float | None = None
 
     def write_line(self, line: bytes) -> None:
-        """Add a line that ends with a newline."""
+        """Add a line that ends with a newline, or a part of one."""
         self.ends_with_state = False
+        if len(line) > LARGE:  # it is not joined with others, which would copy it
+            self.flush()
         self._lines.append(line)
         self._size += len(line)
         if self._size >= FLUSH_BYTES:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.events import read_images
 
-from tap_vitess.errors import ValueDecodeError
+from tap_vitess.errors import ProtocolError, ValueDecodeError
+from tap_vitess.protocol.columns import LARGE, Images
 from tap_vitess.protocol.images import packed
 from tap_vitess.values.documents import DOCUMENTS
 from tap_vitess.values.encode import RowEncoder
@@ -190,6 +191,62 @@ def test_broken_letters_do_not_make_a_whole_one() -> None:
     """The end of one value and the beginning of the next are no text together."""
     types = {"c": value_type("varchar(9)", "utf8mb4")}
     assert by_column(types, [[b"a\xc3"], [b"\xa9b"]]) is None
+
+
+TEXT = 'wörd \U0001f600 "\\\n\x01'.encode()
+HUGE = {
+    "longtext": [b"x" * start + TEXT * (LARGE // len(TEXT) + 1) for start in range(4)],
+    "longblob": [bytes(range(256)) * (LARGE // 256) + b"x" * more for more in (1, 2, 3)],
+    "json": [b'["%b"]' % ("wörd".encode() * LARGE), b'["%b"]\n' % (b"x" * LARGE)],
+    "point": [b"x" * (LARGE + 1)],
+    "int": [b"1" * (LARGE + 1)],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HUGE)
+@pytest.mark.parametrize(
+    "options_", [ValueOptions(), ValueOptions(invalid_text="replace", binary_as="hex")]
+)
+def test_huge_values_are_written_in_pieces(kind: str, options_: ValueOptions) -> None:
+    """As they are in one piece, beside NULLs, small ones and each other."""
+    found = value_type(kind, "utf8mb4", options=options_)
+    types = {"a": value_type("int", None), "b": found, "c": found}
+    rows: list[list[bytes | None]] = [[b"5", one, None] for one in HUGE[kind]]
+    assert by_column(types, rows) == from_dicts(types, rows)
+    rows = [[None, None, None], *rows, [None, None, HUGE[kind][-1]]]
+    assert by_column(types, rows) == from_dicts(types, rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [b"\xf0\x9f", b"\xffx"])
+def test_of_a_huge_value_that_is_refused_no_piece_is_written(broken: bytes) -> None:
+    """Whoever has taken a part of a line cannot give it back."""
+    types = {"a": value_type("longtext", "utf8mb4")}
+    value = b"x" * LARGE + broken
+    images = read_images(packed([value]))
+    given: list[bytes] = []
+    with pytest.raises(ValueDecodeError, match="column a: a value has bytes that are no text"):
+        given.extend(RowEncoder("here", types, types).encode(images, b"{", [b"}\n"]))
+    assert not given
+    replaced = {
+        "a": value_type("longtext", "utf8mb4", options=ValueOptions(invalid_text="replace"))
+    }
+    assert by_column(replaced, [[value]]) == from_dicts(replaced, [[value]])
+
+
+def test_huge_rows_that_are_none_are_refused() -> None:
+    """Whatever is wrong with their lengths."""
+    types = {"a": value_type("longtext", "utf8mb4")}
+    [whole] = [read_images(packed([b"x" * (LARGE + 1)]))]
+    for lengths, values, why in (
+        (whole.lengths, whole.values[:-1], "lengths are not those of its values"),
+        (whole.lengths, whole.values + b"x", "more bytes than its values"),
+        (whole.lengths + b"\x02", whole.values, "of other columns"),
+        (whole.lengths[:-1] + b"\x03", whole.values, "a length that is none"),
+    ):
+        with pytest.raises(ProtocolError, match=why):
+            [*RowEncoder("here", types, types).encode(Images(1, lengths, values), b"{", [b"}\n"])]
 
 
 def test_only_wanted_columns_are_looked_at() -> None:

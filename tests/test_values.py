@@ -24,7 +24,7 @@ from tap_vitess.values.documents import DOCUMENTS, check, from_binlog, plain
 from tap_vitess.values.encode import RowEncoder
 from tap_vitess.values.mysql_types import value_type
 from tap_vitess.values.numbers import DECIMALS, FLOATS, INTEGERS, NUMBERS
-from tap_vitess.values.texts import TEXTS
+from tap_vitess.values.texts import BASE64, HEXADECIMAL, REPLACED_TEXTS, TEXTS
 from tap_vitess.values.times import MOMENTS
 from tap_vitess.values.types import DEFAULTS, UnfitError, ValueOptions, ValueType
 
@@ -402,7 +402,9 @@ def check_raw(name: str, found: ValueType, raw: bytes) -> None:
 def test_fast_readings_equal_conversion(phase: str) -> None:
     """On all bytes that a real Vitess sent."""
     evidence = kinds.Evidence.load()
-    seen = dict.fromkeys((INTEGERS, NUMBERS, DECIMALS, FLOATS, MOMENTS, TEXTS, DOCUMENTS, None), 0)
+    texts = TEXTS, REPLACED_TEXTS, BASE64, HEXADECIMAL
+    ways = INTEGERS, NUMBERS, DECIMALS, FLOATS, MOMENTS, *texts, DOCUMENTS, None
+    seen = dict.fromkeys(ways, 0)
     for options in kinds.OPTIONS:
         for i, field in enumerate(evidence.fields[phase].fields):
             charset = evidence.charsets.get(field.name, charset_of(field.charset))

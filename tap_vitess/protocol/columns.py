@@ -17,7 +17,6 @@ make a row of two halves. So a mark is put behind each row, and must be found th
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,21 +32,23 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError
 from tap_vitess.protocol.images import packed
 from tap_vitess.protocol.lengths import Lengths, varint
+from tap_vitess.protocol.wire import (
+    COPIED,
+    IS_ROW,
+    ROW_EVENT,
+    first_copied,
+    first_row,
+    last_copied_end,
+    sized,
+)
 
 # Taken apart at a time, some thousand values: with more the processor's caches help less.
 CHUNK_VALUES = 4000
 CHUNK_ROWS = 100  # at least
 
-# A VEvent of a copied row: its type, ROW, and at once its row_event. Changes have a timestamp.
-_COPIED = b"\x08\x0c\x2a"
-_IS_ROW = _COPIED[:2]
-_FIRST_ROW = re.compile(b"%b|%b" % (re.escape(_COPIED), re.escape(_IS_ROW + b"\x10")))
-_ROW_EVENT = _COPIED[2:]
-_EVENT = b"\x0a"  # opens an event of a response; its size comes behind it
-_LONGEST = 5  # bytes of such a size
-
 # Behind each row: a value that no server can guess, and its length, packed.
 MARK = secrets.token_bytes(8)
+LARGE = 1 << 22  # bytes of a value, or of a few rows, that are copied as rarely as can be
 _LENGTH_OF_MARK = bytes([2 * len(MARK)])
 
 Column = list[bytes | None]
@@ -226,6 +227,11 @@ class EncodedChanges(Collection[binlogdata.RowChange]):
     def __contains__(self, change: object) -> bool:
         return any(change == own for own in self)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all."""
+        return sum(map(len, self.encoded))
+
     def by_column(self) -> Changes | None:
         """Return whole images; None when there are others, or several kinds."""
         return _by_column(self.encoded)
@@ -308,9 +314,19 @@ class CopiedChanges(Collection[binlogdata.RowChange]):
     def __contains__(self, change: object) -> bool:
         return any(change == own for own in self)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all values."""
+        return len(self._images.values)
+
     def by_column(self) -> Changes:
         """Return the images as they are."""
         return Changes(len(self), None, self._images)
+
+
+def are_large(changes: Collection[binlogdata.RowChange]) -> bool:
+    """Tell whether changes that can be read by column have so many bytes."""
+    return isinstance(changes, CopiedChanges | EncodedChanges) and changes.size > LARGE
 
 
 StreamEvent = binlogdata.VEvent | CopiedRows | ChangedRows
@@ -326,10 +342,11 @@ def decode(response: bytes) -> Sequence[StreamEvent]:
     return decode_all([response])
 
 
-def decode_all(responses: Sequence[bytes]) -> Sequence[StreamEvent]:
+def decode_all(responses: Iterable[bytes]) -> Sequence[StreamEvent]:
     """Return the events of some responses as if they were one.
 
-    Each is read by itself: what is cut short must not take its end from the next one.
+    Each is read by itself: what is cut short must not take its end from the next one. None is kept
+    for longer than that: it may be huge.
 
     Raises:
         google.protobuf.message.DecodeError: one is no VStreamResponse.
@@ -338,18 +355,18 @@ def decode_all(responses: Sequence[bytes]) -> Sequence[StreamEvent]:
     found: list[StreamEvent] = []
     waiting: list[bytes] = []
     for response in responses:
-        row = _FIRST_ROW.search(response)
-        if row and row.group() == _COPIED and (copied := _copied_response(response)):
+        if first_row(response) == COPIED and (copied := _copied_response(response)):
             found += [*_runs(waiting), *copied]
             waiting = []
         else:
             waiting += by_column.Response.FromString(response).events
+        del response
     return [*found, *_runs(waiting)]
 
 
 def has_copied_rows(response: bytes) -> bool:
     """Tell whether a serialized VStreamResponse may have copied rows: their mark may mislead."""
-    return _COPIED in response
+    return COPIED in response
 
 
 def _runs(events: Iterable[bytes]) -> Iterator[StreamEvent]:
@@ -361,13 +378,13 @@ def _runs(events: Iterable[bytes]) -> Iterator[StreamEvent]:
 
 
 def _is_row(event: bytes) -> bool:
-    return event.startswith(_IS_ROW)
+    return event.startswith(IS_ROW)
 
 
 def _others(events: list[bytes]) -> Iterator[binlogdata.VEvent]:
     """Read events that are no ROW; rows in them would be passed over."""
     read = map(binlogdata.VEvent.FromString, events)
-    return map(_without_rows, read) if _ROW_EVENT in b"".join(events) else read
+    return map(_without_rows, read) if ROW_EVENT in b"".join(events) else read
 
 
 def _without_rows(event: binlogdata.VEvent) -> binlogdata.VEvent:
@@ -397,7 +414,7 @@ def _row_event(event: bytes) -> tuple[_RunKey, Sequence[bytes], int]:
     if read.type != binlogdata.ROW or len(rows) != 1:
         raise _contradiction("rows of some tables", shard)
     row = rows[0]
-    tables, changes = row.table_name, row.row_changes
+    tables, changes = row.table_name, [*row.row_changes]
     if len(tables) != 1 or row.shard != shard:
         raise _contradiction(" and ".join(tables), shard)
     kind = _kind(changes[0]) if changes else ""
@@ -414,6 +431,9 @@ def _contradiction(table: str, shard: str) -> ProtocolError:
 
 def _kind(change: bytes) -> str:
     """Name the images that a serialized RowChange has: MySQL logs one kind an event."""
+    if len(change) > LARGE:  # all its fields have a size
+        tags = {*sized(change)}
+        return f"{0x0A in tags} {0x12 in tags}"
     merged = by_column.Changes.FromString(change)
     return f"{merged.HasField('before')} {merged.HasField('after')}"
 
@@ -424,7 +444,7 @@ def _copied_response(response: bytes) -> list[StreamEvent] | None:
     Where the last row is, is a guess: the bytes looked for may stand in a value, too. After a
     wrong one the run ends within an event, or behind events of other types, and is none.
     """
-    start, end = _first_copied(response), _last_copied_end(response)
+    start, end = first_copied(response), last_copied_end(response)
     if start is None or end is None:
         return None
     found = _copied_rows(response[start:end])
@@ -432,33 +452,6 @@ def _copied_response(response: bytes) -> list[StreamEvent] | None:
         return None
     read = by_column.Response.FromString
     return [*_runs(read(response[:start]).events), found, *_runs(read(response[end:]).events)]
-
-
-def _first_copied(response: bytes) -> int | None:
-    """Return where the first event of a copied row begins, going from event to event."""
-    start = 0
-    while response.startswith(_EVENT, start):
-        begin, size = start + 1, 0
-        for place in range(begin, min(begin + _LONGEST, len(response))):
-            size |= (response[place] & 0x7F) << 7 * (place - begin)
-            if not response[place] & 0x80:
-                begin = place + 1
-                break
-        if response.startswith(_COPIED, begin):
-            return start
-        start = begin + size
-    return None
-
-
-def _last_copied_end(response: bytes) -> int | None:
-    """Return where what looks like the last event of a copied row ends, by the size before it."""
-    begin = response.rfind(_COPIED)
-    size = 0
-    for place in range(begin - 1, max(begin - 1 - _LONGEST, -1), -1):
-        size = size << 7 | response[place] & 0x7F
-        if not (place and response[place - 1] & 0x80):
-            return begin + size if response.startswith(_EVENT, max(place - 1, 0)) else None
-    return None
 
 
 def _copied_rows(run: bytes) -> CopiedRows | None:

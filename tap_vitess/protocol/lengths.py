@@ -36,11 +36,20 @@ _TENS = bytes(ord("0") + size // 10 for size in _SIZES) * 2
 _ONES = bytes(ord("0") + size % 10 for size in _SIZES) * 2
 # A long length costs here what so many cost as protobuf's, or two or three where NULLs are many.
 _WORTH = 6
+_LARGE = 1 << 22  # bytes that are not cut where nobody wants them
 
 
 def count(packed: bytes) -> int:
     """Return how many lengths there are."""
     return len(packed) if packed.isascii() else len(packed.translate(None, _CONTINUED))
+
+
+def listed(packed: bytes, where: str) -> list[int]:
+    """Return the lengths; raises ProtocolError: one is none."""
+    try:
+        return list(query.Row.FromString(b"\x0a" + varint(len(packed)) + packed).lengths)
+    except DecodeError:
+        raise ProtocolError(f"{where}: a length that is none") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +87,7 @@ class Lengths:
     def _take_long(self, packed: bytes, where: str) -> None:
         total = count(packed)
         if (len(packed) - total) * _WORTH > total:
-            row = b"\x0a" + varint(len(packed)) + packed
-            try:
-                self._list = list(query.Row.FromString(row).lengths)
-            except DecodeError:
-                raise ProtocolError(f"{where}: a length that is none") from None
+            self._list = listed(packed, where)
             return
         shorts, self._long = _of_two_bytes(packed) or _of_some_bytes(packed)
         self._places = list(accumulate(len(short) + 1 for short in shorts[:-1]))
@@ -157,12 +162,16 @@ class Lengths:
                 if index in columns:
                     nulls[index] = [row for row, size in enumerate(column) if size < 0]
                 sizes[index::width] = [max(size, 0) for size in column]
+        end = start + sum(sizes)
+        if end > len(values):
+            raise ProtocolError(f"{self._where}: a row has fewer bytes than its values")
+        if end - start > _LARGE and len(columns) < width:
+            ends = [*accumulate(sizes, initial=start)]
+            pairs = {i: zip(ends[i::width], ends[i + 1 :: width], strict=False) for i in columns}
+            return Part({i: [values[a:b] for a, b in pairs[i]] for i in columns}, nulls, end)
         file = BytesIO(values)
         file.seek(start)
         cut = tuple(map(file.read, sizes))
-        end = file.tell()
-        if end - start != sum(sizes):
-            raise ProtocolError(f"{self._where}: a row has fewer bytes than its values")
         return Part({index: cut[index::width] for index in columns}, nulls, end)
 
 

@@ -1,8 +1,8 @@
 """Rows to JSON lines many at a time, straight from their bytes: the fast way of `records.py`. Pure.
 
 For rows whose records hold what the image holds (`TableImages.alike`). `Lines.of` says None to all
-others, and to few rows: looking at columns pays from some rows on. `RecordMaker` then makes their
-records one by one.
+others, and to few rows: looking at columns pays from some rows on, or where their values are huge,
+which are copied less. `RecordMaker` then makes their records one by one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from tap_vitess.protocol.columns import are_large
 from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Operation, TableImages
 from tap_vitess.values.encode import RowEncoder
@@ -74,7 +75,8 @@ class Lines:
             ValueDecodeError: a value does not fit its column's type.
             ProtocolError: the images are no whole rows.
         """
-        found = self.images.alike(rows) if len(rows.changes) >= FEW_ROWS else None
+        many = len(rows.changes) >= FEW_ROWS or are_large(rows.changes)
+        found = self.images.alike(rows) if many else None
         if found is None:
             return None
         tail = [*self._tail(found.operation, commit_time, first_seq, found.count), end]

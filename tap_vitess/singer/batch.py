@@ -150,12 +150,13 @@ class Batch:
         self._rows = self._size = 0
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Take lines, of which one text may hold many."""
+        """Take lines, of which one text may hold many, or a part of one."""
         for some in lines:
             self._lines.append(some)
             self._rows += some.count(b"\n")
             self._size += len(some)
-            if self._rows >= self._folder.options.rows or self._size >= BYTES:
+            full = self._rows >= self._folder.options.rows or self._size >= BYTES
+            if full and some.endswith(b"\n"):
                 self.flush()
 
     def flush(self) -> None:

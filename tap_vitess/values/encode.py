@@ -8,13 +8,16 @@ both ways write the same. Then a chunk's rows are joined at once, values and wha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import compress, islice
 
 import orjson
 
-from tap_vitess.protocol.columns import Chunk, Images
+from tap_vitess.protocol.columns import LARGE, Chunk, Images
 from tap_vitess.values.decode import unfit
+from tap_vitess.values.large import has_large, views
 from tap_vitess.values.types import JsonColumn, Values, ValueType, Whole
 
 _NO_WAY = Whole(lambda _: None)
@@ -55,6 +58,16 @@ class _Member:
         for row in nulls:
             told[row] = b"null"
         return b"", told, b""
+
+    def in_pieces(self, value: memoryview | None) -> Iterator[bytes]:
+        """Yield a value's JSON text, a huge one's in pieces; raises as `write` does."""
+        if value is None:
+            yield b"null"
+        elif len(value) > LARGE and self._whole.pieces:
+            yield from self._whole.pieces(value)
+        else:
+            opening, (text,), closing = self.write([bytes(value)], ())
+            yield from (opening, text, closing)
 
     def _converted(self, values: Values) -> Values:
         convert, dumps = self._convert, orjson.dumps
@@ -118,7 +131,7 @@ class RowEncoder:
     def encode(
         self, images: Images, head: bytes, tail: Sequence[bytes | Iterator[bytes]]
     ) -> Iterator[bytes]:
-        """Yield the rows' text, some rows at a time.
+        """Yield the rows' text, some rows at a time; that of a huge value in pieces.
 
         Args:
             head: what stands before each row's members, each of which ends with a comma.
@@ -129,22 +142,47 @@ class RowEncoder:
             ValueDecodeError: a value does not fit its column's type.
             ProtocolError: the images are no whole rows.
         """
+        if has_large(images, self._where):
+            yield from self._in_pieces(images, head, tail)
+            return
         columns = [member.index for member in self._members]
         for chunk in images.chunks(self._width, self._where, columns):
             behind = [p if isinstance(p, bytes) else [*islice(p, chunk.rows)] for p in tail]
             yield _joined(chunk.rows, [*self._pieces(chunk, head), *behind])
 
+    def _in_pieces(
+        self, images: Images, head: bytes, tail: Sequence[bytes | Iterator[bytes]]
+    ) -> Iterator[bytes]:
+        for row in views(images, self._width, self._where):
+            # What is given out is written at once, so all has to fit before: a line is whole.
+            deque(self._row_in_pieces(row), maxlen=0)
+            yield head
+            yield from self._row_in_pieces(row)
+            yield b"".join([part if isinstance(part, bytes) else next(part) for part in tail])
+
+    def _row_in_pieces(self, row: Sequence[memoryview | None]) -> Iterator[bytes]:
+        for member in self._members:
+            yield member.key
+            with self._fitting(member.name):
+                yield from member.in_pieces(row[member.index])
+            yield b","
+
+    @contextmanager
+    def _fitting(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, TypeError) as error:  # orjson raises TypeError
+            # The cause would quote the value.
+            raise unfit(f"{self._where}, column {name}", error) from None
+
     def _pieces(self, chunk: Chunk, head: bytes) -> Iterator[bytes | Values]:
         yield head
         for member in self._members:
-            try:
-                index = member.index
+            index = member.index
+            with self._fitting(member.name):
                 opening, texts, closing = member.write(
                     chunk.values[index], chunk.nulls.get(index, ())
                 )
-            except (ValueError, TypeError) as error:  # orjson raises TypeError
-                # The cause would quote the value.
-                raise unfit(f"{self._where}, column {member.name}", error) from None
             yield member.key + opening
             yield texts
             yield closing + b","

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import re
+from binascii import b2a_base64
 from dataclasses import replace
 from typing import Any
 
+from tap_vitess.values import large
 from tap_vitess.values.charsets import BINARY, decoder
 from tap_vitess.values.types import (
     DATATYPE_PROPERTIES,
@@ -103,16 +105,17 @@ def binary(column: Declared) -> ValueType:
     arrow = Arrow(lambda pa: pa.binary(), bytes, lambda _, found: found)
     if column.options.binary_as == "hex":
         schema = {"type": "string", "contentEncoding": "base16"}
-        return ValueType(schema, lambda raw: raw.hex().upper(), bytes, arrow)
+        return ValueType(schema, lambda raw: raw.hex().upper(), bytes, arrow, HEXADECIMAL)
     schema = {"type": "string", "contentEncoding": "base64"}
-    return ValueType(schema, lambda raw: base64.b64encode(raw).decode(), bytes, arrow)
+    return ValueType(schema, lambda raw: base64.b64encode(raw).decode(), bytes, arrow, BASE64)
 
 
 def _text(schema: JsonSchema, charset: str | None, options: ValueOptions) -> ValueType:
     convert = _decoder(charset, options)
     if charset != "utf8mb4":
         return ValueType(schema, convert, convert, Arrow(_string, convert))
-    return ValueType(schema, convert, convert, Arrow(_string, convert, _utf8), TEXTS)
+    whole = REPLACED_TEXTS if options.invalid_text == "replace" else TEXTS
+    return ValueType(schema, convert, convert, Arrow(_string, convert, _utf8), whole)
 
 
 def _string(pa: Any) -> Any:
@@ -180,4 +183,15 @@ def _write_texts(values: Values) -> JsonColumn | None:
     return b'"', values, b'"'
 
 
-TEXTS = Whole(_write_texts, filling=b"")
+def _write_base64(values: Values) -> JsonColumn:
+    return b'"', [b2a_base64(value, newline=False) for value in values], b'"'
+
+
+def _write_hexadecimal(values: Values) -> JsonColumn:
+    return b'"', [value.hex().upper().encode() for value in values], b'"'
+
+
+TEXTS = Whole(_write_texts, b"", lambda value: large.texts(value, "strict"))
+REPLACED_TEXTS = replace(TEXTS, pieces=lambda value: large.texts(value, "replace"))
+BASE64 = Whole(_write_base64, b"", large.base64)
+HEXADECIMAL = Whole(_write_hexadecimal, b"", large.hexadecimal)

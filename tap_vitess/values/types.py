@@ -11,7 +11,7 @@ Vitess' own decoding of the binlog. Each entry takes both and gives one value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -57,11 +57,13 @@ class Whole:
 
     write: takes values, one at least; gives None when one of them does not look as it should, and
     each has to be converted. What it writes is what `convert` comes to. filling: stands in for
-    NULL; None for the first value that there is, where all have to look alike.
+    NULL; None for the first value that there is, where all have to look alike. pieces: writes one
+    huge value piece by piece; raises ValueError when it does not fit the type.
     """
 
     write: Callable[[Values], JsonColumn | None]
     filling: bytes | None = b"0"
+    pieces: Callable[[memoryview], Iterable[bytes]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

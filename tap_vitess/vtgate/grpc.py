@@ -8,7 +8,7 @@ would go through a proxy that the environment names; PyMySQL does not, and neith
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,18 +68,24 @@ class Client:
             responses.leave()
 
 
-def _decoded(received: Iterable[Sequence[bytes]]) -> Iterator[Sequence[StreamEvent]]:
+def _decoded(received: Iterable[list[bytes]]) -> Iterator[Sequence[StreamEvent]]:
     """Decode what has come together; what came before a broken response is given out first."""
     for responses in received:
+        alone = len(responses) == 1
         try:
-            events = decode_all(responses)
+            events = decode_all(_let_go(responses) if alone else responses)
         except DecodeError:
-            if len(responses) == 1:
+            if alone:
                 raise ProtocolError("VTGate sent what is no VStreamResponse") from None
             yield from _decoded([response] for response in responses)
             continue
-        del responses  # which may be huge, while what it holds is worked on
+        del responses
         yield events
+
+
+def _let_go(responses: list[bytes]) -> Generator[bytes, None, None]:
+    """Give a response out and keep none: it may be huge, and is copied as it is decoded."""
+    yield responses.pop()
 
 
 @contextmanager
@@ -100,6 +106,9 @@ def connect(address: Address, units: Units = BY_LINE) -> Iterator[Client]:
         ("grpc.keepalive_timeout_ms", 20_000),
         # The MySQL port is not reached through one, and one would see the user and the password.
         ("grpc.enable_http_proxy", 0),
+        # Else a thread of gRPC's keeps each response until the next one has come (its constant is
+        # grpc.experimental.ChannelOptions.SingleThreadedUnaryStream).
+        ("SingleThreadedUnaryStream", 1),
     ]
     if address.tls is None:
         channel = grpc.insecure_channel(where, options)

@@ -13,10 +13,11 @@ a time cost two thirds of what they cost by the response.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tap_vitess.errors import RetriableError
@@ -27,6 +28,7 @@ SMALL = 1 << 18  # bytes of a response that is joined with others
 _MANY = 128  # responses for which no more are waited for
 _BULK = 1 << 16  # bytes that are many
 _CLOSE = 0.0005  # seconds; a response that had to be waited for longer is none of a backlog
+_HUGE = 1 << 24  # bytes of a response behind which freed memory is not kept
 _TURN = 1.0  # seconds in which nothing comes, behind which who reads may leave
 
 
@@ -50,7 +52,7 @@ BY_LINE = Units(ahead=AHEAD, joined=SMALL, enough=1 << 18, moment=0.004, copied=
 BY_COLUMN = Units(ahead=1 << 23, joined=1 << 21, enough=1 << 22, moment=0.1, copied=True)
 
 
-class Responses(Iterator[Sequence[bytes]]):
+class Responses(Iterator[list[bytes]]):
     """The responses of a call."""
 
     def __init__(self, call: Iterable[bytes], silence: float, units: Units = BY_LINE) -> None:
@@ -71,7 +73,7 @@ class Responses(Iterator[Sequence[bytes]]):
         self._waited = 0.0  # seconds since a response, while one was asked for
         self._ended = self._left = False
         self._error: Exception | None = None
-        self._taken: deque[Sequence[bytes]] = deque()
+        self._taken: deque[list[bytes]] = deque()
         self._thread = threading.Thread(target=self._receive, name="vstream", daemon=True)
         self._thread.start()
 
@@ -82,7 +84,7 @@ class Responses(Iterator[Sequence[bytes]]):
             self._changed.notify_all()
         self._thread.join(timeout=1)
 
-    def __next__(self) -> Sequence[bytes]:
+    def __next__(self) -> list[bytes]:
         """Return a response, or several small ones; none at all where none has come for a second.
 
         Raises:
@@ -94,7 +96,7 @@ class Responses(Iterator[Sequence[bytes]]):
         if self._taken:
             return self._taken.popleft()
         if not self._ended:
-            return ()
+            return []
         if self._error is not None:
             raise self._error
         raise StopIteration
@@ -102,6 +104,8 @@ class Responses(Iterator[Sequence[bytes]]):
     def _receive(self) -> None:
         try:
             for response in self._call:
+                if len(response) > _HUGE:
+                    _give_back()
                 with self._changed:
                     self._received.append(response)
                     self._size += len(response)
@@ -146,7 +150,17 @@ class Responses(Iterator[Sequence[bytes]]):
         self._taken.extend(_together(received, self._units))
 
 
-def _together(responses: Iterable[bytes], units: Units) -> Iterator[Sequence[bytes]]:
+def _give_back() -> None:
+    """Give freed memory back to the system: gRPC has held the response three times.
+
+    What it read from the network came in small blocks, which glibc keeps for others as small.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _together(responses: Iterable[bytes], units: Units) -> Iterator[list[bytes]]:
     small: list[bytes] = []
     for response in responses:
         if len(response) < units.joined and (units.copied or not has_copied_rows(response)):

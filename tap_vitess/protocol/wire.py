@@ -1,0 +1,65 @@
+"""What a response's bytes tell before they are read as messages. Pure; the hot path.
+
+Reading a message copies it. Where copied rows begin and end in a response, and which fields a huge
+change has, can be seen from tags and sizes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# A VEvent of a copied row: its type, ROW, and at once its row_event. Changes have a timestamp.
+COPIED = b"\x08\x0c\x2a"
+IS_ROW = COPIED[:2]
+_FIRST_ROW = re.compile(b"%b|%b" % (re.escape(COPIED), re.escape(IS_ROW + b"\x10")))
+ROW_EVENT = COPIED[2:]
+_LONGEST = 5  # bytes of a size
+_EVENT = b"\x0a"  # opens an event of a response; its size comes behind it
+
+
+def first_row(response: bytes) -> bytes | None:
+    """Return how the first ROW event begins: `COPIED`, or as a change; None where there is none."""
+    row = _FIRST_ROW.search(response)
+    return row and row.group()
+
+
+def first_copied(response: bytes) -> int | None:
+    """Return where the first event of a copied row begins, going from event to event."""
+    start = 0
+    while response.startswith(_EVENT, start):
+        begin, size = size_at(response, start + 1)
+        if response.startswith(COPIED, begin):
+            return start
+        start = begin + size
+    return None
+
+
+def last_copied_end(response: bytes) -> int | None:
+    """Return where what looks like the last event of a copied row ends, by the size before it."""
+    begin = response.rfind(COPIED)
+    size = 0
+    for place in range(begin - 1, max(begin - 1 - _LONGEST, -1), -1):
+        size = size << 7 | response[place] & 0x7F
+        if not (place and response[place - 1] & 0x80):
+            return begin + size if response.startswith(_EVENT, max(place - 1, 0)) else None
+    return None
+
+
+def size_at(message: bytes, begin: int) -> tuple[int, int]:
+    """Read what protobuf writes before bytes; return where these begin, and how many they are."""
+    size = 0
+    for place in range(begin, min(begin + _LONGEST, len(message))):
+        size |= (message[place] & 0x7F) << 7 * (place - begin)
+        if not message[place] & 0x80:
+            return place + 1, size
+    return begin, size
+
+
+def sized(message: bytes) -> Iterator[int]:
+    """Yield the tags of a message whose fields all have a size and a tag of one byte."""
+    place = 0
+    while place < len(message):
+        yield message[place]
+        begin, size = size_at(message, place + 1)
+        place = begin + size
