@@ -125,6 +125,8 @@ def test_streams_are_told_as_the_sdk_would_tell(document: Json) -> None:
     for name, stream in streams(document).items():
         event(f"plain: {stream.plain}")
         assert stream.plain == is_plain(read[name])
+        if not (stream.plain or stream.selected):
+            continue  # nothing of it is told
         (told,), (found,) = mapper.stream_maps[name], stream.stream_maps
         assert type(found) is type(told)
         assert found.stream_alias == told.stream_alias

@@ -30,7 +30,8 @@ class Rule:
     """What is asked for of a table.
 
     columns: in the table's order, the key's among them; None for all. where: conditions as SQL,
-    None for all rows. hashed: a column of the table, by which each image is filtered by itself.
+    None for all rows. hashed: a column of the table, by which each image is filtered by itself. The
+    vindex `null` takes any; it is looked up by name first, which no two keyspaces may have.
     """
 
     columns: tuple[str, ...] | None = None
@@ -43,7 +44,7 @@ class Rule:
         select = f"select {columns} from {quoted(table)}"  # noqa: S608
         if self.where is None:
             return select
-        return f"{select} where {self.where} and in_keyrange({quoted(self.hashed)}, 'xxhash', '-')"
+        return f"{select} where {self.where} and in_keyrange({quoted(self.hashed)}, 'null', '-')"
 
 
 EVERYTHING = Rule()

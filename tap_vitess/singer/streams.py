@@ -85,8 +85,8 @@ class VitessStream(Stream):
 
     @property
     def stream_maps(self) -> list[StreamMap]:
-        """The SDK's maps; of a plain stream the one that it would make."""
-        return self._plain_maps if self.plain else super().stream_maps
+        """The SDK's maps; of a plain stream the one that it would make, and no other unselected."""
+        return self._plain_maps if self.plain or not self.selected else super().stream_maps
 
     @functools.cached_property
     def _plain_maps(self) -> list[StreamMap]:

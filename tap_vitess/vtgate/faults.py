@@ -265,6 +265,9 @@ _BEFORE_VALUE = re.compile(
 )
 
 
+_ERRNO = re.compile(r"\(errno \d{1,5}\)")
+
+
 def _without_value(line: str) -> str:
     """Leave out what stands in quotes, up to the last one: a value may have some, too."""
     found = _BEFORE_VALUE.search(line)
@@ -272,7 +275,11 @@ def _without_value(line: str) -> str:
         return line
     ends = line.rfind("' for", found.end()), line.rfind("'", found.end())
     end = next((end for end in ends if end >= 0), len(line))
-    return f"{line[: found.end()]}…{line[end:]}"
+    rest = line[end:]
+    errno = _ERRNO.search(line, found.end())  # the query that follows it may have quotes, too
+    if errno is not None and errno[0] not in rest:
+        rest += f" {errno[0]}"
+    return f"{line[: found.end()]}…{rest}"
 
 
 def shorten(text: str, limit: int = 600) -> str:
