@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fnmatch
 import functools
 import signal
 import sys
@@ -24,15 +23,16 @@ from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities
 from singer_sdk.singerlib import Catalog, CatalogEntry, StreamMetadata
 
 from tap_vitess.config import SETTINGS_SCHEMA, Config
-from tap_vitess.errors import CatalogError, ConfigError, TargetClosedError, VitessError
+from tap_vitess.errors import CatalogError, TargetClosedError, VitessError
 from tap_vitess.log import logger_of, with_codes
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.records.operations import Record
 from tap_vitess.run.keyspaces import Run
 from tap_vitess.run.progress import Watch, estimated
-from tap_vitess.run.state import KeyspaceState, bookmark_key, bookmarks_of, parse
+from tap_vitess.run.state import bookmarks_of
 from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.singer import plain as catalog
+from tap_vitess.singer.asked import by_keyspace, copied_again, warn_of_maps, warn_of_selection
 from tap_vitess.singer.batch import BatchFolder, BatchOptions
 from tap_vitess.singer.columns import AUTOMATIC, json_schema
 from tap_vitess.singer.commandline import CommandLine
@@ -203,13 +203,14 @@ class TapVitess(CommandLine):
         selected = [s for s in self.streams.values() if isinstance(s, VitessStream) and s.selected]
         for stream in selected:
             stream.check_catalog()
-        again = self._asked_again(selected)
+        again = copied_again(self.settings, selected)
         self._check_filters()
-        self._check_selection(selected)
-        self._tell_of_maps(selected)
+        if not self._state_given:
+            warn_of_selection(len(selected), len(self.streams))
+        warn_of_maps(self.mapper.stream_maps_dict, selected)
         mirror = Mirroring(self.settings, self.retry, self._signal.came)
         self.load_state(dict(mirror.start(self.state, given=self._state_given)))
-        parts = list(self._by_keyspace(selected))
+        parts = list(by_keyspace(self.state, selected))
         folder = self._batch_folder()
         states = StateTeller(self.state, self._writer, mirror)
         run: Run[None] = Run(self.settings, self.retry, self._signal.came)
@@ -243,61 +244,11 @@ class TapVitess(CommandLine):
         folder.tidy(self.settings.batch_keep_hours)
         return folder
 
-    def _by_keyspace(
-        self, selected: Sequence[VitessStream]
-    ) -> Iterator[tuple[KeyspaceState, list[VitessStream]]]:
-        bookmarks = self.state.get("bookmarks", {})
-        for keyspace in dict.fromkeys(stream.keyspace for stream in selected):
-            if bookmarks and bookmark_key(keyspace) not in bookmarks:
-                logger.warning(
-                    "%s: the state given has no bookmark of this keyspace: everything is copied",
-                    keyspace,
-                )
-            streams = [stream for stream in selected if stream.keyspace == keyspace]
-            yield parse(keyspace, bookmarks.get(bookmark_key(keyspace))), streams
-
-    def _asked_again(self, selected: Sequence[VitessStream]) -> set[str]:
-        """Name the streams that resync_tables asks to copy again; say what the setting does."""
-        names = {f"{stream.keyspace}.{stream.table}": stream.name for stream in selected}
-        again: set[str] = set()
-        for pattern in self.settings.resync_tables:
-            found = sorted(name for name in names if self.settings.matches(name, (pattern,)))
-            if not found:
-                raise ConfigError(
-                    f"setting resync_tables: {pattern} matches no selected table; patterns are "
-                    "keyspace.table"
-                )
-            logger.warning(
-                "%s: copied again from the start, as the setting resync_tables asks; remove it "
-                "after this run, or each run does so",
-                ", ".join(found),
-            )
-            again |= {names[name] for name in found}
-        return again
-
     def _check_filters(self) -> None:
         names = [
             f"{s.keyspace}.{s.table}" for s in self.streams.values() if isinstance(s, VitessStream)
         ]
         check_names(self.settings.filters, names, "the catalog")
-
-    def _tell_of_maps(self, selected: Sequence[VitessStream]) -> None:
-        """Warn of stream maps that no selected stream has: one may be there to hide something."""
-        for name, definition in self.mapper.stream_maps_dict.items():
-            source = definition.get("__source__", name) if isinstance(definition, dict) else name
-            if name != "__else__" and not any(fnmatch.fnmatch(s.name, source) for s in selected):
-                logger.warning("setting stream_maps: %s is no selected stream", source)
-
-    def _check_selection(self, selected: Sequence[VitessStream]) -> None:
-        """Say what becomes of the streams left out: Meltano's full refresh gives no state."""
-        if not self._state_given and 0 < len(selected) < len(self.streams):
-            logger.warning(
-                "no state is given, and %d of %d streams are selected: the state of this run knows "
-                "no others, which are copied again when they are selected; to copy some tables "
-                "again and keep the others' place, give the state and set resync_tables",
-                len(selected),
-                len(self.streams),
-            )
 
     def _estimate_rows(self, keyspace: str, tables: Iterable[str]) -> Mapping[str, int]:
         return estimated(self.settings, keyspace, tables)

@@ -1,0 +1,74 @@
+"""What a run is asked for: the selected streams by keyspace, and warnings of what is left out."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tap_vitess.config import Config
+from tap_vitess.errors import ConfigError
+from tap_vitess.log import logger_of
+from tap_vitess.run.state import KeyspaceState, bookmark_key, parse
+from tap_vitess.singer.streams import VitessStream
+
+logger = logger_of(__name__)
+
+
+def by_keyspace(
+    state: Mapping[str, Any], selected: Sequence[VitessStream]
+) -> Iterator[tuple[KeyspaceState, list[VitessStream]]]:
+    """Yield each keyspace's bookmark, and its streams; warn where a state has none."""
+    bookmarks = state.get("bookmarks", {})
+    for keyspace in dict.fromkeys(stream.keyspace for stream in selected):
+        if bookmarks and bookmark_key(keyspace) not in bookmarks:
+            logger.warning(
+                "%s: the state given has no bookmark of this keyspace: everything is copied",
+                keyspace,
+            )
+        streams = [stream for stream in selected if stream.keyspace == keyspace]
+        yield parse(keyspace, bookmarks.get(bookmark_key(keyspace))), streams
+
+
+def copied_again(settings: Config, selected: Sequence[VitessStream]) -> set[str]:
+    """Name the streams that resync_tables asks to copy again; warn of what the setting does.
+
+    Raises:
+        ConfigError: a pattern of it matches none.
+    """
+    names = {f"{stream.keyspace}.{stream.table}": stream.name for stream in selected}
+    again: set[str] = set()
+    for pattern in settings.resync_tables:
+        found = sorted(name for name in names if settings.matches(name, (pattern,)))
+        if not found:
+            raise ConfigError(
+                f"setting resync_tables: {pattern} matches no selected table; patterns are "
+                "keyspace.table"
+            )
+        logger.warning(
+            "%s: copied again from the start, as the setting resync_tables asks; remove it "
+            "after this run, or each run does so",
+            ", ".join(found),
+        )
+        again |= {names[name] for name in found}
+    return again
+
+
+def warn_of_maps(stream_maps: Mapping[str, Any], selected: Sequence[VitessStream]) -> None:
+    """Warn of stream maps that no selected stream has: one may be there to hide something."""
+    for name, definition in stream_maps.items():
+        source = definition.get("__source__", name) if isinstance(definition, dict) else name
+        if name != "__else__" and not any(fnmatch.fnmatch(s.name, source) for s in selected):
+            logger.warning("setting stream_maps: %s is no selected stream", source)
+
+
+def warn_of_selection(selected: int, known: int) -> None:
+    """Say what becomes of the streams left out: Meltano's full refresh gives no state."""
+    if 0 < selected < known:
+        logger.warning(
+            "no state is given, and %d of %d streams are selected: the state of this run knows "
+            "no others, which are copied again when they are selected; to copy some tables "
+            "again and keep the others' place, give the state and set resync_tables",
+            selected,
+            known,
+        )
