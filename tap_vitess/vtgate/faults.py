@@ -158,7 +158,7 @@ _GRPC: tuple[Case, ...] = (
     ),
     Case(
         StumbleError,
-        r"(?is)uncaught panic: .*(json|unable to decode object)",
+        r"(?is)^(?>.*?uncaught panic: ).*(json|unable to decode object)",
         "a tablet panics over a JSON value that its Vitess cannot read: a DECIMAL below 1, fixed "
         "in Vitess 22.0.3 and 23.0.1, or an object with an empty key; upgrade Vitess",
     ),
