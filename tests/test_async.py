@@ -87,6 +87,7 @@ def many() -> Cluster:
     return cluster
 
 
+@pytest.mark.slow
 @served(many)
 def test_a_slow_reader_holds_vtgate_back(sandbox: Sandbox) -> None:
     """The thread waits while the queue is full: else it had ended within the seconds."""
@@ -105,6 +106,7 @@ def test_a_slow_reader_holds_vtgate_back(sandbox: Sandbox) -> None:
     assert asyncio.run(read()) == 20_000
 
 
+@pytest.mark.slow
 @served(many)
 def test_the_loop_has_its_turns(sandbox: Sandbox) -> None:
     """`async for` over items that wait would never let others run."""
@@ -132,6 +134,7 @@ def test_the_loop_has_its_turns(sandbox: Sandbox) -> None:
     assert asyncio.run(read()) > 50
 
 
+@pytest.mark.slow
 def test_leaving_and_cancelling_ends_the_thread(sandbox: Sandbox) -> None:
     async def leave() -> None:
         async with contextlib.aclosing(
@@ -176,6 +179,7 @@ def test_aconsume_brings_what_consume_brings(sandbox: Sandbox) -> None:
     assert loops == {threading.get_ident()}, "flush runs in the loop"
 
 
+@pytest.mark.slow
 def test_cancelled_as_by_sigterm(sandbox: Sandbox) -> None:
     """All that came before the next boundary is flushed and saved, and the next run goes on."""
     replica, store, copied = Replica(), Store(), asyncio.Event()

@@ -744,6 +744,7 @@ def test_follows_in_one_call(sandbox: Sandbox) -> None:
     assert len(replica.seen) == before, "the state at the stop is behind all that was flushed"
 
 
+@pytest.mark.slow
 def test_a_change_comes_without_waiting_for_a_poll(sandbox: Sandbox) -> None:
     """The stop position is for finding stalls; rows do not wait for it."""
     cluster, replica = sandbox.cluster, Replica()

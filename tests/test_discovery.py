@@ -145,6 +145,7 @@ def test_what_matches_nothing_is_named(more: dict[str, Any], words: str) -> None
 OTHER = "table_schema = 'other'"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"keyspaces": ["other"]}], ids=["unnamed", "named"])
 @pytest.mark.parametrize("question", ["tables", "columns", "statistics"])
 def test_a_keyspace_without_a_tablet_for_a_while(

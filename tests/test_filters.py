@@ -249,6 +249,7 @@ def test_a_filtered_copy_by_a_long_text() -> None:
 # The tap
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "like",
     [
@@ -503,6 +504,7 @@ def test_a_table_that_is_gone(sandbox: Sandbox) -> None:
 # The library
 
 
+@pytest.mark.slow
 @served(orders, options=Options(both_images=True))
 def test_queries_of_the_library(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
     """Columns and rows; with others the table is copied again, with `state_at` never."""

@@ -323,6 +323,7 @@ def execute(warehouse: Warehouse, sql: str) -> None:
         client.execute_sql(sql)
 
 
+@pytest.mark.slow
 def test_a_first_copy_is_appended_and_what_follows_merged(duck: Warehouse) -> None:
     duck.load()
     assert dispositions(duck) == {"alpha": "append", "beta": "append", "empty": "merge"}
@@ -333,6 +334,7 @@ def test_a_first_copy_is_appended_and_what_follows_merged(duck: Warehouse) -> No
     duck.check()
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_has_left_is_merged_with(duck: Warehouse) -> None:
     """Rows are there, and no state that counts; one of them has been deleted since."""
     duck.load()

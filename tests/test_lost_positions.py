@@ -177,6 +177,7 @@ def test_a_bookmark_close_to_being_purged(
     check(sandbox, target)
 
 
+@pytest.mark.slow
 def test_a_new_bookmark_is_not_close_to_being_purged(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -262,6 +262,7 @@ class Meddling(Target):
             time.sleep(1.05)
 
 
+@pytest.mark.slow
 def test_the_older_of_two_runs_ends(
     sandbox: Sandbox, config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_transaction_of_many_digits(digits: int) -> None:
     assert goal.reached(f"MySQL56/{UUID}:1-{'9' * 19}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "plan",
     ["", "nothing", "[]", "7", "null", "{}", '{"Keyspace": []}', '{"Inputs": 7}', "[" * 100_000],

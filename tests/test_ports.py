@@ -57,6 +57,7 @@ def drips(taken: socket.socket) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", [greets_and_is_silent, drips])
 def test_a_mysql_port_that_takes_its_time(server: Callable[[socket.socket], None]) -> None:
     """A greeting alone, and a byte at a time: the setting holds for all of it."""

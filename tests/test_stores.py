@@ -69,6 +69,7 @@ def test_any_store(store: StateStore) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_consume_with_any_store(sandbox: Sandbox, store: StateStore) -> None:
     """A second run brings only what is new."""
     replica = Replica()

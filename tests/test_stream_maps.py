@@ -41,6 +41,7 @@ def test_a_map_for_a_stream_that_is_not_selected(
     assert ("setting stream_maps: shop-beta is no selected stream" in caplog.text) is warned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "definition",
     [

@@ -361,6 +361,7 @@ def test_max_run_seconds_ends_cleanly(sandbox: Sandbox) -> None:
     check(sandbox, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drop", [False, True], ids=["old shards there", "after a second run"])
 def test_reshard_between_runs(sandbox: Sandbox, drop: bool) -> None:  # noqa: FBT001
     """The shared stream passes the reshard; the bookmark then lists the new shards."""

@@ -74,6 +74,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     found += [record.getMessage() for record in caplog.records]
 
 
+@pytest.mark.slow
 def test_discovery_and_the_doctor_tell_of_tables_that_may_become_one(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -97,6 +98,7 @@ def test_discovery_and_the_doctor_tell_of_tables_that_may_become_one(
 MATCHES_NOTHING = "matches no table, so it leaves none out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "unmatched"),
     [
