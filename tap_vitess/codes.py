@@ -73,7 +73,6 @@ CODES: Mapping[str, str] = {
     "TV054": "there is no setting",
     "TV055": "environment variable …: there is no setting",
     "TV056": "setting …: … has no dot, so it fits no table: write keyspace.table, as in *.… for any keyspace",
-    "TV057": "setting resync_tables: … matches no table to read; patterns are keyspace.table",
     "TV058": "setting stream_name: write {table} exactly once, to distinguish tables",
     "TV059": "setting stream_name: the only placeholders are {table} and {keyspace}",
     "TV060": "setting stream_maps",

@@ -321,9 +321,7 @@ def _unfit(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def short(text: str) -> str:
-    """Return text that any terminal and log can show, on one line."""
-    if not text.isprintable():
-        text = text.encode("unicode_escape", "surrogatepass").decode()
+    """Return the beginning of what is too long to be quoted; errors escape it (`shown`)."""
     if len(text) <= _LONGEST:
         return text
     return f"{text[: _LONGEST // 2]}... ({len(text):,} characters)"

@@ -18,8 +18,9 @@ from typing import Any, Self
 from tap_vitess.config import Config
 from tap_vitess.dlt.columns import ENGINE_COLUMNS
 from tap_vitess.dlt.progress import LoadProgress
-from tap_vitess.errors import ConfigError, VitessError
+from tap_vitess.errors import VitessError
 from tap_vitess.log import logger_of
+from tap_vitess.run.again import copied_again
 from tap_vitess.run.state import bookmark_key, bookmarks_of, parse
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
@@ -188,28 +189,12 @@ def _asked_again(config: Config, state: str | None, tables: Collection[str]) -> 
     Raises:
         ConfigError: a pattern fits nothing.
     """
-    again: dict[str, set[str]] = {}
-    for pattern in config.resync_tables:
-        found = sorted(name for name in tables if config.matches(name, (pattern,)))
-        if not found:
-            raise ConfigError(
-                f"setting resync_tables: {pattern} matches no table to read; patterns are "
-                "keyspace.table"
-            )
-        logger.warning(
-            "%s: copied again from the start, as the setting resync_tables asks; remove it after "
-            "this run, or each run does so",
-            ", ".join(found),
-        )
-        for name in found:
-            keyspace, _, table = name.partition(".")
-            again.setdefault(keyspace, set()).add(table)
+    again = copied_again(config, tables)
     if state is None:
         return None
     bookmarks = bookmarks_of(json.loads(state))
-    for keyspace, names in again.items():
+    for name in again:
+        keyspace, _, table = name.partition(".")
         known = parse(keyspace, bookmarks.get(bookmark_key(keyspace)))
-        for table in names:
-            known = known.recopied(table)
-        bookmarks[bookmark_key(keyspace)] = known.render()
+        bookmarks[bookmark_key(keyspace)] = known.recopied(table).render()
     return json.dumps({"bookmarks": bookmarks}, separators=(",", ":")) if again else state

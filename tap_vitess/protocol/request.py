@@ -6,7 +6,7 @@ All shards of a keyspace go into one request: a stream over some of them dies at
 
 From v23 on a row of which one image passes a filter comes with both, so nothing would tell that it
 has left. Where the filter has a key range each image is filtered by itself, as before. So a filter
-ends with a key range that holds every row: that of a hash, which needs no vindex of the keyspace.
+ends with a key range that holds every row, by a vindex that the keyspace need not have.
 """
 
 from __future__ import annotations

@@ -6,8 +6,6 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tap_vitess.config import Config
-from tap_vitess.errors import ConfigError
 from tap_vitess.log import logger_of
 from tap_vitess.run.state import KeyspaceState, bookmark_key, parse
 from tap_vitess.singer.streams import VitessStream
@@ -28,30 +26,6 @@ def by_keyspace(
             )
         streams = [stream for stream in selected if stream.keyspace == keyspace]
         yield parse(keyspace, bookmarks.get(bookmark_key(keyspace))), streams
-
-
-def copied_again(settings: Config, selected: Sequence[VitessStream]) -> set[str]:
-    """Name the streams that resync_tables asks to copy again; warn of what the setting does.
-
-    Raises:
-        ConfigError: a pattern of it matches none.
-    """
-    names = {f"{stream.keyspace}.{stream.table}": stream.name for stream in selected}
-    again: set[str] = set()
-    for pattern in settings.resync_tables:
-        found = sorted(name for name in names if settings.matches(name, (pattern,)))
-        if not found:
-            raise ConfigError(
-                f"setting resync_tables: {pattern} matches no selected table; patterns are "
-                "keyspace.table"
-            )
-        logger.warning(
-            "%s: copied again from the start, as the setting resync_tables asks; remove it "
-            "after this run, or each run does so",
-            ", ".join(found),
-        )
-        again |= {names[name] for name in found}
-    return again
 
 
 def warn_of_maps(stream_maps: Mapping[str, Any], selected: Sequence[VitessStream]) -> None:

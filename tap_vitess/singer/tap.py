@@ -27,12 +27,13 @@ from tap_vitess.errors import CatalogError, TargetClosedError, VitessError
 from tap_vitess.log import logger_of, with_codes
 from tap_vitess.mirror.run import Mirroring
 from tap_vitess.records.operations import Record
+from tap_vitess.run.again import copied_again
 from tap_vitess.run.keyspaces import Run
 from tap_vitess.run.progress import Watch, estimated
 from tap_vitess.run.state import bookmarks_of
 from tap_vitess.signals import SIGNALS, Taken
 from tap_vitess.singer import plain as catalog
-from tap_vitess.singer.asked import by_keyspace, copied_again, warn_of_maps, warn_of_selection
+from tap_vitess.singer.asked import by_keyspace, warn_of_maps, warn_of_selection
 from tap_vitess.singer.batch import BatchFolder, BatchOptions
 from tap_vitess.singer.columns import AUTOMATIC, json_schema
 from tap_vitess.singer.commandline import CommandLine
@@ -203,7 +204,8 @@ class TapVitess(CommandLine):
         selected = [s for s in self.streams.values() if isinstance(s, VitessStream) and s.selected]
         for stream in selected:
             stream.check_catalog()
-        again = copied_again(self.settings, selected)
+        named = {f"{stream.keyspace}.{stream.table}": stream.name for stream in selected}
+        again = {named[name] for name in copied_again(self.settings, named)}
         self._check_filters()
         if not self._state_given:
             warn_of_selection(len(selected), len(self.streams))

@@ -110,7 +110,7 @@ async def achanges(
                 if time.monotonic() >= turn:
                     await asyncio.sleep(0)
                     turn = time.monotonic() + _TURN_SECONDS
-        await done
+        await asyncio.shield(done)
     finally:
         left.set()
         await _ended(done)

@@ -110,8 +110,7 @@ def connect(address: Address, *, raw: bool = False) -> Iterator[Sql]:
                 if late():
                     raise ConnectError(
                         f"VTGate's MySQL port {where} has accepted no login for {seconds:g} s: "
-                        "check "
-                        "the settings host, mysql_port and connect_timeout_seconds"
+                        "check the settings host, mysql_port and connect_timeout_seconds"
                     ) from None
                 raise _explain_connect(error, where, address) from None
         with connection, _understood(where):
