@@ -1,7 +1,7 @@
 """A huge value costs the tap about three times its response, which gRPC alone holds three times.
 
-In the tap's own process, beside what a run costs without one; copied and streamed. It was 5.5 to 7.7
-times; by how the threads meet it is 3.0 to 3.5, so the bound is between.
+In the tap's own process, beside what a run costs without one; copied and streamed. It was 5.5 to
+7.7 times; by how the threads meet it is 3.0 to 3.5, so the bound is between.
 """
 
 from __future__ import annotations
