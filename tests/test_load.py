@@ -133,7 +133,7 @@ def test_rows_of_older_versions_go(duck: Warehouse) -> None:
     duck.check()
     assert duck.load(resync_tables=["shop.beta"]).rows == len(duck.rows("beta", "id"))
     duck.check()
-    with pytest.raises(ConfigError, match=r"resync_tables: shop.nothing matches no table"):
+    with pytest.raises(ConfigError, match=r"resync_tables: shop.nothing matches no selected table"):
         duck.load(resync_tables=["shop.nothing"])
 
 
