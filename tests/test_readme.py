@@ -23,6 +23,9 @@ from support import targets
 from support.clones import ROOT, clone, ours, run, with_uv
 from support.environments import install, uv
 
+from tap_vitess.config import Config
+from tap_vitess.doctor import plan
+from tap_vitess.doctor.split import settings_of, split
 from tap_vitess.records.records import Tally
 from tap_vitess.run.progress import Progress, details, ending, headline, summary
 
@@ -111,6 +114,7 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
     "$ tap-vitess-sandbox &": Left("Meltano's commands are run by test_meltano.py"),
     "$ meltano invoke": Left("Meltano's commands are run by test_meltano.py"),
     "meltano add tap-vitess": Left("Meltano's commands are run by test_meltano.py"),
+    "shop: 4 tables on 2 shards": Shown("test_the_plan"),
     "    - name: tap-vitess-part": Left("test_meltano.py runs a project with it"),
     "TAP_VITESS_RESYNC_TABLES=": Left("test_resync_tables.py runs with this setting"),
     "source-vitess spec": Typed(
@@ -276,6 +280,18 @@ def test_the_doctor(seen: Path) -> None:
     """The page's example is lines of a report."""
     report = (seen / "doctor").read_text()
     assert missing(block("ok       shop/-80 "), report) == [], report
+
+
+def test_the_plan() -> None:
+    """The page's lines are what is told of such sizes."""
+    shards, part = ["-80", "80-"], 10**9
+    sizes = {"order_items": 20, "customers": 18, "views": 14}
+    of_shards = {table: dict.fromkeys(shards, size * part // 2) for table, size in sizes.items()}
+    of_shards["orders"] = {"-80": 381 * part, "80-": 379 * part}
+    jobs = split(of_shards, shards, 3)
+    own = settings_of(jobs, "shop", shards, Config.from_settings({"host": "h"}))
+    told = plan.as_text(plan.Plan("shop", shards, jobs, own), 100)
+    assert told + "\n" == block("shop: 4 tables on 2 shards")
 
 
 @pytest.mark.environments

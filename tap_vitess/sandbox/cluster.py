@@ -550,6 +550,14 @@ class Cluster:
             found = self._keyspace(keyspace).shards.get(shard)
             return None if found is None else len(found.tables[table].rows)
 
+    def bytes_of_shard(self, keyspace: str, table: str, shard: ShardName) -> int | None:
+        """The bytes of one shard's values; None where the keyspace has no such shard."""
+        with self._changed:
+            found = self._keyspace(keyspace).shards.get(shard)
+            rows = () if found is None else found.tables[table].rows.values()
+            size = sum(len(value or b"") for row in rows for value in row.values())
+        return None if found is None else size
+
     def gtid_executed(self, keyspace: str) -> dict[str, str]:
         with self._changed:
             serving = self._keyspace(keyspace).serving

@@ -4,7 +4,8 @@ Guarantees: the columns of MySQL's tables, those of `COLUMNS`, in their order. T
 and no routines.
 
 Surprising: the names are upper case unless a query gives aliases; TABLE_SCHEMA is the physical
-name of the keyspace; TABLE_ROWS counts one shard's rows only.
+name of the keyspace; TABLE_ROWS counts one shard's rows only. DATA_LENGTH is what the values of a
+shard have in bytes, where InnoDB counts its pages, and NULL where no shard is asked.
 """
 
 from collections.abc import Iterator
@@ -193,6 +194,7 @@ def rows(cluster: Cluster, table: str, shard: str | None = None) -> list[tuple[V
             for row in _ROWS[table](cluster, keyspace, definition):
                 if shard is not None and "TABLE_ROWS" in row:
                     row["TABLE_ROWS"] = cluster.rows_of_shard(keyspace, definition.name, shard)
+                    row["DATA_LENGTH"] = cluster.bytes_of_shard(keyspace, definition.name, shard)
                 full: dict[str, Value] = {
                     "TABLE_CATALOG": "def",
                     "TABLE_SCHEMA": physical_name(keyspace),

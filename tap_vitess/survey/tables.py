@@ -29,6 +29,10 @@ _ROW_COUNTS = """
 select table_name as table_name, table_rows as row_count from information_schema.tables
 where table_schema = database()
 """
+_SIZES = """
+select table_name as table_name, data_length as size from information_schema.tables
+where table_schema = database()
+"""
 # MySQL 5.7 has no indexes on expressions, and no such column.
 _EXPRESSIONS = """
 select index_name as index_name, expression as expression from information_schema.statistics
@@ -111,6 +115,19 @@ def row_counts(at: KeyspaceSql, tables: Collection[str]) -> dict[str, int]:
             if (name := text(row["table_name"])) in tables:
                 found[name] += int(row["row_count"] or 0)
     return dict(found)
+
+
+def sizes(at: KeyspaceSql, tables: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return how many bytes of rows each shard's InnoDB estimates for each table, by shard.
+
+    MySQL 8 remembers the estimates for a day (information_schema_stats_expiry).
+    """
+    found: dict[str, dict[str, int]] = {table: {} for table in tables}
+    for shard in shards(at):
+        for row in at.on(shard).query(_SIZES):
+            if (name := text(row["table_name"])) in found:
+                found[name][shard] = int(row["size"] or 0)
+    return found
 
 
 def expression_indexes(at: KeyspaceSql, table: str) -> list[str]:

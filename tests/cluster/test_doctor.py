@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ Report = dict[str, Any]
 def examine(address: Address, prefix: str, tmp_path: Path) -> Callable[..., Report]:
     """Return what runs the doctor over the test's tables."""
 
-    def run(state: object = None, **settings: Any) -> Report:
+    def run(state: object = None, plan: int | None = None, **settings: Any) -> Report:
         config = {
             "host": address.host,
             "grpc_port": address.grpc_port,
@@ -40,10 +41,11 @@ def examine(address: Address, prefix: str, tmp_path: Path) -> Callable[..., Repo
         if state is not None:
             (tmp_path / "state.json").write_text(json.dumps(state))
             command += ["--state", str(tmp_path / "state.json")]
+        command += [] if plan is None else ["--plan", str(plan)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.stderr == ""
         report: Report = json.loads(done.stdout)
-        assert report["exit_code"] == done.returncode
+        assert done.returncode == report.get("exit_code", 0)
         return report
 
     return run
@@ -137,3 +139,45 @@ def test_the_throttler(
     assert [f["severity"] for f in found] == ["warning"] * len(found)
     assert len(found) > 1
     assert all("vstreamer" in f["what"] for f in found)
+
+
+def test_a_plan(source: Source, own_cluster: Cluster, examine: Callable[..., Report]) -> None:
+    """By each shard's InnoDB: a table that is most of the keyspace is split over the shards."""
+    keyspace = source.address.keyspace
+    rows = {"large": 6_000, "small": 300, "tiny": 3}
+    tables = {name: source.create(name, "id bigint primary key, v blob") for name in rows}
+    for name, count in rows.items():
+        source.insert(tables[name], ["id", "v"], [(i, "v" * 2_000) for i in range(count)])
+    told = Counter[str]()
+    for shard in ("-80", "80-"):
+        number = own_cluster.primary(keyspace, shard)
+        own_cluster.mysql(number, *(f"analyze table vt_{keyspace}.{t}" for t in tables.values()))
+        listed = ", ".join(f"'{table}'" for table in tables.values())
+        told.update(
+            {
+                row["name"]: row["size"]
+                for row in own_cluster.mysql(
+                    number,
+                    "select table_name as name, data_length as size from "
+                    f"information_schema.tables where table_name in ({listed})",
+                )
+            }
+        )
+    plan = examine(plan=3)
+    assert (plan["keyspace"], plan["shards"]) == (keyspace, ["-80", "80-"])
+    assert plan["bytes"] == told.total()
+    assert 6_000 * 2_000 < told[tables["large"]] < 3 * 6_000 * 2_000
+    small, large = sorted([tables["small"], tables["tiny"]]), f"{keyspace}.{tables['large']}"
+    assert [(sorted(job["tables"]), job["shards"]) for job in plan["jobs"]] == [
+        ([tables["large"]], ["-80"]),
+        ([tables["large"]], ["80-"]),
+        (small, ["-80", "80-"]),
+    ]
+    assert [job["settings"] for job in plan["jobs"]] == [
+        {"tables": [large], "shards": ["-80"]},
+        {"tables": [large], "shards": ["80-"]},
+        {"exclude_tables": [large]},
+    ]
+    sizes = [job["bytes"] for job in plan["jobs"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes[:2]) < 1.5 * min(sizes[:2]), "hashed ids are spread evenly"
