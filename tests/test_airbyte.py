@@ -527,6 +527,81 @@ def test_a_fault_while_changes_are_streamed(sandbox: Sandbox, connector: Connect
     assert done.statuses()["item"] == ["STARTED", "INCOMPLETE"]
 
 
+def without_text(catalog: dict[str, Any], stream: str) -> dict[str, Any]:
+    """Deselect a column as Airbyte does: the configured catalog has it no more."""
+    for entry in catalog["streams"]:
+        if entry["stream"]["name"] == stream:
+            del entry["stream"]["json_schema"]["properties"]["text"]
+    return catalog
+
+
+def asked_for(sandbox: Sandbox) -> set[str]:
+    """Return the SELECTs of the requests so far, and forget them."""
+    found = {rule.filter for request in sandbox.requests for rule in request.filter.rules}
+    sandbox.requests.clear()
+    return found
+
+
+@pytest.mark.parametrize("full_refresh", [False, True])
+def test_deselected_columns_are_not_asked_for(
+    sandbox: Sandbox, connector: Connector, *, full_refresh: bool
+) -> None:
+    """Neither by copies nor by streams; of the other stream all are."""
+    catalog = without_text(connector.catalog(full_refresh=full_refresh), "item")
+    first = connector.run("read", catalog=catalog)
+    sandbox.cluster.delete("shop", "item", {"id": b"4"})
+    insert(sandbox.cluster, "tag", range(70, 71))
+    second = connector.run("read", catalog=catalog, state=first.state)
+    assert (first.code, second.code) == (0, 0), first.errors + second.errors
+    assert asked_for(sandbox) == {"select `id` from `item`", "select * from `tag`"}
+    assert sorted(first.ids("item")) == list(range(50))
+    expected_ids = sorted({*range(50)} - {4}) if full_refresh else [4]
+    assert sorted(second.ids("item")) == expected_ids
+    for done in (first, second):
+        records = done.of("RECORD")
+        assert {"text" in r["data"] for r in records if r["stream"] == "item"} == {False}
+        assert {"text" in r["data"] for r in records if r["stream"] == "tag"} == {True}
+
+
+def test_a_column_that_is_deselected_later_and_selected_again(
+    sandbox: Sandbox, connector: Connector
+) -> None:
+    """It is no new copy: the column is there, or not, from the next sync on."""
+    done = connector.run("read", catalog=connector.catalog("item"))
+    for number, selected in ((60, False), (61, True), (62, True)):
+        asked_for(sandbox)
+        insert(sandbox.cluster, "item", range(number, number + 1))
+        catalog = connector.catalog("item")
+        if not selected:
+            without_text(catalog, "item")
+        done = connector.run("read", catalog=catalog, state=done.state)
+        assert done.code == 0, done.errors
+        assert done.ids("item") == [number]
+        assert {"text" in record["data"] for record in done.of("RECORD")} == {selected}
+        columns = "*" if selected else "`id`"
+        assert asked_for(sandbox) == {f"select {columns} from `item`"}
+
+
+def test_a_column_that_is_new_comes_with_a_new_catalog(
+    sandbox: Sandbox, connector: Connector
+) -> None:
+    """Until then it is not asked for, and then nothing is copied again."""
+    catalog = connector.catalog("item")
+    done = connector.run("read", catalog=catalog)
+    columns = (*table("item").columns, Column("n", "int"))
+    changed = Table("item", columns, primary_key=("id",))
+    sandbox.cluster.ddl("shop", "alter table item add n int", changed)
+    for number, told in ((60, False), (61, True)):
+        row = {"id": b"%d" % number, "text": b"t", "n": b"7"}
+        sandbox.cluster.insert("shop", "item", [row])
+        done = connector.run("read", catalog=catalog, state=done.state)
+        assert done.code == 0, done.errors
+        assert [r["data"].get("n") for r in done.of("RECORD")] == ([7] if told else [None])
+        assert done.ids("item") == [number]
+        catalog = connector.catalog("item")
+    assert asked_for(sandbox) == {"select * from `item`", "select `id`, `text` from `item`"}
+
+
 def drop_key(catalog: dict[str, Any]) -> None:
     del catalog["streams"][0]["stream"]["json_schema"]["properties"]["id"]
 

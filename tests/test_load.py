@@ -309,6 +309,90 @@ def test_dlts_own_way(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.Monk
         vitess_source(colour="red")
 
 
+# Some columns
+
+
+def noted() -> Cluster:
+    """Make a shop of notes, on the shards of who has them."""
+    columns = (
+        Column("id", "bigint", nullable=False),
+        Column("owner", "bigint", nullable=False),
+        Column("title", "varchar(20)"),
+        Column("note", "blob"),
+    )
+    cluster = shop(Table("notes", columns, primary_key=("id",), vindex=("owner",)))
+    for i in range(20):
+        note_of(cluster, i)
+    return cluster
+
+
+def note_of(cluster: Cluster, i: int) -> None:
+    row = {"id": b"%d" % i, "owner": b"%d" % (i % 7), "title": b"t%d" % i, "note": b"n%d" % i}
+    cluster.insert("shop", "notes", [row])
+
+
+def asked_for(sandbox: Sandbox) -> set[str]:
+    """Return the SELECTs of the requests so far, and forget them."""
+    found = {rule.filter for request in sandbox.requests for rule in request.filter.rules}
+    sandbox.requests.clear()
+    return found
+
+
+@pytest.mark.slow
+@served(noted)
+def test_only_some_columns(duck: Warehouse, caplog: pytest.LogCaptureFixture) -> None:
+    """Of copies and of changes, with those of the key and the vindex; others are a new copy."""
+    some = {"shop.notes": ("title",)}
+    for number in (100, 101):
+        duck.load(columns=some)
+        assert asked_for(duck.sandbox) == {"select `id`, `owner`, `title` from `notes`"}
+        assert duck.columns("notes") & {"id", "owner", "title", "note"} == {"id", "owner", "title"}
+        present = duck.sandbox.cluster.rows("shop", "notes")
+        rows = sorted((int(r["id"] or 0), (r["title"] or b"").decode()) for r in present)
+        assert duck.rows("notes", "id", "title") == rows
+        note_of(duck.sandbox.cluster, number)
+    assert "copied again" not in caplog.text
+    duck.load(columns={"shop.notes": ("note",)})
+    assert "its filter or its list of columns has changed" in caplog.text
+    assert duck.rows("notes", "id", "title", "note")[:2] == [(0, None, b"n0"), (1, None, b"n1")]
+    assert len(duck.rows("notes", "id")) == 22
+
+
+@pytest.mark.slow
+@served(noted)
+def test_only_some_columns_by_the_command(command: Command, duck: Warehouse) -> None:
+    assert command.run("--columns", "shop.notes=title,owner") == 0, command.log()
+    assert asked_for(duck.sandbox) == {"select `id`, `owner`, `title` from `notes`"}
+    for wrong, words in (
+        ("shop.notes=colour", "columns: shop.notes has no column colour"),
+        ("shop.nothing=id", "columns: shop.nothing is not a table of those to read"),
+    ):
+        command.folder.joinpath("shop.duckdb").unlink()
+        assert command.run("--columns", wrong) == 1
+        assert words in command.log()
+    for wrong in ("shop.notes", "=id", "shop.notes=", "shop.notes=,"):
+        assert command.run("--columns", wrong) == 2
+        assert "expected is, say, shop.orders=id,status" in command.log()
+
+
+@pytest.mark.slow
+@served(noted)
+def test_only_some_columns_in_dlts_own_way(sandbox: Sandbox, tmp_path: Path) -> None:
+    warehouse = Warehouse(sandbox, f"duckdb:///{tmp_path}/shop.duckdb", tmp_path)
+    where: dict[str, Any] = {"grpc_port": sandbox.grpc_port, "mysql_port": sandbox.mysql_port}
+    columns = {"shop.notes": ["title"]}
+    found = vitess_source(sandbox.host, columns=columns, **where)
+    pipeline_of(warehouse.address, tmp_path).run(found)
+    assert asked_for(sandbox) == {"select `id`, `owner`, `title` from `notes`"}
+    assert len(warehouse.rows("notes", "id", "owner", "title")) == 20
+
+
+@pytest.mark.parametrize("wrong", ["id", [], ""])
+def test_wrong_columns(wrong: Any) -> None:
+    with pytest.raises(ConfigError, match=r"columns: shop\.notes: a list of names is expected"):
+        vitess_source("localhost", columns={"shop.notes": wrong})
+
+
 # First copies
 
 

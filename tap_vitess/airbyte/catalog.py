@@ -94,6 +94,11 @@ class ConfiguredStream:
         """What log lines and errors call it."""
         return f"{self.keyspace}.{self.table}"
 
+    @property
+    def columns(self) -> frozenset[str]:
+        """The table's columns that are configured."""
+        return frozenset(self.properties.keys() - OWN_PROPERTIES.keys())
+
     def stream_schema(self) -> StreamSchema:
         """Return the properties, to be compared with what comes."""
         return StreamSchema(

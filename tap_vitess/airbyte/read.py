@@ -34,6 +34,7 @@ from tap_vitess.protocol.items import Rows
 from tap_vitess.records.records import RecordMaker, RecordOptions, RecordSequence
 from tap_vitess.run.keyspaces import Run
 from tap_vitess.run.parts import TableSpec
+from tap_vitess.run.rules import Wanted
 from tap_vitess.run.state import KeyspaceState
 from tap_vitess.run.sync import KeyspaceSync
 from tap_vitess.survey.keyspace import Survey
@@ -132,6 +133,7 @@ class _KeyspaceReading:
                 full_table=stream.full_refresh,
                 key=tuple(stream.primary_keys),
                 once=stream.full_refresh,
+                wanted=Wanted(stream.columns, remembered=False),
             )
             for stream in self._streams.values()
         ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from types import TracebackType
@@ -18,12 +18,13 @@ from typing import Any, Self
 from tap_vitess.config import Config
 from tap_vitess.dlt.columns import ENGINE_COLUMNS
 from tap_vitess.dlt.progress import LoadProgress
-from tap_vitess.errors import VitessError
+from tap_vitess.errors import ConfigError, VitessError
 from tap_vitess.log import logger_of
 from tap_vitess.run.again import copied_again
 from tap_vitess.run.state import bookmark_key, bookmarks_of, parse
 from tap_vitess.survey import discovery
 from tap_vitess.survey.facts import Table
+from tap_vitess.survey.rules import check_names
 from tap_vitess.vstream import (
     Boundary,
     Query,
@@ -39,6 +40,7 @@ from tap_vitess.vstream.changes import Reading, flat, parts_of
 logger = logger_of(__name__)
 
 Item = TableSchema | TableRows | TableCopied
+Columns = Mapping[str, tuple[str, ...]]  # the names of some columns by keyspace.table
 WHOLE = float("inf")
 
 
@@ -54,6 +56,7 @@ class Limits:
 class Feed:
     """A run of the engine over the tables that the settings let in.
 
+    columns: of tables of which not all are read, beside those of the key and the vindex.
     state: what may be stored once all packages given out are loaded. copied: the version of each
     table whose copy the last package finishes. rows: of all packages so far. error: what has ended
     the engine.
@@ -61,6 +64,7 @@ class Feed:
 
     config: Config
     state: str | None
+    columns: Columns = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     stop: Callable[[], bool] = lambda: False
     retry: RetryOptions = field(default_factory=RetryOptions)
@@ -77,6 +81,7 @@ class Feed:
         """
         found = discovery.discover(self.config, self.retry)
         self.tables = {f"{table.keyspace}.{table.name}": table for table in found}
+        check_names(self.columns, self.tables, "those to read", "columns")
         self._ends_at = time.monotonic() + (self.config.max_run_seconds or WHOLE)
         self._progress = LoadProgress(self.config, self.tables)
         self._known: dict[str, TableSchema] = {}
@@ -85,7 +90,10 @@ class Feed:
         self._items = flat(
             parts_of(
                 vitess_of(self.config),
-                [Query(name, where=self.config.filters.get(name)) for name in self.tables],
+                [
+                    Query(name, self.columns.get(name), self.config.filters.get(name))
+                    for name in self.tables
+                ],
                 partial(ArrowReader, own=ENGINE_COLUMNS),
                 Reading(self._reached, stop=self.is_stopped, boundary_seconds=0, retry=self.retry),
                 by_table=True,
@@ -168,6 +176,18 @@ class Feed:
     def schema_of(self, name: str) -> Any:
         """Return the schema of a table's batches from here on, a pyarrow.Schema."""
         return self._known[name].schema
+
+
+def columns_of(given: Mapping[str, Sequence[str]]) -> Columns:
+    """Return names of columns as a feed takes them.
+
+    Raises:
+        ConfigError: a table has none, or one text.
+    """
+    for name, columns in given.items():
+        if isinstance(columns, str) or not columns:
+            raise ConfigError(f"columns: {name}: a list of names is expected")
+    return {name: tuple(columns) for name, columns in given.items()}
 
 
 def _rows_of(item: Item) -> int:

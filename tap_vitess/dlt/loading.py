@@ -12,7 +12,7 @@ from dlt.common.destination import AnyDestination
 
 from tap_vitess.config import Config
 from tap_vitess.dlt.destinations import name_of
-from tap_vitess.dlt.feed import Feed, Limits
+from tap_vitess.dlt.feed import Columns, Feed, Limits
 from tap_vitess.dlt.source import NAME, Manner, package_of, remove_older_rows, source_of
 from tap_vitess.log import logger_of
 
@@ -43,6 +43,7 @@ def load_config(
     manner: Manner,
     limits: Limits = PACKAGES,
     stop: Callable[[], bool] = lambda: False,
+    columns: Columns | None = None,
 ) -> Loaded:
     """Bring a destination to where Vitess is now."""
     # Files that are read once, on this machine, are not worth packing.
@@ -57,7 +58,7 @@ def load_config(
     def items() -> Iterator[Any]:
         yield from package_of(feed, manner, dlt.current.source_state(), appended)
 
-    with Feed(config, state.get("state"), limits, stop) as feed:
+    with Feed(config, state.get("state"), columns or {}, limits, stop) as feed:
         while feed.has_more():
             appended.clear()
             pipeline.extract(source_of(items))

@@ -13,7 +13,7 @@ come to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.extract import DltResource, DltSource
 
 from tap_vitess.dlt.columns import DELETED_AT, SEQ, VERSION, Hint, Shape, newest, shape_of
-from tap_vitess.dlt.feed import Feed, Limits
+from tap_vitess.dlt.feed import Feed, columns_of
 from tap_vitess.dlt.first import FirstCopy, is_empty
 from tap_vitess.dlt.settings import settings_of
 from tap_vitess.errors import ConfigError
@@ -130,6 +130,7 @@ def vitess_source(
     host: str | None = None,
     *,
     tables: list[str] | None = None,
+    columns: Mapping[str, Sequence[str]] | None = None,
     write: Write = "merge",
     table_names: str = "{table}",
     table_format: TableFormat | None = None,
@@ -140,6 +141,8 @@ def vitess_source(
     Args:
         host: VTGate's; for this and all that is not given see docs/load.md.
         tables: patterns of `keyspace.table`.
+        columns: of tables by `keyspace.table` of which only some columns are to be read; those of
+            the key and of the primary vindex are in any case.
         write: "merge", or "append" for a history of changes.
         table_names: how tables are called, of {keyspace} and {table}.
         table_format: "delta" to merge into files.
@@ -150,11 +153,12 @@ def vitess_source(
     """
     config = settings_of({"host": host, "tables": tables, **settings})
     manner = Manner(write, table_names, table_format)
+    read = columns_of(columns or {})
 
     def items() -> Iterator[Any]:
         state = dlt.current.source_state()
         remove_older_rows(dlt.current.pipeline(), state)
-        with Feed(config, state.get("state"), Limits()) as feed:
+        with Feed(config, state.get("state"), read) as feed:
             yield from package_of(feed, manner, state)
             if feed.error is not None:
                 raise feed.error

@@ -78,6 +78,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="TEMPLATE",
         help="what tables are called, with {keyspace} and {table}",
     )
+    made.add_argument(
+        "--columns",
+        type=_columns,
+        action="append",
+        default=[],
+        metavar="TABLE=NAME,...",
+        help="read these columns of keyspace.table alone, and those of its key; repeatable",
+    )
     made.add_argument("--table-format", choices=["delta", "iceberg"], help="table format for files")
     made.add_argument(
         "--every", type=float, metavar="SECONDS", help="stay, and load again every so many seconds"
@@ -95,6 +103,19 @@ def parser() -> argparse.ArgumentParser:
         help="seconds of reading after which a load package is full",
     )
     return made
+
+
+def _columns(text: str) -> tuple[str, list[str]]:
+    """Read a table and the names of its columns.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    table, _, names = text.partition("=")
+    columns = [name for name in names.split(",") if name]
+    if not (table and columns):
+        raise argparse.ArgumentTypeError("expected is, say, shop.orders=id,status")
+    return table, columns
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from tap_vitess.dlt.destinations import destination_of, name_of
 from tap_vitess.dlt.failures import EXPECTED, sentence_of
-from tap_vitess.dlt.feed import Limits
+from tap_vitess.dlt.feed import Limits, columns_of
 from tap_vitess.dlt.loading import Loaded, load_config, pipeline_of
 from tap_vitess.dlt.settings import without_meaning
 from tap_vitess.dlt.source import Manner
@@ -57,6 +57,7 @@ def _load(options: argparse.Namespace, signal: Taken) -> None:
         logger.warning("settings that mean nothing to a load: %s", ", ".join(idle))
     destination = destination_of(options.to, options.dataset)
     manner = Manner(options.write, options.table_names, options.table_format)
+    columns = columns_of(dict(options.columns))
     limits = Limits(options.package_rows, options.package_seconds)
     with working_folder(options.to, options.dataset, options.name) as folder:
         pipeline = pipeline_of(options.name, destination, options.dataset, folder)
@@ -65,7 +66,7 @@ def _load(options: argparse.Namespace, signal: Taken) -> None:
             began = time.monotonic()
             try:
                 loaded = load_config(
-                    pipeline, config, manner, limits, lambda: signal.signum is not None
+                    pipeline, config, manner, limits, lambda: signal.signum is not None, columns
                 )
             except EXPECTED as error:
                 raise VitessError(sentence_of(error, name_of(pipeline))) from error

@@ -36,12 +36,14 @@ _MOST_DROPPED = 8  # columns at once; more of them are another list
 class Wanted:
     """What is wanted of a table: `columns` by name, None for all; and the rows of a filter.
 
-    known: the columns that somebody has decided about, those wanted and others.
+    known: the columns that somebody has decided about, those wanted and others. remembered: whether
+    other columns than before are a new copy; else they come from now on.
     """
 
     columns: frozenset[str] | None = None
     where: str | None = None
     known: frozenset[str] | None = None
+    remembered: bool = True
 
     @property
     def is_everything(self) -> bool:
@@ -67,15 +69,28 @@ class Rules:
         """
         self._keyspace = keyspace
         self._inquiry = inquiry
-        self._wanted = {name: one for name, one in wanted.items() if not one.is_everything}
         self.by_table: dict[str, Rule] = {}
         self._tables: dict[str, Table] = {}
         self._lost: dict[str, frozenset[str]] = {}
+        if some := [name for name, one in wanted.items() if not one.is_everything]:
+            self._tables = inquiry.described(some, keys or "with_vindex")
+        needed = {name: self._needed(name, one) for name, one in wanted.items()}
+        self._wanted = {name: one for name, one in needed.items() if not one.is_everything}
         if self._wanted:
-            self._tables = inquiry.described(self._wanted, keys or "with_vindex")
             self._version = inquiry.version()
         for name in self._wanted:
             self._make(name, self._table(name))
+
+    def _needed(self, name: str, wanted: Wanted) -> Wanted:
+        """Have all columns asked for where that is what is wanted, so that the call is a plain one.
+
+        A table that is not there is told by its stream, unless somebody remembers its columns.
+        """
+        if wanted.remembered or wanted.columns is None:
+            return wanted
+        table = self._tables.get(name)
+        names = frozenset[str]() if table is None else {column.name for column in table.columns}
+        return replace(wanted, columns=None) if wanted.columns >= names else wanted
 
     def _table(self, name: str) -> Table:
         if name not in self._tables:
@@ -147,20 +162,21 @@ class Rules:
 
     def told(self, names: Iterable[str]) -> dict[str, str]:
         """Return what the state should know of tables of which not everything is asked for."""
-        return {name: self._told(name) for name in names if name in self.by_table}
+        told = {name: self._told(name) for name in names if name in self.by_table}
+        return {name: rule for name, rule in told.items() if rule}
 
     def _told(self, name: str, and_dropped: Collection[str] = ()) -> str:
         wanted = self._wanted.get(name)
         if wanted is None:
             return ""
         columns = ""
-        if wanted.columns is not None:
+        if wanted.columns is not None and wanted.remembered:
             columns = _checksum(sorted(wanted.columns - self._lost[name] | {*and_dropped}))
         where = ""
         if wanted.where is not None:  # told without regard to the version, unlike the rule
             conditions = conditions_of(wanted.where)
             where = _checksum([c.sql(c.column.lower(), old=False) for c in conditions])
-        return f"{columns}/{where}"
+        return f"{columns}/{where}" if columns or where else ""
 
 
 def _checksum(parts: Iterable[str]) -> str:

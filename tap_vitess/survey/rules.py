@@ -15,7 +15,7 @@ a copy, or could not judge it at all. Seen on v20, v22 and v24:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from tap_vitess.errors import ConfigError
 from tap_vitess.protocol.filters import (
@@ -185,18 +185,22 @@ _KINDS = (
 )
 
 
-def check_names(filters: Mapping[str, str], tables: Collection[str], where: str) -> None:
+def check_names(
+    wanted: Collection[str], tables: Collection[str], where: str, what: str = "setting filters"
+) -> None:
     """Refuse filters of tables that are not there: what one was to keep back would be read.
 
     Args:
-        tables: as `keyspace.table`.
+        wanted: names of tables, as `keyspace.table`.
+        tables: those that are there.
         where: what they are the tables of.
+        what: names them.
 
     Raises:
         ConfigError: there are some.
     """
-    if missing := sorted(filters.keys() - {*tables}):
+    if missing := sorted({*wanted} - {*tables}):
         raise ConfigError(
-            f"setting filters: {', '.join(missing)} is not a table of {where}; names are "
+            f"{what}: {', '.join(missing)} is not a table of {where}; names are "
             "keyspace.table, without wildcards"
         )

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import grpc
 import pymysql
 import pytest
+from support.load_kills import Command
+from support.proxies import answering
 
 from cluster.launcher import Version
 from cluster.runs import Kill, Pipeline
@@ -233,6 +238,68 @@ def test_a_deselected_blob_does_not_cross_the_wire(source: Source) -> None:
     print(sizes)
     assert min(sizes["all"]) > 200 * 20_000
     assert max(sizes["some"]) < 60_000
+
+
+def test_a_blob_that_a_load_leaves_out_does_not_cross_the_wire(
+    source: Source, tmp_path: Path
+) -> None:
+    """Bytes that VTGate sends to `tap-vitess-load --columns`, of a copy and of updates."""
+    table = source.create("loaded", "id bigint primary key, v int, note longblob")
+    source.insert(table, ["id", "v", "note"], [(i, i, "x" * 20_000) for i in range(200)])
+    name = f"{source.address.keyspace}.{table}"
+    with counting(source.address) as (port, sent):
+        settings = {
+            "host": source.address.host,
+            "grpc_port": port,
+            "mysql_port": source.address.mysql_port,
+            "tables": [name],
+        }
+        sizes: dict[str, list[int]] = {}
+        for columns in ((), ("--columns", f"{name}=v")):
+            folder = tmp_path / ("some" if columns else "all")
+            folder.mkdir()
+            command = Command(folder, f"duckdb:///{folder}/shop.duckdb", settings, columns)
+            for step in range(2):
+                before = sent[0]
+                assert command.run() == 0, command.log()
+                sizes.setdefault(folder.name, []).append(sent[0] - before)
+                if step == 0:
+                    source.execute(f"update {quote(table)} set v = v + 1")
+    print(sizes)
+    assert min(sizes["all"]) > 200 * 20_000
+    assert max(sizes["some"]) < 60_000
+    with duckdb.connect(str(folder / "shop.duckdb"), read_only=True) as connection:
+        found = connection.execute(f'select id, v from vitess."{table}" order by id').fetchall()
+        described = connection.execute(f'describe vitess."{table}"').fetchall()
+    assert found == [
+        (r["id"], r["v"]) for r in source.query(f"select id, v from {quote(table)} order by id")
+    ]
+    assert "note" not in {column[0] for column in described}
+
+
+@contextmanager
+def counting(address: Address) -> Iterator[tuple[int, list[int]]]:
+    """Stand before VTGate's gRPC port; yield a port, and how many bytes have been sent to it."""
+    sent = [0]
+
+    def forward(begin: socket.socket, end: socket.socket, *, counted: bool) -> None:
+        with suppress(OSError):
+            while data := begin.recv(1 << 16):
+                sent[0] += len(data) * counted
+                end.sendall(data)
+        for one in (begin, end):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def pass_on(near: socket.socket) -> None:
+        with socket.create_connection((address.host, address.grpc_port)) as far:
+            back = threading.Thread(target=forward, args=(far, near), kwargs={"counted": True})
+            back.start()
+            forward(near, far, counted=False)
+            back.join()
+
+    with answering(pass_on) as port:
+        yield port, sent
 
 
 def _bytes(

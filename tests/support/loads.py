@@ -21,7 +21,7 @@ from support.shops import TABLES
 from support.taps import expected
 from tap_vitess.config import Config
 from tap_vitess.dlt.destinations import destination_of
-from tap_vitess.dlt.feed import Limits
+from tap_vitess.dlt.feed import Columns, Limits
 from tap_vitess.dlt.loading import PACKAGES, Loaded, load_config
 from tap_vitess.dlt.source import NAME, Manner
 from tap_vitess.sandbox.server import Sandbox
@@ -56,12 +56,16 @@ class Warehouse:
         self.manner = Manner(**manner)
 
     def load(
-        self, limits: Limits = PACKAGES, stop: Callable[[], bool] = lambda: False, **settings: Any
+        self,
+        limits: Limits = PACKAGES,
+        stop: Callable[[], bool] = lambda: False,
+        columns: Columns | None = None,
+        **settings: Any,
     ) -> Loaded:
         """Load up to now, or until told to stop."""
         config = config_of(self.sandbox, **settings)
         pipeline = pipeline_of(self.address, self.folder)
-        return load_config(pipeline, config, self.manner, limits, stop)
+        return load_config(pipeline, config, self.manner, limits, stop, columns)
 
     def pipeline(self) -> dlt.Pipeline:
         """Make a pipeline that knows what the destination knows."""
