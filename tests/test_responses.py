@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.events import VEvent
+from support.events import VEvent, copy_completed
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
@@ -93,6 +94,41 @@ def test_for_kernels_all_are_joined(size: int) -> None:
         else:
             assert len(some) == 1 or size < BY_COLUMN.joined
     assert found == given_
+    responses.leave()
+
+
+class Silent(Call):
+    """Gives responses, and then nothing, for as long as a test may take."""
+
+    def __init__(self, responses: list[bytes]) -> None:
+        super().__init__(responses)
+        self.left = threading.Event()
+
+    def __next__(self) -> bytes:
+        if not self._rest:
+            self.left.wait()
+        return super().__next__()
+
+
+@pytest.mark.parametrize(
+    ("last", "pause"),
+    [
+        (copy_completed("-80"), 3600.0),
+        (copy_completed(), 3600.0),
+        (VEvent(type=binlogdata.HEARTBEAT), 0.01),
+    ],
+)
+def test_what_ends_a_copy_or_a_backlog_is_not_held_back(last: VEvent, pause: float) -> None:
+    """No more is waited for, though much has come and more was to be had."""
+    rows = bytes(BY_COLUMN.enough // 2)
+    end = vtgate.VStreamResponse(events=[last]).SerializeToString()
+    call = Silent([rows, end])
+    responses = Responses(call, 3600, replace(BY_COLUMN, moment=3600.0, pause=pause))
+    found: list[bytes] = []
+    while len(found) < 2:
+        found += next(responses)
+    assert found == [rows, end]
+    call.left.set()
     responses.leave()
 
 

@@ -14,8 +14,15 @@ COPIED = b"\x08\x0c\x2a"
 IS_ROW = COPIED[:2]
 _FIRST_ROW = re.compile(b"%b|%b" % (re.escape(COPIED), re.escape(IS_ROW + b"\x10")))
 ROW_EVENT = COPIED[2:]
+_COMPLETED = b"\x08\x14"  # a VEvent's type, COPY_COMPLETED
+_FEW = 1 << 10  # bytes of a response
 _LONGEST = 5  # bytes of a size
 _EVENT = b"\x0a"  # opens an event of a response; its size comes behind it
+
+
+def may_end_copy(response: bytes) -> bool:
+    """Tell whether a response may tell that a copy is completed; one with rows is not looked at."""
+    return len(response) < _FEW and _COMPLETED in response
 
 
 def first_row(response: bytes) -> bytes | None:

@@ -14,6 +14,7 @@ a time cost two thirds of what they cost by the response.
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 
 from tap_vitess.errors import RetriableError
 from tap_vitess.protocol.columns import has_copied_rows
+from tap_vitess.protocol.wire import may_end_copy
 
 AHEAD = 1 << 20  # bytes
 SMALL = 1 << 18  # bytes of a response that is joined with others
@@ -38,7 +40,9 @@ class Units:
 
     ahead: bytes that are held. joined: of how many bytes a response is joined with others.
     enough: bytes for which no more are waited for. moment: seconds to wait for them. copied:
-    whether copied rows are joined, too; then more are waited for where many bytes have come.
+    whether copied rows are joined, too; then more are waited for where many bytes have come. pause:
+    seconds without any response after which none is waited for, as a backlog ends with less.
+    window: bytes that VTGate may send before they are asked for, where gRPC is told.
     """
 
     ahead: int
@@ -46,10 +50,20 @@ class Units:
     enough: int
     moment: float
     copied: bool
+    pause: float = math.inf
+    window: int | None = None
 
 
 BY_LINE = Units(ahead=AHEAD, joined=SMALL, enough=1 << 18, moment=0.004, copied=False)
-BY_COLUMN = Units(ahead=1 << 23, joined=1 << 21, enough=1 << 22, moment=0.1, copied=True)
+BY_COLUMN = Units(
+    ahead=1 << 23,
+    joined=1 << 21,
+    enough=1 << 22,
+    moment=0.1,
+    copied=True,
+    pause=0.03,
+    window=1 << 22,
+)
 
 
 class Responses(Iterator[list[bytes]]):
@@ -70,6 +84,8 @@ class Responses(Iterator[list[bytes]]):
         self._received: list[bytes] = []
         self._size = 0  # of what is received, and of what is worked on
         self._working = 0
+        self._came = 0.0  # when the last one came
+        self._copied = False  # whether a copy may have ended
         self._waited = 0.0  # seconds since a response, while one was asked for
         self._ended = self._left = False
         self._error: Exception | None = None
@@ -109,6 +125,8 @@ class Responses(Iterator[list[bytes]]):
                 with self._changed:
                     self._received.append(response)
                     self._size += len(response)
+                    self._came = time.monotonic()
+                    self._copied = self._copied or may_end_copy(response)
                     del response  # the reader's alone, while the next is waited for
                     if len(self._received) == 1 or self._enough():
                         self._changed.notify_all()
@@ -123,7 +141,7 @@ class Responses(Iterator[list[bytes]]):
         return self._size < self._units.ahead or self._left
 
     def _enough(self) -> bool:
-        if len(self._received) >= _MANY or self._ended:
+        if len(self._received) >= _MANY or self._ended or self._copied:
             return True
         return self._size - self._working >= self._units.enough
 
@@ -144,10 +162,17 @@ class Responses(Iterator[list[bytes]]):
             self._waited = 0.0
             bulk = self._units.copied and self._size >= _BULK
             if bulk or time.monotonic() - since < _CLOSE:
-                self._changed.wait_for(self._enough, self._units.moment)
-            received, self._received = self._received, []
+                self._gather()
+            received, self._received, self._copied = self._received, [], False
             self._working = self._size
         self._taken.extend(_together(received, self._units))
+
+    def _gather(self) -> None:
+        """Wait for more, as long as more comes."""
+        until = time.monotonic() + self._units.moment
+        while (left := min(until, self._came + self._units.pause) - time.monotonic()) > 0:
+            if self._changed.wait_for(self._enough, left):
+                return
 
 
 def _give_back() -> None:
