@@ -138,7 +138,7 @@ class TableCopy(Decoded):
                 return self._progress(shard)
             case binlogdata.COPY_COMPLETED:
                 del self._unfinished[shard]
-                return ShardCopied(self.table, shard)
+                return ShardCopied(self.table, shard, self._fields.get((self.table, shard)))
         return None
 
     def _leg(self, event: binlogdata.VEvent) -> None:

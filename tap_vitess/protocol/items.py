@@ -107,10 +107,11 @@ class CopyProgress:
 
 @dataclass(frozen=True, slots=True)
 class ShardCopied:
-    """All rows of the table's shard have been given out."""
+    """All rows of the table's shard have been given out; its columns come without a row as well."""
 
     table: str
     shard: str
+    fields: Fields | None = None
 
 
 ChangeItem = Rows | Boundary

@@ -28,7 +28,7 @@ from tap_vitess.errors import (
 )
 from tap_vitess.log import logger_of
 from tap_vitess.protocol.copy import TableCopy, by_shard
-from tap_vitess.protocol.items import CopyItem, CopyProgress, Rows, ShardCopied
+from tap_vitess.protocol.items import CopyItem, CopyProgress, Fields, Rows, ShardCopied
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.run.diagnosis import Diagnosis
 from tap_vitess.run.inquiry import Inquiry
@@ -188,15 +188,22 @@ class Copies:
             if spec.name not in parts.running:
                 return
             if isinstance(item, Rows):
-                item.fields = self._inquiry.charsets.told(item.fields)
-                parts.layouts.copied(self._inquiry.whole(item.fields))
+                item.fields = self._copied(item.fields)
                 yield item
                 continue
             if isinstance(item, ShardCopied):
                 del copy.unfinished[item.shard]
+                if item.fields:
+                    self._copied(item.fields)
             if not spec.full_table:
                 progress: ShardProgress = item.lastpk if isinstance(item, CopyProgress) else COPIED
                 parts.state = parts.state.progressed(spec.name, item.shard, progress)
+
+    def _copied(self, fields: Fields) -> Fields:
+        """Note the columns of a shard's snapshot; return them with their charsets."""
+        fields = self._inquiry.charsets.told(fields)
+        self._parts.layouts.copied(self._inquiry.whole(fields))
+        return fields
 
     def _begin(self, copy: _Copy) -> Outputs:
         """Let the table join the shared stream, and say so before its first row."""

@@ -207,6 +207,22 @@ def test_two_alters_between_two_runs(source: Source, pipeline: Callable[..., Pip
         assert [rows[key].get(name) for name in names] == [row[name] for name in names]
 
 
+def test_a_table_that_was_empty(source: Source, pipeline: Callable[..., Pipeline]) -> None:
+    """Its copy has told its columns without a row: what comes between two ALTERs is right."""
+    table = source.create("empty", "id bigint primary key, a varchar(20)")
+    pipe = pipeline(tables=[f"*.{table}"])
+    pipe.complete()
+    t = quote(table)
+    execute(
+        source,
+        f"alter table {t} add column c1 int",
+        f"insert into {t} (id, a, c1) values (1, 'a', 1), (2, 'b', 2), (3, 'c', 3), (4, 'd', 4)",
+        f"alter table {t} modify a varchar(60)",
+    )
+    assert BEGINS not in pipe.complete().log
+    pipe.check(table, ["id"])
+
+
 def test_the_reason_of_a_copy_is_the_true_one(
     source: Source, pipeline: Callable[..., Pipeline]
 ) -> None:
