@@ -17,7 +17,6 @@ from typing import Any
 from tap_vitess.errors import ProtocolError
 from tap_vitess.protocol.columns import MARK, Images
 
-_SHORT = bytes([1, *range(0, 0x80, 2)])  # lengths of one byte; 1 is NULL
 _LONGEST = 5  # bytes of a length that a message has room for
 _LARGE = 1 << 27  # bytes: lengths below are of four bytes at most
 
@@ -46,7 +45,6 @@ class Cutter:
             kind: {n: scalar(pa, n, kind) for n in (0, 1, 7, 14, 21, 28)}
             for kind in (pa.uint8(), pa.uint32(), pa.int64())
         }
-        self._mark = scalar(pa, MARK, pa.binary())
 
     def cut(self, images: Images, columns: Sequence[int]) -> list[Any]:
         """Return the bytes of some columns, each with a buffer of its own.
@@ -54,13 +52,16 @@ class Cutter:
         Raises:
             ProtocolError: the images are no whole rows.
         """
-        pa, step = self._pa, self._width + 1  # the mark behind each row
+        pa, take = self._pa, self._pa.compute.take
+        step = self._width + 1  # the mark behind each row
         every = self._every(images, step)
         *found, marks = [
-            every.take(pa.arange(index, len(every), step)) for index in (*columns, self._width)
+            take(every, pa.arange(index, len(every), step), boundscheck=False)
+            for index in (*columns, self._width)
         ]
-        compute = pa.compute
-        if compute.all(compute.equal(marks, self._mark), skip_nulls=False).as_py() is not True:
+        ends = pa.arange(0, (images.count + 1) * len(MARK), len(MARK)).cast(pa.int32())
+        wanted = [None, ends.buffers()[1], pa.py_buffer(MARK * images.count)]
+        if not marks.equals(pa.Array.from_buffers(pa.binary(), images.count, wanted)):
             raise self._misfit()
         return found
 
@@ -75,27 +76,24 @@ class Cutter:
                 f"{self._where}: rows of other columns than the {self._width} of their FIELD"
             )
         one = self._of_kind[lengths.type][1]
+        null = pc.equal(lengths[1:], one)
+        if pc.sum(pc.bit_wise_and(lengths, one)).as_py() != null.true_count:
+            raise self._none()  # below -1
         sizes = pc.shift_right(lengths, one)
         if pc.sum(sizes).as_py() != len(images.values):
             raise self._misfit()
         # Wide enough, as the sum above has shown.
-        offsets = pc.cumulative_sum(sizes.cast(pa.int32())).buffers()[1]
-        valid = None
-        if b"\x01" in images.lengths:
-            valid = pc.not_equal(lengths[1:], one).buffers()[1]
+        same = sizes.type == pa.uint32()  # which a view takes without a look at each
+        sizes = sizes.view(pa.int32()) if same else sizes.cast(pa.int32())
+        offsets = pc.cumulative_sum(sizes).buffers()[1]
+        valid = pc.invert(null).buffers()[1] if null.true_count else None
         return pa.Array.from_buffers(
             pa.binary(), count, [valid, offsets, pa.py_buffer(images.values)]
         )
 
     def _lengths(self, packed: bytes, kind: Any) -> Any:
         """Return a 0, and the lengths as they are packed: twice the length, 1 for NULL."""
-        if not packed.translate(None, _SHORT):
-            return self._bytes(b"\x00" + packed)
-        pc, one = self._pa.compute, self._of_kind[kind][1]
-        found = self._varints(packed, kind)
-        if pc.sum(pc.bit_wise_and(found, one)).as_py() != pc.equal(found, one).true_count:
-            raise self._none()  # below -1
-        return found
+        return self._bytes(b"\x00" + packed) if packed.isascii() else self._varints(packed, kind)
 
     def _varints(self, packed: bytes, kind: Any) -> Any:
         """Read varints: seven bits of each byte, the lowest first, the eighth where one goes on.

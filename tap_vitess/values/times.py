@@ -24,7 +24,6 @@ from tap_vitess.values.types import (
     ValueType,
     Whole,
     spelled,
-    written,
 )
 
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d")
@@ -39,7 +38,7 @@ def date_(column: Declared) -> ValueType:
     arrow = Arrow(
         lambda pa: pa.date32(),
         _calendar(column, date.fromisoformat, _date_text),
-        lambda pa, found: _in_calendar(pa, found, pa.date32()),
+        lambda pa, found: _in_calendar(pa, found, pa.date32(), timedelta(days=1)),
     )
     return ValueType(_schema(column, "date"), convert, python, _arrow(column, convert, arrow))
 
@@ -52,7 +51,7 @@ def moment(column: Declared) -> ValueType:
     arrow = Arrow(
         lambda pa: pa.timestamp("us", zone),
         _calendar(column, datetime.fromisoformat, _moment_text),
-        lambda pa, found: _in_calendar(pa, found, pa.timestamp("us")),
+        lambda pa, found: _in_calendar(pa, found, pa.timestamp("us"), timedelta(microseconds=1)),
     )
     arrow = _arrow(column, convert, arrow)
     return ValueType(_schema(column, "date-time"), convert, python, arrow, MOMENTS)
@@ -76,11 +75,16 @@ def _arrow(column: Declared, convert: Convert, arrow: Arrow) -> Arrow:
     return Arrow(lambda pa: pa.string(), convert) if is_kept else arrow
 
 
-def _in_calendar(pa: Any, column: Any, type_: Any) -> Any:
+_BEFORE_1970 = date(1970, 1, 1) - date.min
+
+
+def _in_calendar(pa: Any, column: Any, type_: Any, unit: timedelta) -> Any:
     """Read what Arrow can; it has a year 0, which neither Python nor the calendar has."""
-    if b"0000-" in written(column):
+    found = spelled(pa, column, b"0123456789-:. ").cast(type_)
+    first = pa.compute.min(found).value  # None where there is none
+    if first is not None and first < -(_BEFORE_1970 // unit):
         raise ValueError("a year 0")
-    return spelled(pa, column, b"0123456789-:. ").cast(type_)
+    return found
 
 
 def _calendar(column: Declared, write: Callable[[str], Any], check: Convert) -> Convert:
