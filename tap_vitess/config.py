@@ -72,7 +72,7 @@ _PARTS: Mapping[str, tuple[str, str]] = {
     "tls_key_file": ("TLS client key", "PEM file with the client certificate's key."),
     "tls_server_name": (
         "TLS server name",
-        "Name the server's certificate must carry, when it is not the host's.",
+        "Name that the server's certificate must carry, if it is not the host's.",
     ),
     "unsigned_bigint_as": (
         "BIGINT UNSIGNED as",
@@ -84,12 +84,12 @@ _PARTS: Mapping[str, tuple[str, str]] = {
     "decimal_as": (
         "DECIMAL as",
         "How DECIMAL is written: as a string of the format x-singer.decimal, or as a JSON number, "
-        "which has every digit here, but which many targets read as a float.",
+        "which keeps every digit but which many targets read as a float.",
     ),
     "float_as": (
         "FLOAT as",
-        "How streamed FLOATs are written: rounded to six digits as SELECT shows them, which is "
-        "how copied ones come, or as they are stored.",
+        "How streamed FLOATs are written: rounded to six digits, as SELECT shows them and as "
+        "copied ones come, or as they are stored.",
     ),
     "zero_dates": (
         "Zero dates",
@@ -99,8 +99,7 @@ _PARTS: Mapping[str, tuple[str, str]] = {
     ),
     "invalid_text": (
         "Invalid text",
-        "How bytes are written that are not text in their column's charset: as an error, or as "
-        "U+FFFD.",
+        "What becomes of bytes that are not text in their column's charset: an error, or U+FFFD.",
     ),
     "binary_as": ("BINARY and BLOB as", "How BINARY, VARBINARY and the BLOBs are written."),
     "json_as": ("JSON as", "How JSON is written: as the document, or as a string of its text."),
@@ -147,7 +146,7 @@ class Config(Address):
     )
     filters: Mapping[str, str] = _setting(
         "Filters",
-        "The rows to read of a table, by `keyspace.table`: conditions of one column each, joined "
+        "Which rows of a table to read, by `keyspace.table`: conditions of one column each, joined "
         "by AND, as in `tenant_id = 7 AND state IN ('new', 'paid')`. The tablets filter, so other "
         "rows never leave the database. A changed filter causes a new copy of the table.",
         {},
@@ -155,9 +154,9 @@ class Config(Address):
     )
     keys: Keys = _setting(
         "Keys",
-        "What identifies a row in a sharded keyspace, where MySQL keeps a key unique within each "
-        "shard only: `with_vindex`, the table's key and the columns of its primary vindex; "
-        "`primary`, the table's key alone, which loses rows unless its values are unique over all "
+        "What identifies a row in a sharded keyspace, where MySQL keeps a key unique only within "
+        "each shard. `with_vindex`: the table's key and the columns of its primary vindex. "
+        "`primary`: the table's key alone. That loses rows unless its values are unique over all "
         "shards, as those of a sequence are.",
         "with_vindex",
     )
@@ -168,12 +167,13 @@ class Config(Address):
     cell_preference: CellPreference | None = _setting(
         "Cell preference",
         "Whether VTGate picks tablets in its own cell first (`preferlocalwithalias`) or in `cells` "
-        "alone (`onlyspecified`); not used for PRIMARY. Default: VTGate's, which is its own first.",
+        "alone (`onlyspecified`); not used for PRIMARY. Default: VTGate's default, its own cell "
+        "first.",
     )
     minimize_skew: bool = _setting(
         "Minimize skew",
-        "Let VTGate hold shards back that are ahead of others by the time of their commits. It is "
-        "no order among shards, and a run waits for the slowest one.",
+        "Let VTGate hold back shards that are ahead of others, by the time of their commits. This "
+        "does not put shards in order, and a run waits for the slowest one.",
         default=False,
     )
     tls: Tls | None = _setting("TLS", "Use TLS on both ports.")
@@ -276,7 +276,7 @@ class Config(Address):
     )
     mirror_name: str | None = _setting(
         "Mirror name",
-        "The job's row in the mirror: of two runs with one name the older one ends with an error. "
+        "The job's row in the mirror. Of two runs with one name, the older one ends with an error. "
         "Required with mirror_keyspace.",
         pattern="^[0-9A-Za-z_.:/-]{1,255}$",
     )

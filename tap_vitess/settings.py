@@ -52,13 +52,14 @@ _ELSEWHERE: Mapping[str, str] = {
 # Flags of VStream that would break what a run promises.
 _REFUSED: Mapping[str, str] = {
     "stop_on_reshard": "a run follows a reshard, and Vitess 22.0.2 and later end no call with it",
-    "tablet_order": "a run reads one type of tablets, and there is no order among types",
+    "tablet_order": "a run reads one type of tablets, so types need no order",
     "stream_keyspace_heartbeats": "each heartbeat would be a change of every shard",
     "include_reshard_journal_events": "a run knows the shards by its positions",
-    "tables_to_copy": "each table is copied by a call of its own, which can be resumed",
+    "tables_to_copy": "each table is copied by its own call, which can be resumed",
     "exclude_keyspace_from_table_name": "only Vitess 23 and later have it, and it changes nothing",
     "transaction_chunk_size": "a transaction ends at its COMMIT, however it comes",
-    "heartbeat_interval": "a heartbeat each second is what a stream that stands still is told by",
+    "heartbeat_interval": "a run needs a heartbeat each second to notice a stream that stands "
+    "still",
 }
 _TRUE = {"true", "1", "yes", "on"}
 _NUMBER = re.compile(r"\s*[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?\s*")

@@ -234,9 +234,9 @@ STATE = KeyspaceState("ks", (Group(Vgtid("ks", {"0": GtidSet.parse(f"{A}:1-60")}
 @pytest.mark.parametrize(
     ("executed", "purged", "severity", "words"),
     [
-        (f"{A}:1-100", "", OK, "40 transactions behind; binlogs hold 60 before"),
-        (f"{A}:1-60", f"{A}:1-60", OK, "0 transactions behind"),
-        (f"{A}:1-100,{B}:1-5", f"{A}:1-20", OK, "45 transactions behind; binlogs hold 40"),
+        (f"{A}:1-100", "", OK, "lags by 40 transactions; binlogs hold 60 before"),
+        (f"{A}:1-60", f"{A}:1-60", OK, "lags by 0 transactions"),
+        (f"{A}:1-100,{B}:1-5", f"{A}:1-20", OK, "lags by 45 transactions; binlogs hold 40"),
         (f"{A}:1-100", f"{A}:1-60", WARNING, "close to being purged"),  # copied long ago
         (f"{A}:1-100", f"{A}:1-61", ERROR, "is lost: .*1 transactions after"),
         (f"{A}:1-59", "", ERROR, "is lost: .*failover"),

@@ -226,7 +226,7 @@ def test_of_a_huge_value_that_is_refused_no_piece_is_written(broken: bytes) -> N
     value = b"x" * LARGE + broken
     images = read_images(packed([value]))
     given: list[bytes] = []
-    with pytest.raises(ValueDecodeError, match="column a: a value has bytes that are no text"):
+    with pytest.raises(ValueDecodeError, match="column a: a value has bytes that are not text"):
         given.extend(RowEncoder("here", types, types).encode(images, b"{", [b"}\n"]))
     assert not given
     replaced = {
@@ -243,7 +243,7 @@ def test_huge_rows_that_are_none_are_refused() -> None:
         (whole.lengths, whole.values[:-1], "lengths are not those of its values"),
         (whole.lengths, whole.values + b"x", "more bytes than its values"),
         (whole.lengths + b"\x02", whole.values, "of other columns"),
-        (whole.lengths[:-1] + b"\x03", whole.values, "a length that is none"),
+        (whole.lengths[:-1] + b"\x03", whole.values, "an invalid length"),
     ):
         with pytest.raises(ProtocolError, match=why):
             [*RowEncoder("here", types, types).encode(Images(1, lengths, values), b"{", [b"}\n"])]

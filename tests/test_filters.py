@@ -160,7 +160,7 @@ UNFIT = (
     ("old = 'a '", V22, "ends with a space"),
     ("latin = 'ä'", V22, "only ASCII"),
     ("wide = 'a'", V22, "charset utf16"),
-    ("kind > 'a'", V22, "order of their own"),
+    ("kind > 'a'", V22, "their own order"),
     ("day = '2026-1-3'", V22, "is expected"),
     ("raw = 'ä'", V22, "only ASCII"),
     ("tenant in (1, 2)", V20, "does not filter by IN (...)"),

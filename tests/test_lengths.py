@@ -89,7 +89,7 @@ def test_fewer_bytes_than_the_lengths_say(long: int) -> None:
 def test_what_is_no_length(wrong: bytes, share: int) -> None:
     """Among short ones and among long ones."""
     others = packed([1000] * share + [1] * (20 - share))
-    with pytest.raises(ProtocolError, match="here: a length that is none"):
+    with pytest.raises(ProtocolError, match="here: an invalid length"):
         Lengths(others + wrong, 1, "here")
 
 

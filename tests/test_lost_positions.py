@@ -77,7 +77,7 @@ def test_a_lost_position_is_told(
         run(config, target)
     assert target.messages[-1]["type"] == "STATE"
     assert target.state["bookmarks"]["vitess:shop"]["groups"] == before
-    left = [line for line in caplog.messages if " left behind: " in line]
+    left = [line for line in caplog.messages if " not finished: " in line]
     assert left
     assert not [line for line in left if line.count("shop: ") > 1]
 

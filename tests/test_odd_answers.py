@@ -65,7 +65,7 @@ def test_a_plan_that_is_none(plan: str, sandbox: Sandbox, caplog: pytest.LogCapt
     check(sandbox, target)
     unknown = [m for m in caplog.messages if "whether tables were moved away is not known" in m]
     assert len(unknown) == (plan != "{}")
-    assert all("gives an answer that is none to the question" in line for line in unknown)
+    assert all("gives an answer that does not fit the question" in line for line in unknown)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_answers_to_other_questions(words: str, sandbox: Sandbox) -> None:
     """The doctor tells them one by one, and ends as ever."""
     sandbox.faults.append(Fault(answered=(words, "what?"), times=None))
     found = look(sandbox)
-    odd = [f for f in found if "is none to the question" in f.what]
+    odd = [f for f in found if "does not fit the question" in f.what]
     assert all(f.severity is Severity.ERROR for f in odd)
     assert odd or words == "@@version"
 

@@ -112,7 +112,7 @@ def test_words(progress: Progress, words: tuple[str, str]) -> None:
         ({}, "its copy resumes in the next run"),
         ({"full_table": True, "copied": True}, "copied"),
         ({"full_table": True}, "not copied to the end; it starts again in the next run"),
-        ({"copied": True, "error": "binlogs purged"}, "left behind: binlogs purged"),
+        ({"copied": True, "error": "binlogs purged"}, "not finished: binlogs purged"),
     ],
 )
 def test_endings(facts: dict[str, Any], words: str) -> None:
@@ -205,7 +205,7 @@ def test_a_summary_of_what_was_left_behind(
         run(settings(sandbox), target, catalog=catalog)
     item, other = told(caplog)
     assert item.startswith("shop-item: 1 update in ")
-    assert other.startswith("shop-other: no rows; left behind: ")
+    assert other.startswith("shop-other: no rows; not finished: ")
     assert "other" in other.removeprefix("shop-other")
 
 

@@ -37,8 +37,8 @@ def test_a_map_for_a_stream_that_is_not_selected(
     """A warning, as of one that is not there: it may be there to hide something."""
     target = mapped(sandbox, {"shop-beta": definition, "shop-nope": {"x": "1"}}, "shop-alpha")
     assert target.contents("shop-alpha") == expected(sandbox.cluster, "shop", "alpha")
-    assert "setting stream_maps: shop-nope is no selected stream" in caplog.text
-    assert ("setting stream_maps: shop-beta is no selected stream" in caplog.text) is warned
+    assert "setting stream_maps: shop-nope is not a selected stream" in caplog.text
+    assert ("setting stream_maps: shop-beta is not a selected stream" in caplog.text) is warned
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def configured_streams(document: object) -> list[ConfiguredStream]:
         streams = [_configured(entry) for entry in document["streams"]]  # type: ignore[index]
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise CatalogError(
-            f"the catalog is no configured catalog of Airbyte ({type(error).__name__}: {error})"
+            f"the catalog is not a configured catalog of Airbyte ({type(error).__name__}: {error})"
         ) from error
     names = [stream.name for stream in streams]
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -67,10 +67,10 @@ def _messages(document: object) -> Iterable[Mapping[str, Any]]:
     messages = document if isinstance(document, list) else [document]
     for message in messages:
         if not isinstance(message, dict):
-            raise StateError("the state is no list of Airbyte's state messages")
+            raise StateError("the state is not a list of Airbyte's state messages")
         state = message.get("state", message)
         if not isinstance(state, dict):
-            raise StateError("the state is no list of Airbyte's state messages")
+            raise StateError("the state is not a list of Airbyte's state messages")
         if _is_empty(state):
             continue
         if state.get("type") != "GLOBAL":

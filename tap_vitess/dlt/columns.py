@@ -118,8 +118,8 @@ def shape_of(
         own += [pa.field(COMMIT_TIME, moment)]
     if taken := {field.name for field in own} & {field.name for field in fields}:
         raise CatalogError(
-            f"{table} has a column {', '.join(sorted(taken))}, which is the name of a column of "
-            "the load's own: leave the table out by the setting exclude_tables"
+            f"{table} has a column {', '.join(sorted(taken))}, which is the name of a column that "
+            "the load adds: leave the table out by the setting exclude_tables"
         )
     return Shape(pa.schema([*fields, *own]), forms, hints)
 

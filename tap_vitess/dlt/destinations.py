@@ -69,8 +69,8 @@ def _duckdb_file(address: str, dataset: str) -> str:
     path = Path(urlsplit(address).path.removeprefix("/"))
     if path.stem == dataset:
         raise ConfigError(
-            f"--to: DuckDB cannot tell the file {path.name} from the dataset {dataset} in it: "
-            "give the dataset another name by --dataset"
+            f"--to: DuckDB cannot distinguish the file {path.name} from the dataset {dataset} in "
+            "it: give the dataset another name by --dataset"
         )
     if not path.name:
         raise ConfigError("--to: duckdb:/// and a file are expected, as in duckdb:///shop.duckdb")

@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         "--plan",
         type=_jobs,
         metavar="JOBS",
-        help="instead of a report, propose how to split a keyspace over so many jobs, by the sizes "
+        help="instead of a report, propose how to split a keyspace over JOBS jobs, by the sizes "
         "of its tables",
     )
     parser.add_argument("--json", action="store_true", help="one JSON document for machines")

@@ -55,7 +55,7 @@ _PROBLEMS = (
     Problem(
         ((22, 0, 0),),
         "VTGate interrupts a copy of a shard that takes longer than an hour (errno 3024)",
-        "nothing for tables with a key, whose copies go on where they were cut; large tables "
+        "nothing for tables with a key, because their copies resume; large tables "
         "without a key need v22",
     ),
     Problem(

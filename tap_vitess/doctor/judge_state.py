@@ -39,7 +39,8 @@ def unfinished(state: KeyspaceState) -> Iterator[Finding]:
         done = sum(progress is COPIED for progress in shards.values())
         yield Place(state.keyspace, table=table).info(
             "copy",
-            f"its copy is not finished ({done} of {len(shards)} shards are); the next run goes on",
+            f"its copy is not finished ({done} of {len(shards)} shards are); the next run resumes "
+            "it",
         )
 
 
@@ -68,7 +69,7 @@ def _shard_gone(place: Place, names: str, listed: Collection[str], config: Confi
             "the next run follows that only while the old shard is kept",
             "run before the reshard is completed; if it is completed, " + _COPY_AGAIN,
         )
-    return _lost(place, f"the bookmark of {names} names a shard that is not there any more", config)
+    return _lost(place, f"the bookmark of {names} names a shard that no longer exists", config)
 
 
 def _lost(place: Place, what: str, config: Config) -> Finding:
@@ -92,7 +93,7 @@ def _position(
         gtids = saved.shards[facts.shard]
         yield place.ok(
             "position",
-            f"the bookmark of {names} is {facts.executed.beyond(gtids):,} transactions behind; "
+            f"the bookmark of {names} lags by {facts.executed.beyond(gtids):,} transactions; "
             f"binlogs hold {gtids.beyond(facts.purged):,} before it",
         )
 

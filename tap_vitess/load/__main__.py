@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--table-format", choices=["delta", "iceberg"], help="table format for files")
     made.add_argument(
-        "--every", type=float, metavar="SECONDS", help="stay, and load again every so many seconds"
+        "--every", type=float, metavar="SECONDS", help="keep running, and load again every SECONDS"
     )
     made.add_argument(
         "--package-rows",

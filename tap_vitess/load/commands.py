@@ -93,7 +93,7 @@ def working_folder(*names: str) -> Iterator[Path]:
     home = Path(tempfile.gettempdir()) / f"tap-vitess-load-{os.getuid()}"
     home.mkdir(mode=0o700, exist_ok=True)
     if home.stat().st_uid != os.getuid():
-        raise ConfigError(f"{home} belongs to another user: set TMPDIR to a folder of your own")
+        raise ConfigError(f"{home} belongs to another user: set TMPDIR to a folder that you own")
     place = home / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
     with place.with_suffix(".lock").open("w") as lock:
         try:

@@ -154,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     config = config_option()
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser(
-        "ddl", parents=[config], help="print the statements that make the table"
+        "ddl", parents=[config], help="print the statements that create the table"
     )
     making.add_argument("--run", action="store_true", help="and run them")
     commands.add_parser(

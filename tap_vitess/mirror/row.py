@@ -69,7 +69,7 @@ class Place:
 
 
 def ddl(place: Place, *, sharded: bool) -> list[str]:
-    """Return the statements that make the table, and in a sharded keyspace its vindex."""
+    """Return the statements that create the table, and in a sharded keyspace its vindex."""
     table = f"{quote(place.keyspace)}.{quote(place.table)}"
     statements = [_DDL.format(table=table)]
     if sharded:
@@ -180,8 +180,8 @@ def _check(row: SqlRow | None, place: Place, token: str) -> SqlRow:
         began = text(row["started_at"])
         raise FencedError(
             f"{place}: a run of {place.name} that began at {began} UTC has taken over from this "
-            "one: runs of one job must not overlap, and each job needs a name of its own (the "
-            "tap's mirror_name)"
+            "one: runs of one job must not overlap, and each job needs its own name (the tap's "
+            "mirror_name)"
         )
     return row
 

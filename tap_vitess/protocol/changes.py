@@ -271,9 +271,7 @@ class ChangeStream(Decoded):
 
     def _check_second(self, event: binlogdata.VEvent | ChangedRows) -> None:
         if not 0 <= event.timestamp <= LAST_SECOND:
-            raise ProtocolError(
-                f"{self.name}: VTGate sent a time that is none: shard {event.shard}"
-            )
+            raise ProtocolError(f"{self.name}: VTGate sent an invalid time: shard {event.shard}")
 
     def _boundary(self, event: binlogdata.VEvent) -> list[Boundary]:
         """End a shard's transaction; there is no boundary while another shard's is open.

@@ -166,7 +166,7 @@ def unpacked(row: query.Row, width: int, where: str) -> Values:
     for length in lengths:
         if length < 0:
             if length != -1:
-                raise ProtocolError(f"{where}: a length that is none")
+                raise ProtocolError(f"{where}: an invalid length")
             values.append(None)
             continue
         values.append(raw[start : start + length])
@@ -188,7 +188,7 @@ def _check_bitmaps(change: binlogdata.RowChange, fields: Sequence[query.Field], 
     sent, partial = change.data_columns.cols, change.json_partial_values.cols
     documents = sum(field.column_type.lower() == "json" for field in fields)
     if (sent and len(sent) * 8 < len(fields)) or (partial and len(partial) * 8 < documents):
-        raise ProtocolError(f"{where}: a change does not tell of every column whether it was sent")
+        raise ProtocolError(f"{where}: a change does not say for every column whether it was sent")
 
 
 def _patched(change: binlogdata.RowChange, fields: Sequence[query.Field]) -> frozenset[int]:

@@ -49,7 +49,7 @@ def listed(packed: bytes, where: str) -> list[int]:
     try:
         return list(query.Row.FromString(b"\x0a" + varint(len(packed)) + packed).lengths)
     except DecodeError:
-        raise ProtocolError(f"{where}: a length that is none") from None
+        raise ProtocolError(f"{where}: an invalid length") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Lengths:
         self._total = len(self._marks if self._list is None else self._list)
         least = min(self._long if self._list is None else self._list, default=0)
         if least < -1 or (self._list is None and self._marks.translate(None, _SHORT)):
-            raise ProtocolError(f"{where}: a length that is none")
+            raise ProtocolError(f"{where}: an invalid length")
 
     def _take_long(self, packed: bytes, where: str) -> None:
         total = count(packed)

@@ -122,8 +122,8 @@ class StreamSchema:
         for field in named:
             if field.name in self._own:
                 raise CatalogError(
-                    f"{where}: the new column {field.name} has the name of a column of the tap's "
-                    "own: leave the table out by the setting exclude_tables",
+                    f"{where}: the new column {field.name} has the name of a column that the tap "
+                    "adds: leave the table out by the setting exclude_tables",
                     table=fields.table,
                 )
             known = properties.get(field.name)

@@ -211,8 +211,8 @@ class Copies:
         logger.info("%s.%s: the copy begins", self.keyspace, name)
         if copy.spec.resumable and (why := self._inquiry.why_not_resumable(name)):
             logger.info(
-                "%s.%s: if this copy is interrupted, it starts over: Vitess resumes none by the "
-                "key's %s without losing rows",
+                "%s.%s: if this copy is interrupted, it starts over: Vitess cannot resume a copy "
+                "by the key's %s without losing rows",
                 self.keyspace,
                 name,
                 why,

@@ -84,7 +84,7 @@ class Diagnosis:
             waits = self._ask(lock_waits, copied) if stalled else None
             known = [*map(str, waits or ()), *self._tablets(), *self._throttled()]
         except VitessError as silent:
-            known = [f"VTGate's MySQL port does not tell why: {silent}"]
+            known = [f"VTGate's MySQL port does not say why: {silent}"]
         return error.reworded(f"{error}; {'; '.join(known)}")
 
     def _look_for_table(self, error: TableGoneError) -> VitessError:

@@ -267,7 +267,7 @@ class Parts:
 
     def _leave_behind(self, tables: frozenset[str], error: VitessError) -> None:
         """Do without some tables; the run ends with the error all the same."""
-        logger.error("%s: %s left behind: %s", self.keyspace, *self._told(tables, error))
+        logger.error("%s: %s not finished: %s", self.keyspace, *self._told(tables, error))
         self.errors.append(error)
         self.left_behind.update(dict.fromkeys(tables, error))
 

@@ -245,7 +245,7 @@ def _behind(behind: Mapping[str, int], resharded: Collection[str]) -> str:
 def ending(*, full_table: bool, copied: bool, stopped: bool, error: str | None) -> str:
     """Say where a table's run has ended, and why there."""
     if error is not None:
-        return f"left behind: {error}"
+        return f"not finished: {error}"
     if full_table:
         return "copied" if copied else "not copied to the end; it starts again in the next run"
     if not copied:

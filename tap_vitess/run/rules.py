@@ -107,8 +107,8 @@ class Rules:
         self._lost[name] = (wanted.columns or frozenset()) - names
         if wanted.known is not None and (new := names - wanted.known - needed_columns(table)):
             logger.warning(
-                "%s.%s: column %s is not in the catalog, which deselects columns, and is not asked "
-                "for; discover again to choose it",
+                "%s.%s: column %s is not in the catalog, which deselects columns, so it is not "
+                "read; discover again to select it",
                 self._keyspace,
                 name,
                 ", ".join(sorted(new)),

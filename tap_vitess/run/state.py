@@ -254,7 +254,7 @@ def bookmarks_of(document: object) -> dict[str, Any]:
 def _group(keyspace: str, value: Mapping[str, Any]) -> Group:
     tables, versions = value["tables"], value["versions"]
     if not isinstance(tables, list) or not all(isinstance(t, str) for t in tables):
-        raise ValueError("tables is no list of names")
+        raise ValueError("tables is not a list of names")
     pairs = zip(tables, map(_integer, versions), strict=True)
     return Group(Vgtid.from_json(keyspace, value["vgtid"]), dict(pairs))
 
@@ -264,7 +264,7 @@ def _rules(value: Mapping[str, Any], groups: Iterable[Group]) -> dict[str, str]:
         return dict.fromkeys((table for group in groups for table in group.tables), UNKNOWN)
     rules = json.loads(value["rules"])
     if not isinstance(rules, dict) or not all(isinstance(rule, str) for rule in rules.values()):
-        raise ValueError("a rule is none")
+        raise ValueError("a rule is invalid")
     return rules
 
 
@@ -275,15 +275,15 @@ def _check(state: KeyspaceState) -> None:
     if not state.copies.keys() <= set(names):
         raise ValueError("a copy's table stands in no group")
     if not isinstance(state.layouts, dict) or not all(map(is_layout, state.layouts.values())):
-        raise ValueError("a layout is none")
+        raise ValueError("a layout is invalid")
     properties = [prop for columns in state.altered.values() for prop in columns.values()]
     if not all(map(is_property, properties)):
-        raise ValueError("an altered property is none")
+        raise ValueError("an altered property is invalid")
 
 
 def _integer(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _LIMIT:
-        raise ValueError("a version or seq is no natural number below 2^62")
+        raise ValueError("a version or seq is not a natural number below 2^62")
     return value
 
 
@@ -295,7 +295,7 @@ def _progress(value: object) -> ShardProgress:
     try:
         lastpk = query.QueryResult.FromString(base64.b64decode(value, validate=True))
     except binascii.Error as error:
-        raise ValueError("a lastpk is no base64") from error
+        raise ValueError("a lastpk is not base64") from error
     if len(lastpk.rows) != 1 or not lastpk.fields:
         raise ValueError("a lastpk has no fields or not one row")
     return lastpk

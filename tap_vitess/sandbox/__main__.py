@@ -76,7 +76,7 @@ def _occupied(options: argparse.Namespace) -> str | None:
             why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
             return (
                 f"port {port} of {options.host} cannot be served ({why}): give another one by "
-                f"--{option.replace('_', '-')}; 0 is any free one"
+                f"--{option.replace('_', '-')}; 0 picks a free port"
             )
     return None
 
@@ -87,11 +87,11 @@ def _parser() -> argparse.ArgumentParser:
         description="A simulated sharded Vitess: VTGate's gRPC VStream and its MySQL protocol.",
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--grpc-port", type=int, default=15991, help="0 is any free one")
-    parser.add_argument("--mysql-port", type=int, default=15306, help="0 is any free one")
+    parser.add_argument("--grpc-port", type=int, default=15991, help="0 picks a free port")
+    parser.add_argument("--mysql-port", type=int, default=15306, help="0 picks a free port")
     parser.add_argument("--rows", type=int, default=1000, help="customers in the sample")
     parser.add_argument(
-        "--live-writes", type=float, default=0, metavar="N", help="random writes a second"
+        "--live-writes", type=float, default=0, metavar="N", help="random writes per second"
     )
     parser.add_argument(
         "--reshard-after",
@@ -125,7 +125,7 @@ def _fault(text: str) -> Fault:
         try:
             _set(fault, name, value)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{part!r} is no fault") from error
+            raise argparse.ArgumentTypeError(f"{part!r} is not a fault") from error
     return fault
 
 

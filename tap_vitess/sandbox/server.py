@@ -65,7 +65,7 @@ def serve(
     options: Options | None = None,
     tls: Tls | None = None,
 ) -> Iterator[Sandbox]:
-    """Serves the cluster; port 0 is any free one, and a MySQL port of None serves no MySQL."""
+    """Serves the cluster; port 0 picks a free port, and a MySQL port of None serves no MySQL."""
     sandbox = Sandbox(cluster, host, faults=Faults() if faults is None else faults)
     credentials = None if username is None else (username, password or "")
     with ExitStack() as stack:

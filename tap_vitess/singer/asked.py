@@ -33,7 +33,7 @@ def warn_of_maps(stream_maps: Mapping[str, Any], selected: Sequence[VitessStream
     for name, definition in stream_maps.items():
         source = definition.get("__source__", name) if isinstance(definition, dict) else name
         if name != "__else__" and not any(fnmatch.fnmatch(s.name, source) for s in selected):
-            logger.warning("setting stream_maps: %s is no selected stream", source)
+            logger.warning("setting stream_maps: %s is not a selected stream", source)
 
 
 def warn_of_selection(selected: int, known: int) -> None:

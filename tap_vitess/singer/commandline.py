@@ -40,7 +40,7 @@ from tap_vitess.stdout import written
 _HELP = "Copy tables out of Vitess and follow their changes, as a Singer tap."
 _OPTIONS = {
     "config": "The settings: a file, or ENV for the variables TAP_VITESS_...; may be repeated.",
-    "discover": "Print the catalog, and end.",
+    "discover": "Print the catalog and exit.",
     "catalog": "The catalog with what is selected; without it, all tables are read.",
     "state": "The last state that the target printed; without it, all tables are copied.",
 }

@@ -190,7 +190,7 @@ class KeyspaceWriter:
 
     def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None:
         if sync is None:
-            logger.warning("%s: not begun in this run", self.state.keyspace)
+            logger.warning("%s: not started in this run", self.state.keyspace)
             return
         names = {table: stream.name for table, stream in self._streams.items()}
         self._watch.end(names, error)

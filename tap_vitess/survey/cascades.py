@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 ADVICE = (
     "read it as FULL_TABLE, set the keyspace's foreign_key_mode to managed, or change its rows by "
-    "statements of their own"
+    "separate statements"
 )
 _CHANGING = {"CASCADE", "SET NULL", "SET DEFAULT"}
 

@@ -90,12 +90,12 @@ class Survey:
 
 @contextmanager
 def _understood(keyspace: str) -> Iterator[None]:
-    """Tell of an answer that is none to the question, whatever reading it has run into."""
+    """Tell of an answer that does not fit the question, whatever reading it has run into."""
     try:
         yield
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ProtocolError(
-            f"{keyspace}: VTGate's MySQL port gives an answer that is none to the question "
+            f"{keyspace}: VTGate's MySQL port gives an answer that does not fit the question "
             f"({type(error).__name__}): is it a VTGate?"
         ) from error
 

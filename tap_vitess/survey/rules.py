@@ -129,7 +129,7 @@ def _why_not(column: Column, condition: Condition, version: Version | None) -> s
     judge = next((judge for pattern, judge in _KINDS if pattern.match(kind)), None)
     if judge is None:
         return (
-            "tablets compare none of this type as MySQL does: filter by integers, DECIMAL, YEAR, "
+            "tablets do not compare this type as MySQL does: filter by integers, DECIMAL, YEAR, "
             "DATE, DATETIME, TIMESTAMP, CHAR, VARCHAR, ENUM, BINARY or VARBINARY"
         )
     if judge is not _why_no_number and not all(value.startswith("'") for value in values):
@@ -170,11 +170,11 @@ def _why_no_text(column: Column, condition: Condition, version: Version | None) 
     exact = "_0900_" in (column.collation or "") or not kind.startswith("var")
     if condition.operator not in {"=", "IN"} and not exact:
         yield (
-            f"by its collation {column.collation} spaces at the end count for a tablet and not "
-            "for MySQL: only = and IN can be asked for"
+            f"by its collation {column.collation} spaces at the end count for a tablet and not for "
+            "MySQL: only = and IN are supported"
         )
     if kind.startswith("enum") and condition.operator not in {"=", "!=", "IN"}:
-        yield "its labels have an order of their own: only =, != and IN can be asked for"
+        yield "its labels have their own order: only =, != and IN are supported"
 
 
 _KINDS = (

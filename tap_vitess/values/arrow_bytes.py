@@ -125,7 +125,7 @@ class Cutter:
         return pa.Array.from_buffers(pa.uint8(), len(raw), [None, pa.py_buffer(raw)])
 
     def _none(self) -> ProtocolError:
-        return ProtocolError(f"{self._where}: a length that is none")
+        return ProtocolError(f"{self._where}: an invalid length")
 
     def _misfit(self) -> ProtocolError:
         return ProtocolError(f"{self._where}: a row's lengths are not those of its values")

@@ -120,7 +120,7 @@ def unfit(where: str, error: ValueError | TypeError) -> ValueDecodeError:
         return ValueDecodeError(f"{where}: {error}")
     if isinstance(error, UnicodeDecodeError):
         return ValueDecodeError(
-            f"{where}: a value has bytes that are no text of the column's charset; if an ALTER "
+            f"{where}: a value has bytes that are not text in the column's charset; if an ALTER "
             "has changed that, set on_lost_position to `resync` for a run to copy the table again, "
             "else set invalid_text to `replace` to get U+FFFD in their place"
         )

@@ -38,7 +38,7 @@ def views(images: Images, width: int, where: str) -> Iterator[Sequence[memoryvie
         row: list[memoryview | None] = []
         for length in lengths[first : first + width + 1]:
             if length < -1:
-                raise ProtocolError(f"{where}: a length that is none")
+                raise ProtocolError(f"{where}: an invalid length")
             row.append(None if length < 0 else values[end : end + length])
             end += max(length, 0)
         mark = row.pop()

@@ -143,7 +143,7 @@ def _decoder(charset: str | None, options: ValueOptions) -> Convert:
 
     def refuse(_: bytes) -> str:
         raise UnfitError(
-            "Vitess does not tell the column's charset, nor does the catalog: discover again"
+            "neither Vitess nor the catalog names the column's charset: discover again"
             if charset is None
             else f"the charset {charset} is not known"
         )

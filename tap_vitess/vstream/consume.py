@@ -239,7 +239,9 @@ class _Work:
         except MappingError as error:
             raise self._misfit(change, str(error)) from None
         if found is None:
-            raise self._misfit(change, "its function made None of a row, which means a delete")
+            raise self._misfit(
+                change, "its function returned None for a row, which would mean a delete"
+            )
         return replace(change, after=found)
 
     @staticmethod

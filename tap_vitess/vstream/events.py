@@ -203,7 +203,7 @@ class EventFeed:
             CopyCutError: it is in the middle of a copy.
         """
         if self._given and self._copying:
-            raise CopyCutError(f"{self.name} was cut in a copy: begin again, or use `changes`")
+            raise CopyCutError(f"{self.name} was cut in a copy: start over, or use `changes`")
         if self._opened:
             self._left.append(ReopenedEvent(self._keyspace, "", None, self._position))
         self._opened = True
@@ -327,7 +327,7 @@ class EventFeed:
 
 def _moment(seconds: int) -> datetime | None:
     if not 0 <= seconds <= LAST_SECOND:
-        raise ProtocolError("VTGate sent a time that is none")
+        raise ProtocolError("VTGate sent an invalid time")
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 

@@ -97,7 +97,7 @@ _GRPC: tuple[Case, ...] = (
         KeyChangedError,
         r"errno 1525|errno 3854",
         "the copy cannot be resumed after a key value that MySQL cannot compare, such as a zero "
-        "date or bytes that are no text in the column's charset",
+        "date or bytes that are not text in the column's charset",
     ),
     Case(RetriableError, r"RST_STREAM|stream terminated", "the connection was cut"),
     Case(

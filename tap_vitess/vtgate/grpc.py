@@ -76,7 +76,7 @@ def _decoded(received: Iterable[list[bytes]]) -> Iterator[Sequence[StreamEvent]]
             events = decode_all(_let_go(responses) if alone else responses)
         except DecodeError:
             if alone:
-                raise ProtocolError("VTGate sent what is no VStreamResponse") from None
+                raise ProtocolError("VTGate sent something other than a VStreamResponse") from None
             yield from _decoded([response] for response in responses)
             continue
         del responses

@@ -90,9 +90,7 @@ def test_tables_and_state(
 def behind(report: Report) -> dict[str, int]:
     """Read by how many transactions each shard's bookmark is behind."""
     return {
-        f["shard"]: int(
-            re.findall(r"is ([\d,]+) transactions behind", f["what"])[0].replace(",", "")
-        )
+        f["shard"]: int(re.findall(r"lags by ([\d,]+) transactions", f["what"])[0].replace(",", ""))
         for f in report["findings"]
         if f["check"] == "position"
     }
