@@ -359,7 +359,7 @@ class Config(Address):
         return stream[len(head) : len(stream) - len(tail)] or None if fits else None
 
     def wants(self, keyspace: str, table: str) -> bool:
-        """Tell whether the settings let a table in; the mirror never is."""
+        """Return whether the settings let a table in; the mirror never is."""
         if (keyspace, table) == (self.mirror_keyspace, self.mirror_table):
             return False
         name = f"{keyspace}.{table}"
@@ -367,20 +367,20 @@ class Config(Address):
         return wanted and not self.matches(name, self.exclude_tables)
 
     def names(self, keyspace: str) -> bool:
-        """Tell whether the settings keyspaces or tables name a keyspace."""
+        """Return whether the settings keyspaces or tables name a keyspace."""
         begin = f"{keyspace}."
         named = any(pattern.startswith(begin) for pattern in self.tables or ())
         return named or keyspace in (self.keyspaces or ())
 
     def may_want(self, keyspace: str) -> bool:
-        """Tell whether the patterns could let in a table of a keyspace, whatever it has."""
+        """Return whether the patterns could let in a table of a keyspace, whatever it has."""
         wanted = self.tables is None or any(_may_meet(p, keyspace) for p in self.tables)
         whole = tuple(p.removesuffix(".*") for p in self.exclude_tables if p.endswith(".*"))
         return wanted and not self.matches(keyspace, whole)
 
     @staticmethod
     def matches(name: str, patterns: tuple[str, ...]) -> bool:
-        """Tell whether one of the shell patterns fits `keyspace.table`."""
+        """Return whether one of the shell patterns fits `keyspace.table`."""
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -429,7 +429,7 @@ SETTINGS_SCHEMA: dict[str, Any] = {"type": "object", "properties": SETTINGS, "re
 
 
 def _may_meet(pattern: str, keyspace: str) -> bool:
-    """Tell whether a pattern could fit a table of the keyspace, by what it begins with."""
+    """Return whether a pattern could fit a table of the keyspace, by what it begins with."""
     literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     return literal.startswith(f"{keyspace}.") or f"{keyspace}.".startswith(literal)
 

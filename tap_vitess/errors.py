@@ -1,4 +1,4 @@
-"""Every error this package raises on purpose, by whose fault it is and what is done about it.
+"""Every error this package raises on purpose, by who must act and what is done about it.
 
     VitessError     base; the message says what happened, where, and what to do
       the user's    ConfigError, CatalogError (MappingError), StateError, ConnectError
@@ -13,11 +13,10 @@
       the data's    ProtocolError, ValueDecodeError
       another's     TargetClosedError, FencedError
 
-What is done about a kind is its `remedy`: STOP with the message's advice; RETRY, by opening the
-call again at the last boundary; LOOK, which is RETRY with a look at the cluster by SQL first, so
-that a fault that will not pass is told as what it is; POLICY, where the setting
-on_lost_position decides; RESTART of the one copy. Messages name keyspace, shard, table and
-column, never a row's values and never credentials.
+Each kind has a `remedy`: STOP with the message's advice; RETRY, by opening the call again at the
+last boundary; LOOK, which is RETRY after a look at the cluster by SQL, so that a permanent fault is
+reported as what it is; POLICY, where the setting on_lost_position decides; RESTART of the one copy.
+Messages name keyspace, shard, table and column, never a row's values and never credentials.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _LONGEST, _END = 20_000, 5_000  # characters of a text, and of its end that is k
 def shown(text: str) -> str:
     """Return text as any terminal and log can show it, on one line.
 
-    It may hold names that a server has told: control characters are escaped, and what is too long
+    It may hold names that come from a server: control characters are escaped, and what is too long
     to be a name is shortened.
     """
     if not text.isprintable():
@@ -61,8 +60,8 @@ class Remedy(Enum):
 class VitessError(Exception):
     """Base of all errors that are meant for the person who runs the tap.
 
-    table: the bare name of the one table that is concerned, where that is known. shard: the same
-    of a shard.
+    table: the bare name of the one table that it concerns, if that is known. shard: the same for a
+    shard.
     """
 
     remedy: ClassVar[Remedy] = Remedy.STOP
@@ -105,7 +104,7 @@ class CatalogError(VitessError):
 
 
 class MappingError(CatalogError):
-    """The columns of a row are not the fields of the class it should become."""
+    """The columns of a row do not match the fields of its class."""
 
 
 class StateError(VitessError):
@@ -117,7 +116,7 @@ class ConnectError(VitessError):
 
 
 class ConnectionLostError(ConnectError):
-    """A connection that had been made broke off; the question is worth asking again."""
+    """An established connection broke off; the question is worth asking again."""
 
 
 class AuthError(VitessError):
@@ -129,7 +128,7 @@ class RequestError(VitessError):
 
 
 class TableGoneError(RequestError):
-    """A table is not there (any more), or not on every shard."""
+    """A table does not exist (any more), or not on every shard."""
 
     remedy = Remedy.LOOK
 
@@ -141,11 +140,11 @@ class PositionLostError(RequestError):
 
 
 class ShardsGoneError(PositionLostError):
-    """The request names shards that no longer exist, or not all that are resharded."""
+    """The request names shards that no longer exist, or only some of those resharded together."""
 
 
 class HistoryLostError(PositionLostError):
-    """The changes of one table cannot be read from a position: it was altered since."""
+    """The changes of one table cannot be read from a position, because it was altered since."""
 
 
 class ColumnsUnknownError(HistoryLostError):
@@ -155,7 +154,7 @@ class ColumnsUnknownError(HistoryLostError):
 
 
 class ColumnGoneError(HistoryLostError):
-    """A column that was asked for, or that a filter names, is not there (any more)."""
+    """A requested column, or one that a filter names, does not exist (any more)."""
 
 
 class UnreadableError(PositionLostError):
@@ -173,17 +172,17 @@ class KeyChangedError(RequestError):
 
 
 class GtidError(RequestError):
-    """A shard's positions are no GTIDs, or none that Vitess can read."""
+    """A shard's positions are not GTIDs, or not GTIDs that Vitess can read."""
 
 
 class RetriableError(VitessError):
-    """A passing fault: the call is worth opening again from the last boundary."""
+    """A temporary fault: the call is worth opening again from the last boundary."""
 
     remedy = Remedy.RETRY
 
 
 class NoTabletError(RetriableError):
-    """No tablet serves a shard, or none that has the position asked for."""
+    """No tablet serves a shard, or no tablet has the requested position."""
 
     remedy = Remedy.LOOK
 
@@ -213,13 +212,13 @@ class ProtocolError(VitessError):
 
 
 class CopyCutError(VitessError):
-    """A copy was cut and cannot be resumed where it was: it must start over."""
+    """A copy was cut and cannot be resumed: it must start over."""
 
     remedy = Remedy.RESTART
 
 
 class ReshardedError(CopyCutError):
-    """A copy met shards other than those it was begun on."""
+    """A copy met other shards than those it began on."""
 
 
 class TargetClosedError(VitessError):

@@ -1,6 +1,6 @@
 """The log: the loggers of this package, whose lines any terminal can show.
 
-Lines hold names that a server has told. The filter stands at each logger, and at no handler, since
+Lines hold names that come from a server. The filter stands at each logger, and at no handler, since
 handlers are the SDK's, a platform's or a library user's own.
 
 In console scripts warnings and errors end with their codes. A program that uses the library has

@@ -257,7 +257,7 @@ def _parsed(name: str, text: str, schema: Mapping[str, Any]) -> Any:
 
 
 def _unreadable(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Tell what no message, file name or connection can carry."""
+    """Return what no message, file name or connection can carry."""
     for name, value in settings.items():
         for text in (name, *_texts(value)):
             if text is None:
@@ -306,7 +306,7 @@ def _near(name: str) -> str | None:
 
 
 def _unfit(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Tell what the JSON schema refuses, and numbers that are none."""
+    """Return what the JSON schema refuses, and numbers that are none."""
     infinite = {n for n, v in settings.items() if isinstance(v, float) and not math.isfinite(v)}
     for name in sorted(infinite & SETTINGS.keys()):
         yield f"setting {name}: a finite number is expected"

@@ -56,7 +56,7 @@ class Taken:
     signum: int | None = None
 
     def came(self) -> bool:
-        """Tell whether one has."""
+        """Return whether one has."""
         return self.signum is not None
 
     def take(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002

@@ -5,7 +5,7 @@ sys.stdout is looked up at each flush, because the SDK's test runner puts anothe
 What surprised us: with PYTHONUNBUFFERED, sys.stdout.buffer is a raw file, and a signal that
 comes while it waits for a full pipe makes it write a part and say so in its return value only.
 
-After a first signal a run goes on to its next boundary and tells a last STATE. Whoever sends that
+After a first signal a run continues to its next boundary and tells a last STATE. Whoever sends that
 signal may have ended the target as well, or have stopped reading (seen with Meltano, whose buffer
 between the two was full): then the write that the run is in never comes back. Losing the last
 STATE costs nothing but what comes again; hanging holds up the schedule.

@@ -79,13 +79,13 @@ def record_frame(keyspace: str, table: str) -> tuple[bytes, bytes]:
 
 
 def stream_status(keyspace: str, table: str, status: Status) -> Message:
-    """Tell where a stream is."""
+    """Return where a stream is."""
     told = {"stream_descriptor": descriptor(keyspace, table), "status": status}
     return _trace("STREAM_STATUS", "stream_status", told)
 
 
 def estimate(keyspace: str, table: str, rows: int) -> Message:
-    """Tell how many rows of a stream may come."""
+    """Return how many rows of a stream may come."""
     told = {"type": "STREAM", **descriptor(keyspace, table), "row_estimate": rows}
     return _trace("ESTIMATE", "estimate", told)
 

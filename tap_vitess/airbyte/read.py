@@ -78,7 +78,7 @@ class Reading:
         self.complete = True
 
     def run(self) -> bool:
-        """Bring all streams; tell whether all of them are complete. Errors have been told then.
+        """Bring all streams; return whether all of them are complete. Errors have been told then.
 
         Raises:
             VitessError: VTGate cannot be reached.
@@ -146,7 +146,7 @@ class _KeyspaceReading:
         self._makers = {t: RecordMaker(s, sequence, options) for t, s in self._streams.items()}
 
     def _estimate(self) -> None:
-        """Tell how many rows the copies may have; changes cannot be counted before."""
+        """Report how many rows the copies may have; changes cannot be counted before."""
         keyspace, state = self.state.keyspace, self.state
         copies = [
             stream.table
@@ -228,7 +228,7 @@ class _KeyspaceReading:
         )
 
     def _tell(self, done: Callable[[str], bool]) -> list[str]:
-        """Tell where the streams have ended; return the names of those that are not complete."""
+        """Report where the streams have ended; return the names of those that are not complete."""
         unfinished = []
         for stream in self._streams.values():
             status: Status = "COMPLETE" if done(stream.table) else "INCOMPLETE"

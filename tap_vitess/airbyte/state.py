@@ -82,7 +82,7 @@ def _messages(document: object) -> Iterable[Mapping[str, Any]]:
 
 
 def _is_empty(state: Mapping[str, Any]) -> bool:
-    """Tell whether it says nothing, as the leftovers of full refreshes do."""
+    """Return whether it says nothing, as the leftovers of full refreshes do."""
     if state.get("type") == "STREAM":
         return not _member(state, "stream").get("stream_state")
     if state.get("type") == "GLOBAL":

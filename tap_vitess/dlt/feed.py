@@ -112,7 +112,7 @@ class Feed:
         self._progress.__exit__(kind, error, traceback)
 
     def is_stopped(self) -> bool:
-        """Tell whether the run is to end at its next boundary."""
+        """Return whether the run is to end at its next boundary."""
         return self.stop() or time.monotonic() >= self._ends_at
 
     def known(self) -> set[str]:

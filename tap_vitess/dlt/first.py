@@ -28,7 +28,7 @@ class FirstCopy:
     _versions: set[int] = field(default_factory=set)
 
     def add(self, item: TableRows, rows: Any) -> bool:
-        """Take rows, and as the destination has them; tell whether all so far are copied ones."""
+        """Take rows, and as the destination has them; return whether all so far are copied ones."""
         self._versions.add(item.version)
         self._keys.append(rows.select(self.key))
         copied = item.rows.column("_commit_time").null_count == len(item.rows)
@@ -41,7 +41,7 @@ class FirstCopy:
 
 
 def is_empty(pipeline: dlt.Pipeline, table: str) -> bool:
-    """Tell whether a table of the destination has no rows, or is not there."""
+    """Return whether a table of the destination has no rows, or is not there."""
     with pipeline.sql_client() as client:
         one_row = f"FROM {client.make_qualified_table_name(table)} LIMIT 1"
         try:

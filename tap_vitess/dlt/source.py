@@ -1,14 +1,14 @@
 """Tables of a Vitess as a dlt source: one resource and one stream for all of them.
 
 The position is in the source's part of dlt's state, which dlt stores in the destination with the
-package that it belongs to. Nothing else is remembered.
+package that it belongs to. Nothing else is stored.
 
-    merge    a row a key: deletes are hard deletes, the newest of a key in a package wins
-    append   each change a row, a history; of tables without a key in any case
+    merge    one row for each key: deletes are hard deletes, a key's newest row in a package wins
+    append   one row for each change, a history; always used for tables without a key
 
-What a package ends with is not loaded yet when it is read. So rows of older versions of a table
-are removed after its load (`remove_older_rows`), and the state remembers which, should nobody
-come to it.
+When the end of a package is read, the package is not loaded yet. So rows of older versions of a
+table are removed after the load (`remove_older_rows`), and the state remembers which, in case the
+process ends before.
 """
 
 from __future__ import annotations
@@ -136,15 +136,15 @@ def vitess_source(
     table_format: TableFormat | None = None,
     **settings: Any,
 ) -> DltSource:
-    """Return tables of a Vitess as a source; each run brings them to where Vitess is now.
+    """Return tables of a Vitess as a source; each run loads them up to where Vitess is now.
 
     Args:
-        host: VTGate's; for this and all that is not given see docs/load.md.
+        host: of VTGate; for defaults, and for what is not given, see docs/load.md.
         tables: patterns of `keyspace.table`.
         columns: of tables by `keyspace.table` of which only some columns are to be read; those of
             the key and of the primary vindex are in any case.
         write: "merge", or "append" for a history of changes.
-        table_names: how tables are called, of {keyspace} and {table}.
+        table_names: what tables are called, with {keyspace} and {table}.
         table_format: "delta" to merge into files.
         settings: the tap's.
 
@@ -325,7 +325,7 @@ class _Tables:
         return self._item(name, newest(rows, self._feed.tables[name].key), hints)
 
     def _is_held(self, name: str) -> bool:
-        """Tell whether a table's package has to be seen whole: each key may be there once."""
+        """Return whether a table's package has to be seen whole: each key may be there once."""
         return self._strategy == "upsert" and bool(self._feed.tables[name].key)
 
     def _shape(self, name: str, schema: Any) -> Shape:

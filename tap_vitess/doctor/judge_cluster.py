@@ -88,7 +88,7 @@ def version(found: Version | None) -> Iterator[Finding]:
 
 
 def has(found: Version, problem: Problem) -> bool:
-    """Tell whether a version has a problem."""
+    """Return whether a version has a problem."""
     of_line = [right for right in problem.right if right[0] == found[0]]
     return found < (of_line or sorted(problem.right))[0]
 

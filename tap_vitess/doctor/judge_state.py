@@ -34,7 +34,7 @@ def bookmark(
 
 
 def unfinished(state: KeyspaceState) -> Iterator[Finding]:
-    """Tell which copies the next run goes on with."""
+    """Report which copies the next run resumes."""
     for table, shards in sorted(state.copies.items()):
         done = sum(progress is COPIED for progress in shards.values())
         yield Place(state.keyspace, table=table).info(

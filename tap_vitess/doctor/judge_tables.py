@@ -44,7 +44,7 @@ def tables(
 
 
 def left_out(unmatched: Iterable[str]) -> Iterator[Finding]:
-    """Tell which patterns of exclude_tables leave nothing out, in the words of discovery."""
+    """Report which patterns of exclude_tables leave nothing out, in the words of discovery."""
     for what in unmatched:
         yield Place().warning("config", what)
 

@@ -95,7 +95,7 @@ class _Confirmer:
             raise self.error
 
     def store(self, retry: RetryOptions = _ONCE, *, ending: bool = False) -> None:
-        """Store what waits, within seconds when `ending`; an error is kept, the pipe goes on."""
+        """Store what waits, within seconds when `ending`; an error is kept, the pipe continues."""
         if self._waiting is None or isinstance(self.error, FencedError):
             return
         try:

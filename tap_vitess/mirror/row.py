@@ -10,7 +10,7 @@ one name the newer one wins, and the older one learns of it at its next write.
 The library's consumers keep their state in such a table too (`vstream/stores.py`). They store
 what they have processed, so all of it is `confirmed`.
 
-Whether a write was done is told by the token read back, not by the number of affected rows: no
+Whether a write was done is known by the token read back, not by the number of affected rows: no
 token is taken twice, so a row that is ours after the UPDATE was ours during it. That holds for a
 write whose answer was lost and that is tried again, too. It needs the rights to SELECT, INSERT
 and UPDATE, and a table where a name is on one shard only: else two runs could each own a row of

@@ -1,7 +1,7 @@
 """Reads an ALTER TABLE: can rows logged before it still be read by position after it? Pure.
 
 Vitess reads older rows with today's columns, by position. Two changes leave that right: columns
-added at the end, and a column's type given anew in its place, as long as it is the same type in
+added at the end, and a column's type given again in its place, as long as it is the same type in
 another size. What the type was does not stand in the statement, and it may leave out the charset,
 which is the table's then: so a type is kept as it is written, without its size, and two of one
 column are the same type only where that text is the same. ENUM and SET keep their labels.
@@ -64,7 +64,7 @@ class WrittenType:
 
 @dataclass(frozen=True, slots=True)
 class ColumnChange:
-    """A column that is added, or whose type is given anew in its place.
+    """A column that is added, or whose type is given again in its place.
 
     after: the column it is added behind, where the statement says so; else it is added at the end.
     """
@@ -159,7 +159,7 @@ def _says_nothing_of_columns(tokens: Tokens) -> bool:
 
 
 def _is_of_an_index(verb: str, tokens: Tokens) -> bool:
-    """Tell whether a clause is of an index or a constraint; an index on expressions is none.
+    """Return whether a clause is of an index or a constraint; an index on expressions is none.
 
     MySQL keeps the values of an expression in a hidden column, which rows have in the binlog.
     """
@@ -177,7 +177,7 @@ def _is_option(tokens: Tokens) -> bool:
 
 
 def _is_default(tokens: Tokens) -> bool:
-    """Tell whether a clause is ALTER [COLUMN] c SET DEFAULT or DROP DEFAULT."""
+    """Return whether a clause is ALTER [COLUMN] c SET DEFAULT or DROP DEFAULT."""
     verb, *rest = tokens
     rest = rest[1:] if rest[:1] == ["column"] else rest
     return verb == "alter" and rest[1:2] in (["set"], ["drop"]) and rest[2:3] == ["default"]

@@ -14,7 +14,7 @@ with a VGTID that contains the whole of it. It is no boundary. VTGate takes it f
 resumes from there by itself the rest of the transaction never comes, and the next BEGIN shows that.
 
 Rows that no reader could place end the call: of a table or a shard that was not asked for, outside
-of a transaction, before their FIELD event, behind the end of their copy. Nothing tells of an event
+of a transaction, before their FIELD event, behind the end of their copy. Nothing shows of an event
 that is missing as a whole.
 """
 
@@ -177,7 +177,7 @@ class ChangeStream(Decoded):
         self._unknown = self._shards - self.stop.shards.keys()
 
     def _go_to(self, vgtid: binlogdata.VGtid) -> None:
-        """Take a position over; its shards are looked at anew only where they are others."""
+        """Take a position over; its shards are looked at again only where they are others."""
         names = self._shards_of(vgtid)
         self._vgtid = vgtid
         if names != self._names:

@@ -2,7 +2,7 @@
 
 An object and a few calls a row are what reading protobuf costs in Python. Here a response's
 copied rows, or a ROW event's changes, are read again as other messages of the same bytes
-(`_proto/columns.proto`): all lengths behind each other, and all values. One call then cuts many
+(`_proto/columns.proto`): all lengths one after another, and all values. One call then cuts many
 values (`lengths.py`), and slices of what it gives are the columns.
 
 The same goes for changes: MySQL logs them in events of 8 kB, so a transaction of some size comes
@@ -84,7 +84,7 @@ def _read(message: by_column.Images) -> Read:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images of rows, one behind the other, and behind each a mark.
+    """Images of rows, one after another, and behind each a mark.
 
     lengths: of each value, packed, -1 for NULL.
     """
@@ -148,7 +148,7 @@ class Images:
             raise ProtocolError(f"{where}: a row has more bytes than its values")
 
     def has_null(self, width: int, where: str, columns: Sequence[int]) -> bool:
-        """Tell whether a row has NULL in one of some columns, given in order."""
+        """Return whether a row has NULL in one of some columns, given in order."""
         return any(any(chunk.nulls.values()) for chunk in self.chunks(width, where, columns))
 
     def rows(self, width: int, where: str) -> Iterator[query.Row]:
@@ -325,7 +325,7 @@ class CopiedChanges(Collection[binlogdata.RowChange]):
 
 
 def are_large(changes: Collection[binlogdata.RowChange]) -> bool:
-    """Tell whether changes that can be read by column have so many bytes."""
+    """Return whether changes that can be read by column have so many bytes."""
     return isinstance(changes, CopiedChanges | EncodedChanges) and changes.size > LARGE
 
 
@@ -365,7 +365,7 @@ def decode_all(responses: Iterable[bytes]) -> Sequence[StreamEvent]:
 
 
 def has_copied_rows(response: bytes) -> bool:
-    """Tell whether a serialized VStreamResponse may have copied rows: their mark may mislead."""
+    """Return whether a serialized VStreamResponse may have copied rows: their mark may mislead."""
     return COPIED in response
 
 
@@ -475,7 +475,7 @@ def _copied_rows(run: bytes) -> CopiedRows | None:
 
 
 def _are_alike(events: by_column.CopiedEvents) -> bool:
-    """Tell whether events are ROW events of one table and shard, and nothing else.
+    """Return whether events are ROW events of one table and shard, and nothing else.
 
     Compared is what they are written as without the rows, all types and then all shards: no object
     an event.

@@ -5,7 +5,7 @@ one thing: each snapshot must contain the floor (the position of the shared stre
 a position.
 
 What surprised us. A BEGIN may follow a BEGIN (empty tables). The aggregate COPY_COMPLETED may
-never come, so only the shards' own count. A shard that is done goes on to stream changes while
+never come, so only the shards' own count. A shard that is done continues to stream changes while
 others still copy, and VTGate's inner retries stream changes in mid-copy: those rows carry a
 timestamp and are dropped here, because the shared stream brings them too.
 """
@@ -42,7 +42,7 @@ class TableCopy(Decoded):
         """Begin or resume a copy.
 
         Args:
-            progress: each unfinished shard with the lastpk to go on from, or None.
+            progress: each unfinished shard with the lastpk to resume from, or None.
             floor: what every snapshot must contain; None for a copy that no stream follows.
             resumable: whether rows may come from several snapshots. Not so without a key (a
                 cut between equal rows would lose some), and not so when no shared stream
@@ -256,9 +256,9 @@ def by_shard(items: Iterable[CopyItem]) -> Sequence[CopyItem]:
 
 
 def _fits(lastpk: query.QueryResult, fields: Fields) -> bool:
-    """Tell whether a lastpk is still of the table's key: its columns, types and charsets.
+    """Return whether a lastpk is still of the table's key: its columns, types and charsets.
 
-    MySQL goes on behind whatever it is given, in the order of today's key. Where Vitess takes
+    MySQL continues after whatever it is given, in the order of today's key. Where Vitess takes
     another unique key than the one MySQL flags, this says no: rather copied twice than cut short.
     """
     columns = {field.name: (field.type, field.charset) for field in fields.fields}

@@ -103,7 +103,7 @@ def _serves(name: str, known: Collection[str]) -> Iterable[bool]:
 
 
 def _is_exchange(table: str, new: str, old: str, triggered: Collection[str]) -> bool:
-    """Tell whether a tool lets a table `new` take the place of a table that becomes `old`."""
+    """Return whether a tool lets a table `new` take the place of a table that becomes `old`."""
     if not all(any(_serves(name, {table})) for name in (new, old)):
         return False
     ghosts = _GHOST.fullmatch(new), _GHOST.fullmatch(old)

@@ -72,7 +72,7 @@ class GtidSet:
         return cls({uuid: _normal(ranges) for uuid, ranges in found.items()})
 
     def contains(self, other: GtidSet) -> bool:
-        """Tell whether every transaction of `other` is in this set."""
+        """Return whether every transaction of `other` is in this set."""
         return all(
             _covers(self.intervals.get(uuid, ()), ranges)
             for uuid, ranges in other.intervals.items()
@@ -130,7 +130,7 @@ class Goal:
         self._needed: int | None = None  # the last number behind this head; None: none is enough
 
     def reached(self, text: str) -> bool:
-        """Tell whether the set that a text names contains the goal.
+        """Return whether the set that a text names contains the goal.
 
         Raises:
             ProtocolError: the text is no GTID set of MySQL.

@@ -4,15 +4,15 @@ With binlog_row_image=NOBLOB or binlog_row_value_options=PARTIAL_JSON a change c
 the row. Seen on v22 (MySQL 8.0):
 
 - `data_columns` and `json_partial_values` tell of the after image only, and are set only where
-  something is left out of it. Nothing tells what the before image lacks: a TEXT or BLOB that is
+  something is left out of it. Nothing shows what the before image lacks: a TEXT or BLOB that is
   NULL there, in a delete too, may be a value that was not sent. (JSON is always sent whole
   in it. What was logged with MINIMAL, before it was set back, may lack any column.)
 - A column that the after image lacks was not changed, so the before image has it if it carries
   it. With a key on a TEXT column the after image lacks the key.
 - MySQL's own key is in every before image. Another column of what a client takes for the key, such
   as a vindex's, need not be: not under MINIMAL, nor under NOBLOB when it is TEXT or BLOB.
-- The bitmaps are those of the table's columns, also where only some were asked for, and nothing
-  tells where in the table these are. Then a NULL of such an after image may be a value not sent.
+- The bitmaps count all columns of the table, even if only some were requested, and nothing shows
+  where in the table these are. Then a NULL of such an after image may be a value not sent.
 - A partial JSON is a template around the before image's document, which is complete; an empty
   value stands for "unchanged".
 
@@ -41,7 +41,7 @@ PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL u
 
 
 def is_partial(change: binlogdata.RowChange) -> bool:
-    """Tell whether the after image lacks something, or has a part of a JSON document."""
+    """Return whether the after image lacks something, or has a part of a JSON document."""
     return change.HasField("data_columns") or bool(change.json_partial_values.cols)
 
 
@@ -201,7 +201,7 @@ def _patched(change: binlogdata.RowChange, fields: Sequence[query.Field]) -> fro
 
 
 def _bit(bitmap: binlogdata.RowChange.Bitmap, i: int) -> bool:
-    """Tell whether a column's bit is set; without a bitmap every column is there."""
+    """Return whether a column's bit is set; without a bitmap every column is there."""
     return not bitmap.cols or bool(bitmap.cols[i // 8] >> (i % 8) & 1)
 
 

@@ -123,7 +123,7 @@ class Feed(Protocol[Item_co]):
     """What the reader drives: asked for a request, fed events, asked whether it is finished.
 
     signs: how much has come of the shards that are waited for; steps: how often they have come
-    to a place to go on from. What other shards bring is no sign that these move. place: where a
+    to a place to resume from. What other shards bring is no sign that these move. place: where a
     shard, or where none is named all of it, would go on; to be compared. fault: a passing one that
     ended the last events after what they gave out, to be raised once that has been taken.
     """

@@ -34,7 +34,7 @@ def _place(number: str) -> Place:
 
 
 def _covers(ranges: Iterable[Range], wanted: Range) -> bool:
-    """Tell whether ranges, in order of where they begin, leave out nothing of another."""
+    """Return whether ranges, in order of where they begin, leave out nothing of another."""
     reached, end = wanted
     for first, last in ranges:
         if first > reached:

@@ -43,7 +43,7 @@ def changed_tables(
 
 
 def mentioned(text: str, names: Iterable[str]) -> frozenset[str]:
-    """Tell which names stand anywhere in a text, in whatever case and between whatever quotes.
+    """Return which names stand anywhere in a text, in whatever case and between whatever quotes.
 
     Quotes are not paired: one within a string of the statement would hide what follows.
     """

@@ -1,8 +1,8 @@
-"""Vgtid: a position of a keyspace, one GTID set a shard.
+"""Vgtid: a position of a keyspace, one GTID set for each shard.
 
-A value: frozen, comparable, with a JSON text form (the one Vitess prints) and a round trip.
-It never carries table_p_ks: a position with them came out of a copy, and resuming from such a
-position, or from one whose table_p_ks were lost, skips tables without a word (facts, 4.2).
+A value: frozen, comparable, with a JSON text form (the one Vitess prints) and a round trip. It
+never carries table_p_ks. A position with them came from a copy, and resuming from it, with or
+without its table_p_ks, silently skips tables (facts, 4.2).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Vgtid:
     shards: Mapping[str, GtidSet]
 
     def behind(self, other: Vgtid) -> list[str]:
-        """Name the shards that are missing here or not as far as in `other`."""
+        """Name the shards that are missing here, or less advanced than in `other`."""
         return sorted(
             shard
             for shard, gtids in other.shards.items()

@@ -7,7 +7,7 @@ setting on_partial_image the row's present value is fetched by key, or the colum
 the table ends with an error. A row that is not there has been deleted or got another key since,
 which the stream tells later; the column is left out.
 
-What surprised us: nothing tells what an image of before lacks. So once a shard has sent a partial
+What surprised us: nothing shows what an image of before lacks. So once a shard has sent a partial
 image, or its MySQL is known to log fewer columns, a NULL of before counts as not sent.
 """
 
@@ -148,7 +148,7 @@ class TableImages(Generic[DecoderT]):
     ) -> None:
         """Prepare for a table with this key and schema, which follows the FIELD events.
 
-        `charsets` has those that FIELD events may not tell, `warn` is told what the user should
+        `charsets` has those that FIELD events may not have, `warn` gets what the user should
         know, and `before` says whether the rows before updates are wanted, too.
         """
         self.schema = schema
@@ -165,7 +165,7 @@ class TableImages(Generic[DecoderT]):
         self._left_out: set[str] = set()
 
     def prepare(self, fields: Fields) -> bool:
-        """Take in a FIELD event; tell whether the properties of the schema have changed.
+        """Take in a FIELD event; return whether the properties of the schema have changed.
 
         Raises:
             CatalogError: the table has been altered so that its rows no longer fit.
@@ -267,7 +267,7 @@ class TableImages(Generic[DecoderT]):
     # One by one
 
     def each(self, rows: Rows) -> list[Image]:
-        """Tell what happened to each row, with what on_partial_image lets be asked for.
+        """Return what happened to each row, with what on_partial_image lets be asked for.
 
         Raises:
             VitessError: an image that cannot be taken as it is.

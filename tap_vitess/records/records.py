@@ -96,7 +96,7 @@ class RecordMaker:
         self._lines: dict[str, tuple[Told[RowDecoder], Lines]] = {}
 
     def prepare(self, fields: Fields) -> bool:
-        """Take in a FIELD event; tell whether a new SCHEMA message is due.
+        """Take in a FIELD event; return whether a new SCHEMA message is due.
 
         Raises:
             CatalogError: the table has been altered so that its rows no longer fit.

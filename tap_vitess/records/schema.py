@@ -78,7 +78,7 @@ class StreamSchema:
 
     @property
     def charsets(self) -> dict[str, str]:
-        """What the catalog notes of columns' charsets, where FIELD events may not tell."""
+        """What the catalog notes of columns' charsets, where FIELD events may not have."""
         noted = {n: prop.get(DATATYPE_PROPERTIES, {}) for n, prop in self._catalog.items()}
         return {name: found["charset"] for name, found in noted.items() if "charset" in found}
 
@@ -104,7 +104,7 @@ class StreamSchema:
         return bool(self._carried) and name not in known
 
     def fit(self, fields: Fields, types: Mapping[str, ValueType]) -> bool:
-        """Take in the columns of a FIELD event; tell whether a new SCHEMA message is due.
+        """Take in the columns of a FIELD event; return whether a new SCHEMA message is due.
 
         Raises:
             CatalogError: a key column is gone or of another type, or a new column has the name of
@@ -163,7 +163,7 @@ class StreamSchema:
 
 
 def is_property(value: object) -> bool:
-    """Tell whether a value can be a property: of JSON types, and with what is noted of columns."""
+    """Return whether a value can be a property: of JSON types, with what is noted of columns."""
     if not isinstance(value, dict):
         return False
     types, noted = value.get("type", "string"), value.get(DATATYPE_PROPERTIES, {})

@@ -107,7 +107,7 @@ class Copies:
             batches.close()
 
     def fail(self, fault: CopyFaultError, *, count: int) -> bool:
-        """Let a table's copy start over, or go; tell whether the table's position was lost.
+        """Let a table's copy start over, or go; return whether the table's position was lost.
 
         count: how often its copies have failed.
         """
@@ -152,7 +152,7 @@ class Copies:
         return functools.partial(self._read, feed, functools.partial(self._look, feed, floor))
 
     def _read(self, feed: TableCopy, look: Look) -> Iterator[tuple[str, Sequence[CopyItem]]]:
-        """Read a copy, perhaps in a thread of its own."""
+        """Read a copy, perhaps in its own thread."""
         name = feed.table
         try:
             if feed.finished:

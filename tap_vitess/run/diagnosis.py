@@ -140,7 +140,7 @@ class Diagnosis:
         ]
 
     def circles(self, shards: Sequence[str], table: str | None = None) -> StuckError | None:
-        """See whether VTGate opens a shard's stream again and again, without a word.
+        """See whether VTGate opens a shard's stream again and again, silently.
 
         It may take 3 s. A tablet that sends a large transaction, or sorts a table, does so through
         one connection to its MySQL, which gets older. What cannot be sent is read through a new one
@@ -167,7 +167,7 @@ class Diagnosis:
         return None
 
     def _is_circling(self, reader: BinlogReader, table: str | None) -> bool:
-        """Note a recent connection; tell whether there have been too many of them."""
+        """Note a recent connection; return whether there have been too many of them."""
         if reader.seconds > _YOUNG_SECONDS:
             return False
         now = time.monotonic()
@@ -194,7 +194,7 @@ class Diagnosis:
 
 
 def _reads(reader: BinlogReader, table: str | None) -> bool:
-    """Tell whether a connection reads what a stream waits for, or the copy of a table."""
+    """Return whether a connection reads what a stream waits for, or the copy of a table."""
     if table is None:
         return not reader.statement
     return re.search(rf" from `?{re.escape(table)}`?(\s|$)", reader.statement) is not None

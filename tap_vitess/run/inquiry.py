@@ -149,7 +149,7 @@ class Inquiry:
         return self._not_resumable.get(table, "")
 
     def whole_rows(self, shard: str) -> bool:
-        """Tell whether a shard is known to log every column of every row."""
+        """Return whether a shard is known to log every column of every row."""
         return shard in self._facts and self._facts[shard].whole_rows
 
     def check(self, position: Vgtid, serving: Collection[str], copied: float = 0.0) -> None:

@@ -22,7 +22,7 @@ the stream showed before the stop position was asked for (it shows the columns o
 later, too). If a DDL changes columns after rows that nothing proves, or another layout shows
 without a DDL, the table is copied again.
 
-Columns added at the end, and a type that is given anew in its place, leave the proof standing as a
+Columns added at the end, and a type that is given again in its place, leave the proof standing as a
 beginning (`_Since`): rows that show it are right in every column that no DDL has touched since. A
 second DDL that touches the same column makes those in between a misreading, unless it writes the
 type that was written before. For between two ALTERs a column may have been of another type or
@@ -66,7 +66,7 @@ def layout_of(fields: Iterable[query.Field], like: str | None = None) -> str:
 
 
 def is_layout(value: object) -> bool:
-    """Tell whether a state's value is a layout, or one for each shard."""
+    """Return whether a state's value is a layout, or one for each shard."""
     if isinstance(value, dict):
         return all(is_layout(text) for text in value.values())
     return isinstance(value, str) and _FORM.fullmatch(value) is not None
@@ -95,7 +95,7 @@ class _Since:
         return ",".join(f"{name}={kind}" for name, kind in (self.rows | self.changes).items())
 
     def allows(self, change: ColumnChange) -> bool:
-        """Tell whether rows that rest on what was written before are right if a type is new."""
+        """Return whether rows that rest on what was written before are right if a type is new."""
         before = self.rows.get(_checksum([change.name]))
         return before is None or _kind(change.type, before) == before
 
@@ -162,7 +162,7 @@ class _Place:
             self.shown = self.asked = self.copied = self.since = None
 
     def contradicts(self, fields: Fields) -> bool:
-        """Tell whether a FIELD event shows other columns than another has shown before."""
+        """Return whether a FIELD event shows other columns than another has shown before."""
         return not (
             (self.copied is None or _agree(self.copied.fields, fields.fields))
             and _begins(fields, self.asked)
@@ -208,7 +208,7 @@ class _Known:
         return (proved if place.proved is None else place.proved) or None
 
     def is_in_doubt(self, place: _Place) -> bool:
-        """Tell whether rows have been given out that nothing proves."""
+        """Return whether rows have been given out that nothing proves."""
         return place.shown is not None or not self.proved
 
     def stored(self, shards: Iterable[str]) -> Stored | None:
@@ -235,7 +235,7 @@ class _Known:
         return f"{given}/{proof}/{place.last}/{place.since}"
 
     def leaves_right(self, place: _Place, changes: Collection[ColumnChange]) -> bool:
-        """Tell whether all rows that were given out are right, if they were before a DDL."""
+        """Return whether all rows that were given out are right, if they were before a DDL."""
         since, proved = place.since or _Since(), self.proof(place) is not None
         if place.last_after(changes) is None and (since.rows or not proved):
             return False  # they lack it, and would be read with one column too many
@@ -332,7 +332,7 @@ class Layouts:
         place.copied = place.copied or fields
 
     def copy_begins(self, table: str) -> None:
-        """Forget a table: its rows come anew."""
+        """Forget a table: its rows come again."""
         self._tables.pop(table, None)
 
     def reached(self, tables: frozenset[str]) -> dict[str, str]:
@@ -369,7 +369,7 @@ class Layouts:
 
 
 def _begins(fields: Fields, layout: str | None) -> bool:
-    """Tell whether columns begin as a layout has it, which all do where nobody knows it."""
+    """Return whether columns begin as a layout has it, which all do where nobody knows it."""
     return not layout or layout_of(fields.fields, layout) == layout
 
 
@@ -383,7 +383,7 @@ def _kind(written: WrittenType, like: str | None = None) -> str:
 
 
 def _agree(some: Iterable[query.Field], others: Iterable[query.Field]) -> bool:
-    """Tell whether columns are the same, as far as both are there; so with labels."""
+    """Return whether columns are the same, as far as both are there; so with labels."""
     pairs = list(zip(some, others, strict=False))
     labels = [
         [_LABEL.findall(c.column_type) for c in pair] for pair in pairs if _has_labels(pair[0])

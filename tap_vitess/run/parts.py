@@ -199,7 +199,7 @@ class Parts:
     # What is to be copied
 
     def is_resumable(self, spec: TableSpec) -> bool:
-        """Tell whether a cut copy can be resumed where it was."""
+        """Return whether a cut copy can be resumed where it was."""
         return (
             spec.resumable
             and self._rules.is_resumable(spec.name)
@@ -207,15 +207,15 @@ class Parts:
         )
 
     def is_copied(self, table: str) -> bool:
-        """Tell whether a table's copy is finished."""
+        """Return whether a table's copy is finished."""
         return self._part[table] is Part.COPIED or self.state.is_copied(table)
 
     def is_brought(self, table: str) -> bool:
-        """Tell whether a table is copied, and followed as far as the others."""
+        """Return whether a table is copied, and followed as far as the others."""
         return self._part[table] in {Part.TAKEN, Part.COPIED} and self.is_copied(table)
 
     def are_brought(self) -> bool:
-        """Tell whether all tables are, and none is left behind."""
+        """Return whether all tables are, and none is left behind."""
         return not self.errors and all(map(self.is_brought, self.specs))
 
     def pending(self) -> list[TableSpec]:

@@ -122,11 +122,11 @@ class Rules:
             )
 
     def is_resumable(self, name: str) -> bool:
-        """Tell whether a table's copy can be resumed, as far as its filter allows it."""
+        """Return whether a table's copy can be resumed, as far as its filter allows it."""
         return name not in self.by_table or resumable(self._tables[name], self.by_table[name])
 
     def narrow(self, name: str) -> bool:
-        """Look for columns that were dropped; tell whether something else is asked for now.
+        """Look for columns that were dropped; return whether something else is asked for now.
 
         Raises:
             ConfigError: the filter names one of them.

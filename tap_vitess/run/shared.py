@@ -110,7 +110,7 @@ class SharedStream:
                     parts.lose(one or parts.running, error)
 
     def _stream(self, stop: Vgtid, *, endless: bool) -> Generator[Output, None, bool]:
-        """Stream a group once; tell whether that is all, or what is left of it comes again."""
+        """Stream a group once; return whether that is all, or what is left of it comes again."""
         parts, kind = self._parts, EndlessStream if endless else ChangeStream
         feed = kind(parts.running, parts.position, stop, parts.request)
         count = len(parts.running)
@@ -157,7 +157,7 @@ class SharedStream:
                 return
 
     def _gives_out(self, rows: Rows) -> bool:
-        """Tell whether rows are given out: their table is still followed, and read rightly."""
+        """Return whether rows are given out: their table is still followed, and read rightly."""
         raw, table, shard = rows.fields, rows.fields.table, rows.fields.shard
         if table not in self._parts.running:
             return False
@@ -205,7 +205,7 @@ class SharedStream:
     # Its end, and its stop position
 
     def _leaves(self, feed: ChangeStream) -> bool:
-        """Tell whether a stream is left before it is finished; move its stop position."""
+        """Return whether a stream is left before it is finished; move its stop position."""
         if isinstance(feed, EndlessStream):
             self._move_stop(feed)
             if not self._parts.are_brought():

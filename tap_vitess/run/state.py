@@ -83,7 +83,7 @@ class KeyspaceState:
         return group.tables[table] if group else 0
 
     def is_copied(self, table: str) -> bool:
-        """Tell whether a table's copy is finished, its ACTIVATE_VERSION sent."""
+        """Return whether a table's copy is finished, its ACTIVATE_VERSION sent."""
         return self.group_of(table) is not None and table not in self.copies
 
     def split(self, tables: Iterable[str]) -> KeyspaceState:

@@ -66,7 +66,7 @@ class KeyspaceSync:
         self.whole_rows = self._inquiry.whole_rows
 
     def brought(self, table: str) -> bool:
-        """Tell whether all of a table has been given out, up to where the run has ended."""
+        """Return whether all of a table has been given out, up to where the run has ended."""
         return self._ended and not self.pace.held_up and self.parts.is_brought(table)
 
     def events(self) -> Outputs:
@@ -120,7 +120,7 @@ class KeyspaceSync:
             yield from self._shared.follow()  # which may tell of tables to copy again
 
     def _copy(self) -> Generator[Output, None, bool]:
-        """Copy what is not copied; tell whether the shared stream has to follow once more."""
+        """Copy what is not copied; return whether the shared stream has to follow once more."""
         copied = False
         faults = Counter[str]()
         while (pending := self.parts.pending()) and not self.pace.stopped:

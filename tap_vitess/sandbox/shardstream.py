@@ -6,7 +6,7 @@ Each step is one group of responses that nothing of another shard may come betwe
 Surprising, and kept: an empty table gives a BEGIN that no COMMIT follows. The VGTID before the
 rows of a table and the one after its last row name no TablePKs of it, although other tables may
 still wait for their copy. Changes of a table whose copy has not begun are left out of catchup and
-fastforward, but their transactions are not. FIELD is sent anew in each of these legs. Row events
+fastforward, but their transactions are not. FIELD is sent again in each of these legs. Row events
 older than an ALTER are read with the definition of the moment (`plans.py`), like a tablet's
 without schema tracking: a stream that has met the table before goes on with what it knows.
 """

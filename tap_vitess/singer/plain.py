@@ -108,7 +108,7 @@ def _once(make: Callable[[dict[str, Any]], T]) -> Callable[[Any], T]:
 
 
 def changes_nothing(mapper: PluginMapper) -> bool:
-    """Tell whether the settings neither map nor flatten any stream."""
+    """Return whether the settings neither map nor flatten any stream."""
     flattening = mapper.flattening_options
     return (
         not mapper.stream_maps_dict
@@ -118,7 +118,7 @@ def changes_nothing(mapper: PluginMapper) -> bool:
 
 
 def is_plain(entry: CatalogEntry) -> bool:
-    """Tell whether the SDK's map of an unmapped stream is its schema without deselected columns.
+    """Return whether the SDK's map of an unmapped stream is its schema without deselected columns.
 
     Not so where a column has properties of its own, which are selected by themselves, or where
     the entry tells something twice and not the same.
@@ -139,7 +139,7 @@ def _is_flat(prop: Schema) -> bool:
 
 
 def _is_automatic(metadata: MetadataMapping, column: str) -> bool:
-    """Tell whether a catalog leaves an own column as it is discovered."""
+    """Return whether a catalog leaves an own column as it is discovered."""
     found = metadata.get(("properties", column))
     return found is not None and found.inclusion == Metadata.InclusionType.AUTOMATIC
 

@@ -86,7 +86,7 @@ def _converter() -> tuple[Callable[..., Any], type[Exception]]:
 
 
 def why_not(stream: object) -> str | None:
-    """Tell what is wrong with a stream, and where; None where nothing is."""
+    """Return what is wrong with a stream, and where; None where nothing is."""
     convert, refused = _converter()
     try:
         convert(stream, Stream)

@@ -101,7 +101,7 @@ def judge(
 
 
 def _nearly_purged(lag: int, found: ShardFacts, copied: float) -> bool:
-    """Tell whether most of what MySQL keeps comes after a bookmark that may be old.
+    """Return whether most of what MySQL keeps comes after a bookmark that may be old.
 
     Right after a purge MySQL keeps little, and nearly all of it comes after any bookmark.
     """

@@ -282,7 +282,7 @@ def _helpers(tables: Sequence[Table]) -> set[tuple[str, str]]:
 
 
 def _is_meant(table: Table, config: Config) -> bool:
-    """Tell whether a pattern names a helper table as such: from its first underscore on."""
+    """Return whether a pattern names a helper table as such: from its first underscore on."""
     patterns = tuple(p for p in config.tables or () if p.partition(".")[2].startswith("_"))
     return Config.matches(f"{table.keyspace}.{table.name}", patterns)
 

@@ -1,7 +1,7 @@
 """Tries a VStream: which shards tell where they are.
 
 A VStream of no table resolves `current` on each shard at once, or waits for a tablet: for 90 s and
-again, without a word. VTGate looks for tablets in the cells of the request and, unless it is told
+again, silently. VTGate looks for tablets in the cells of the request and, unless it is told
 otherwise, in its own cell first, so a cell that is not there need not be noticed.
 """
 

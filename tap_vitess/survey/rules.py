@@ -82,7 +82,7 @@ def _hashed(table: Table) -> str:
 
 
 def resumable(table: Table, rule: Rule) -> bool:
-    """Tell whether a filtered copy can be resumed by the key.
+    """Return whether a filtered copy can be resumed by the key.
 
     MySQL may read such rows by another index and sort them, by the first 1024 bytes of a text.
     """

@@ -86,7 +86,7 @@ _TABLES_AT_ONCE = 50
 
 
 def has_table(at: KeyspaceSql, table: str) -> bool:
-    """Tell whether the MySQL of every shard has a table.
+    """Return whether the MySQL of every shard has a table.
 
     Raises:
         RetriableError: a shard has no tablet of this type.
@@ -210,7 +210,7 @@ def unique_keys(at: KeyspaceSql) -> dict[str, tuple[Key, ...]]:
 
 
 def _identifies(part: SqlRow) -> bool:
-    """Tell whether a part of a unique index is a whole column that is never NULL."""
+    """Return whether a part of a unique index is a whole column that is never NULL."""
     return (
         part["nullable"] != "YES" and part["sub_part"] is None and part["column_name"] is not None
     )

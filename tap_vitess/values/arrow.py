@@ -1,7 +1,7 @@
 """Rows of one FIELD event -> columns of Arrow's, with no object a row and none a value. Pure.
 
-A response's rows are columns in waiting: all lengths behind each other, all values behind each
-other. The running sum of the lengths makes one array of bytes of all values; a column is every n-th
+A response's rows are almost columns: all lengths one after another, and all values. The running
+sum of the lengths makes one array of bytes of all values; a column is every n-th
 of them, and Arrow's own parsers make the type's values of it. Where one does not look as it should
 (a zero date, an escape of Vitess' own), its column is converted value by value, by what else
 converts it, so that Arrow, JSON and Python's objects agree; and what one refuses all refuse.

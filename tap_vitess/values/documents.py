@@ -145,7 +145,7 @@ def check(values: Sequence[bytes]) -> None:
 
 
 def _are_lines(joined: Any, lengths: Sequence[int]) -> bool:
-    """Tell whether lines are documents, each for itself: what is read of each is as long as it is.
+    """Return whether each line is a document: what is read of it is as long as it is.
 
     So none ends within another, nor has a blank before it. Letters are not looked at.
     """

@@ -191,7 +191,7 @@ class RowEncoder:
 def same_columns(
     one: Images, other: Images, width: int, indexes: Sequence[int], where: str
 ) -> bool:
-    """Tell whether two images of each row have the same bytes in some columns, given in order.
+    """Return whether two images of each row have the same bytes in some columns, given in order.
 
     Raises:
         ProtocolError: the images are no whole rows.

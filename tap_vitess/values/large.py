@@ -20,7 +20,7 @@ _PIECE = 3 << 18  # bytes; whole groups of base64
 
 
 def has_large(images: Images, where: str) -> bool:
-    """Tell whether a value is that large; raises ProtocolError: there are no such lengths."""
+    """Return whether a value is that large; raises ProtocolError: there are no such lengths."""
     return len(images.values) > LARGE and max(listed(images.lengths, where), default=0) > LARGE
 
 

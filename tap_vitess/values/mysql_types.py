@@ -67,7 +67,7 @@ def value_type(
 
 
 def _are_digits(name: str, arguments: str) -> bool:
-    """Tell whether a type that takes precision and scale has such as MySQL has."""
+    """Return whether a type that takes precision and scale has such as MySQL has."""
     if name not in _MOST_DIGITS or not arguments:
         return True
     precision, scale = _MOST_DIGITS[name]
@@ -76,7 +76,7 @@ def _are_digits(name: str, arguments: str) -> bool:
 
 
 def is_geometry(column_type: str) -> bool:
-    """Tell whether a column holds geometries."""
+    """Return whether a column holds geometries."""
     match = _TYPE.match(column_type)
     return match is not None and _ENTRIES.get(match[1].lower()) is geometry.geometry
 

@@ -106,7 +106,7 @@ def vector(_: Declared) -> ValueType:
 
 
 def _is_padded(column: Declared) -> bool:
-    """Tell whether the bytes may begin with zeros that are no part of the number."""
+    """Return whether the bytes may begin with zeros that are no part of the number."""
     return column.copying and "zerofill" in column.attributes
 
 
@@ -229,7 +229,7 @@ def _exact(raw: bytes) -> Decimal:
 
 
 def _are_numbers(values: Values, letters: bytes) -> bool:
-    """Tell whether all are numbers as JSON has them, of these letters; -0 is none."""
+    """Return whether all are numbers as JSON has them, of these letters; -0 is none."""
     joined = b",".join(values)
     if joined.translate(None, letters):
         return False

@@ -134,7 +134,7 @@ def spelled(pa: Any, column: Any, letters: bytes) -> Any:
 
 
 def written(column: Any) -> bytes:
-    """Return what a column of bytes holds, which has a buffer of its own, one behind the other."""
+    """Return what a column of bytes holds, which has its own buffer, one value after another."""
     buffer = column.buffers()[2]
     return b"" if buffer is None else bytes(buffer)
 

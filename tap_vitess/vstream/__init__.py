@@ -1,7 +1,7 @@
-"""VStream for Python: your own consumer of a Vitess' tables. See docs/library.md.
+"""VStream for Python: write your own consumer of Vitess tables. See docs/library.md.
 
-The public names are those imported here as themselves. Level 3 stands on level 2 alone. Level 2 is
-a sink of `run/keyspaces.py`, as `singer/sink.py` and `airbyte/read.py` are, and level 1 a front end
+The public names are those imported here as themselves. Level 3 is built only on level 2. Level 2 is
+a sink of `run/keyspaces.py`, like `singer/sink.py` and `airbyte/read.py`. Level 1 is a front end
 over `vtgate/grpc.py` and `vtgate/reader.py`. Nothing here needs Singer.
 """
 

@@ -1,13 +1,13 @@
-"""Levels 2 and 3 for asyncio: the same engine in a thread of its own, and never two of its kind.
+"""Levels 2 and 3 for asyncio: the same engine, in a separate thread.
 
-The loop is never blocked. `achanges` takes what the thread has made out of a queue that holds a few
-parts, each of what came with one response; while it is full the thread waits, and gRPC with it, so
-VTGate is held back. `aconsume` is `consume` in a thread, whose `flush` is a coroutine of the loop.
+The loop is never blocked. `achanges` reads from a queue that holds a few parts, each with the items
+of one response. While the queue is full the thread waits, gRPC waits with it, and so does VTGate.
+`aconsume` is `consume` in a thread; its `flush` is a coroutine of the loop.
 
-Cancelling is the order to stop: `aconsume` ends as with SIGTERM at the next boundary, with all
-flushed and saved, which takes about a second; cancelled once more it ends at once, and what was
-not saved comes again. What surprised us: `async for` over items that are there never gives the
-loop a turn, so one is given by time.
+Cancelling means stopping. `aconsume` ends as after SIGTERM: at the next boundary, with everything
+flushed and saved, which takes about a second. Cancelled a second time, it ends at once, and what
+was not saved comes again. What surprised us: `async for` over items that are already there never
+gives the loop a turn, so it gets one by time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Left(Exception):  # noqa: N818 - nobody sees it
 
 
 def _in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
-    """Run work in a thread of its own, and return what will be its result."""
+    """Run work in its own thread, and return what will be its result."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -75,8 +75,8 @@ async def achanges(
 ) -> AsyncGenerator[Item, None]:
     """Copy tables and follow their changes, for `async for`; arguments and errors are `changes`'.
 
-    Leave it with `aclose` (`contextlib.aclosing`), or cancel what iterates: the thread has ended
-    when that returns, which takes up to about a second.
+    Leave it with `aclose` (`contextlib.aclosing`), or cancel the task that iterates. The thread has
+    ended when that returns, which takes up to about a second.
     """
     loop = asyncio.get_running_loop()
     waiting: asyncio.Queue[Collection[Item] | None] = asyncio.Queue()
@@ -150,11 +150,10 @@ async def aconsume(
 ) -> Consumed:
     """Give the rows of tables to a coroutine function, batch by batch, until cancelled.
 
-    Arguments, guarantees and errors are those of `consume`, but for what asyncio has itself:
-    signals are the loop's to handle, and cancelling is the way to stop. Then the call ends at the
-    next boundary with all flushed and saved, and CancelledError is raised; cancelled a second
-    time, it ends at once. `flush` runs in the loop; the state's store and `converter` run in the
-    thread.
+    Arguments, guarantees and errors are those of `consume`, without `stop` and `signals`: the loop
+    handles signals, and you stop the call by cancelling it. It then ends at the next boundary with
+    everything flushed and saved, and raises CancelledError. Cancelled a second time, it ends at
+    once. `flush` runs in the loop; the state's store and `converter` run in the thread.
     """
     loop, stop = asyncio.get_running_loop(), threading.Event()
     flushing = _Flushing(loop)

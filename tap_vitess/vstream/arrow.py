@@ -1,11 +1,11 @@
-"""Level 2 with columns for rows: tables in; Arrow's record batches, copies and boundaries out.
+"""Level 2 with Arrow: tables in; record batches, finished copies and boundaries out.
 
-The engine, the boundaries, the versions and the state are those of `changes`; only what rows become
-is another thing, and that rows of several small transactions come table by table. A batch has rows
-of one table and one shard, in order.
+The engine, the boundaries, the versions and the state are those of `changes`. Two things differ:
+rows become record batches, and rows of several small transactions come table by table. A batch has
+rows of one table and one shard, in order.
 
-Each batch has the columns of its FIELD event, and behind them columns of its own. A table's schema
-is told before its first row, and again before the first batch with another one.
+Each batch has the columns of its FIELD event, followed by added columns. A table's schema comes
+before its first row, and again before the first batch with another schema.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def arrow_changes(
     Args:
         vitess: where they are.
         tables: their names, as `keyspace.table`, or a Query for some columns and rows.
-        own_columns: which columns to add, of OWN_COLUMNS. Without "unsent", nobody tells a NULL
-            from what the binlog does not carry.
+        own_columns: which columns to add, of OWN_COLUMNS. Without "unsent", a NULL cannot be
+            distinguished from a value that the binlog does not carry.
         state, follow, stop, boundary_seconds, poll_seconds, signals, retry: see `changes`.
 
     Raises:
-        ConfigError: pyarrow is not installed, or a table has a column of an own one's name.
+        ConfigError: pyarrow is not installed, or a column has the name of an added column.
         VitessError: see `changes`.
     """
     pyarrow()

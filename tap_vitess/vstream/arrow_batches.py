@@ -1,7 +1,7 @@
-"""Batches of rows as Arrow: when one is full is told by batches.py, and here by bytes, too. Pure.
+"""Batches of rows as Arrow, which are full by the rules of batches.py or by bytes. Pure.
 
-Within a batch a table's rows are joined, whatever responses and shards they came in. The order of
-its own rows, schemas and finished copies stays; that of several tables was never promised.
+Within a batch a table's rows are joined, from all responses and shards. The order of a table's
+rows, schemas and finished copies stays; the order between tables was never promised.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A table's rows as Arrow's record batches: what `TableReader` is for objects.
+"""Makes Arrow record batches of a table's rows, as `TableReader` makes objects.
 
-What happened to rows is told by `records/operations.py`. They are taken apart by column, those of
-several kinds and transactions at once: a kernel of Arrow's costs some microseconds however few
-values there are. So few rows go one by one, and so do those of which a value has been fetched.
+`records/operations.py` says what happened to rows. They are converted by column, several kinds and
+transactions at once, because each Arrow kernel costs some microseconds however few values there
+are. Small groups are converted row by row, and so are rows with a fetched value.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class TableRows(OfTable):
     """Rows of a table, in order; a pyarrow.RecordBatch. Its own columns are named with a `_`:
 
     _operation: copy, insert, update or delete; an update of the key is a delete and an insert. A
-    delete has the row as it was. _sequence: rises with every change of a keyspace, also across
-    runs. _version: of the table's copy; see TableCopied. _shard: where the row is, or was.
-    _commit_time: to the second; null for a copied row. _unsent: the names of columns that are null
-    because the binlog does not carry them; null where there is none.
+    delete has the row as it was. _sequence: rises with every change of a keyspace, across runs too.
+    _version: of the table's copy; see TableCopied. _shard: where the row is, or was. _commit_time:
+    to the second; null for a copied row. _unsent: the names of columns that are null because the
+    binlog does not carry them; null if there are no such columns.
     """
 
     version: int

@@ -1,8 +1,8 @@
 """When a batch is full. Pure.
 
-A batch ends at a boundary, when it has enough rows or enough time has passed, and always where a
-copy or the stream begins or ends. Only a transaction that is far larger than a batch is given out
-in parts, which carry no state; memory would have no limit otherwise.
+A batch ends at a boundary once it has enough rows or enough time has passed, and always where a
+copy or the stream begins or ends. Only a transaction that is far larger than a batch is split into
+parts, which carry no state; without this, memory would have no limit.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Collector:
             self._since = now
 
     def is_due(self, now: float) -> bool:
-        """Tell whether there is a batch, at a boundary."""
+        """Return whether there is a batch, at a boundary."""
         if self._since is None:
             return False
         return self._size() >= self._most or now - self._since >= self._seconds

@@ -1,11 +1,11 @@
 """Level 2: tables in; changes, finished copies and boundaries out. The engine is the tap's.
 
-A table is copied, then its changes are followed, by the algorithm of `run/sync.py`: several tables
-and shards in one stream of a keyspace, each change at least once, in order within a shard. What may
-be stored is told by boundaries, and a run that is given such a state resumes after it.
+A table is copied, then its changes are followed, by the algorithm of `run/sync.py`: one stream for
+several tables and shards of a keyspace, each change at least once, in order within a shard.
+Boundaries carry the state that may be stored, and a run with such a state resumes after it.
 
-Tables of several keyspaces come one keyspace after the other; with `follow` all at once, each
-keyspace read in a thread of its own, the items given out in the caller's.
+Keyspaces are read one after another. With `follow` they are read at the same time, each in its own
+thread; the caller's thread gets the items.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ Item_co = TypeVar("Item_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class TableCopied(OfTable):
-    """All rows of a table's copy have been given out: rows of older versions may go.
+    """All rows of a table's copy have been delivered: delete its rows of older versions.
 
-    They are of a copy that was started over, or that nobody remembers, and may have been deleted in
-    the source without a delete among the changes. Every Change carries its table's version.
+    Those come from before a copy that started over, or from one that the state does not know. They
+    may have been deleted in the source without a delete among the changes. Every Change carries its
+    table's version.
     """
 
     version: int
@@ -68,10 +69,10 @@ class TableCopied(OfTable):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boundary:
-    """A moment: `state` may be stored once all that came before it has been processed.
+    """A point in the stream: store `state` once everything before it has been processed.
 
-    keyspace: whose boundary it is; the state has all keyspaces. phase: whether a copy or the
-    stream begins or ends here, else the boundary is due by time alone.
+    keyspace: which keyspace has come to it; the state has all keyspaces. phase: whether a copy or
+    the stream begins or ends here; otherwise the boundary is due by time alone.
     """
 
     keyspace: str
@@ -113,23 +114,23 @@ def changes(
         vitess: where they are.
         tables: their names, as `keyspace.table`, or a Query for some columns and rows. A table that
             the state does not know is copied.
-        state: a boundary's, to resume from there; None for a first run. Tables that it knows and
-            that are not named keep their place in it.
-        follow: whether to follow for ever; else the iterator ends where the keyspaces were when it
-            began.
+        state: of a Boundary, to resume there; None for a first run. Tables that it knows but that
+            are not named keep their place in it.
+        follow: whether to follow for ever; otherwise the iterator ends where the keyspaces were
+            when it began.
         stop: asked about every second; True ends the iterator with a last boundary.
-        boundary_seconds: how often there is a boundary, 0 for one after each response of VTGate.
-        poll_seconds: with `follow`, how often SQL is asked where the keyspace is, to see that the
-            stream brings all there is.
-        timezone: of which each TIMESTAMP becomes an aware datetime, and commit times too; without
-            one a TIMESTAMP is a datetime in UTC without a zone. A DATETIME never has one.
+        boundary_seconds: how often there is a boundary; 0 for one after each response of VTGate.
+        poll_seconds: with `follow`, how often to ask by SQL where the keyspace is, to notice a
+            stream that has stalled.
+        timezone: the zone of TIMESTAMPs and commit times, which become aware datetimes; without it
+            a TIMESTAMP is a datetime in UTC without a zone. A DATETIME never has a zone.
         signals: whether SIGTERM and SIGINT (Ctrl-C) stop it as `stop` does, while it is iterated in
             the main thread; a second one ends the process. Close an iterator that you leave early.
-        retry: how long passing faults are retried.
+        retry: how long temporary faults are retried.
 
     Raises:
-        VitessError: a setting or the state is wrong (at once), or the run cannot continue: there
-            was a last boundary before, and it holds. A table that cannot be read does not stop the
+        VitessError: a setting or the state is wrong (at once), or the run cannot continue; the last
+            boundary before the error is valid. A table that cannot be read does not stop the
             others, unless `follow` is set; its error is raised at the end.
     """
     taken = Taken()
@@ -260,7 +261,7 @@ def by_keyspace(tables: Iterable[str]) -> dict[str, list[str]]:
     """Sort names of tables by keyspace.
 
     Raises:
-        ConfigError: one of them is no `keyspace.table`, or there is none.
+        ConfigError: one of them is not `keyspace.table`, or no name is given.
     """
     names = [tables] if isinstance(tables, str) else list(dict.fromkeys(tables))
     found: dict[str, list[str]] = {}
@@ -377,16 +378,16 @@ def state_at(
     *,
     retry: RetryOptions = DEFAULT_RETRY,
 ) -> str:
-    """Return a state as if tables had been copied: only what changes after it will come.
+    """Return a state as if tables had been copied: only later changes will come.
 
     Args:
         vitess: where they are.
         tables: as `keyspace.table`, or as the Query that they will be read by.
-        positions: where to start, by keyspace; where a keyspace is now, if it is not among them.
+        positions: where to start, by keyspace; a keyspace that is not in it starts where it is now.
         retry: how long to ask.
 
     Raises:
-        VitessError: VTGate does not tell where a keyspace is.
+        VitessError: VTGate does not say where a keyspace is.
     """
     config, given = vitess.config(), dict(positions or {})
     keyspaces = by_keyspace(queries_of(tables))

@@ -1,6 +1,6 @@
 """Where a Vitess is and how it is read: a frozen value that makes a Config.
 
-Its names, choices, defaults and checks are those of `Config`, which a test holds it to; they are
+Its names, choices, defaults and checks are those of `Config`, which a test verifies. They are
 written out here for editors and type checkers.
 """
 
@@ -19,11 +19,11 @@ from tap_vitess.vtgate.address import Tls
 
 @dataclass(frozen=True, slots=True)
 class Vitess:
-    """A VTGate, with its gRPC and its MySQL port; secrets show in no repr.
+    """A VTGate, with its gRPC and its MySQL port; its repr shows no secrets.
 
-    tls: True, or the files to use it with. decimal_as: "number" gives a float, not a Decimal.
-    json_as: "string" gives the document's text, which Polars and Arrow take where documents differ.
-    The others are the tap's settings of these names: see the table in docs/settings.md.
+    tls: True, or a Tls with files. decimal_as: "number" gives a float instead of a Decimal.
+    json_as: "string" gives the document's text, which Polars and Arrow accept even if documents
+    differ. The others are the tap's settings of the same names: see docs/settings.md.
     """
 
     host: str

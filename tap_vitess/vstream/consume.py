@@ -1,8 +1,8 @@
 """Level 3: batches of changes to a function, and the position stored after it.
 
-The state is saved only when `flush` has returned for all that it covers. So after a kill at any
-moment what was flushed since the last save comes again, and nothing is left out: at least once.
-It stands on `changes` alone.
+The state is saved only when `flush` has returned for everything that it covers. So after a kill at
+any moment, everything flushed since the last save comes again, and nothing is missing: at least
+once. This level uses only `changes`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ Flush = Callable[[Batch], object] | Callable[[ArrowBatch], object]
 class Consumed:
     """How a call of `consume` ended.
 
-    reason: "finished" where the keyspaces were at its beginning, "stopped" by `stop`, or
-    "signal". signum: which one. rows: changes flushed. batches: calls of `flush`.
+    reason: "finished" (it reached where the keyspaces were at its start), "stopped" by `stop`, or
+    "signal". signum: which signal. rows: changes flushed. batches: calls of `flush`.
     """
 
     reason: Literal["finished", "stopped", "signal"]
@@ -72,33 +72,35 @@ def consume(
     timezone: tzinfo | None = None,
     retry: RetryOptions = DEFAULT_RETRY,
 ) -> Consumed:
-    """Give the rows of tables to a function, batch by batch, until told to stop.
+    """Pass the rows of tables to a function, batch by batch, until stopped.
 
     Args:
         vitess: where they are.
         tables: what the rows of each `keyspace.table` become: dict, a dataclass, any function of a
-            row, or with a converter any class. It is a Change's `after`; its `before` is a dict.
-            With rows as Arrow it must be dict. A Query stands for the name where only some columns
-            or rows are wanted.
-        flush: applies a batch; what it applied must be stored for good when it returns, or in one
-            transaction with the state, by a store of the caller's own. An error of it ends the
-            call, and the batch comes again in the next. Or a function for each table, by its name:
-            each is given a batch of its table's items alone, and the state is saved when all have
-            returned.
+            row, or any class if there is a converter. This is a Change's `after`; its `before` is a
+            dict. With rows as Arrow it must be dict. To read only some columns or rows, use a Query
+            in place of the name.
+        flush: applies a batch. When it returns, what it applied must be stored durably, or be
+            stored in one transaction with the state, by your own store. If it raises an error, the
+            call ends, and the next call repeats the batch. You can also pass a mapping of table
+            names to functions: each function gets a batch with only its table's items, and the
+            state is saved when all have returned.
         state: where the position is kept. A first run copies.
-        rows: "arrow" for an ArrowBatch, which has columns, where else there is a Batch.
+        rows: "arrow" for ArrowBatch, with columns; otherwise Batch.
         own_columns: of rows as Arrow, see `arrow_changes`.
-        follow: whether to follow for ever; else it ends where the keyspaces were when it began.
+        follow: whether to follow for ever; otherwise it ends where the keyspaces were when it
+            began.
         batch_rows: how many rows make a batch full; it ends at the boundary after them.
-        batch_bytes: from how many bytes on rows as Arrow are given out in parts.
-        batch_seconds: how old the first row of a batch becomes. While nothing comes, VTGate speaks
-            once a second, so a batch may be so much older.
+        batch_bytes: the size above which rows as Arrow are delivered in parts.
+        batch_seconds: how old the first row of a batch may become. An idle VTGate sends only once a
+            second, so a batch may be a second older.
         converter: makes an object of a row and a class of `tables`, such as msgspec.convert.
-        stop: an event, or asked about every second: ends the call with all flushed and saved.
+        stop: an event, or a function that is called about every second. It ends the call after
+            everything is flushed and saved.
         signals: whether SIGTERM and SIGINT do the same; in the main thread only.
-        idle_seconds: how often the state is saved while no rows come; so a consumer whose state a
-            newer one has taken over learns of it.
-        poll_seconds, timezone, retry: see `changes`. A row as Arrow has TIMESTAMPs in UTC.
+        idle_seconds: how often the state is saved while no rows come, so that a consumer notices
+            when a newer one has taken over its state.
+        poll_seconds, timezone, retry: see `changes`. Rows as Arrow have TIMESTAMPs in UTC.
 
     Raises:
         FencedError: a newer consumer of this name has taken the state over.

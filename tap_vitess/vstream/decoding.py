@@ -1,7 +1,7 @@
 """A table's rows as the library's changes, with Python objects for values.
 
-What happened to a row is told by `records/operations.py`. Whole images of one kind are taken apart
-by column, the others one by one.
+`records/operations.py` says what happened to a row. Whole images of one kind are converted by
+column, all others row by row.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Change(OfTable, Generic[RowT]):
     columns and their values; empty for a table without a key. before: the row before an update or
     delete, as far as the binlog carries it. after: the row, unless it was deleted. commit_time: to
     the second; None for a copied row. shard: where the row is, or was. sequence: rises with every
-    change of a keyspace, also across runs. version: of the table's copy; see TableCopied.
+    change of a keyspace, across runs too. version: of the table's copy; see TableCopied.
     """
 
     operation: Operation

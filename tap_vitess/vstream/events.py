@@ -1,11 +1,11 @@
 """Level 1's events: one frozen class for each kind of VEvent, and the feed that makes them. Pure.
 
-A row is an event of its own, and its values are Python's objects. A kind that is not known here is
-an UnknownEvent, so that nothing is passed over in silence.
+Each row is one event, and its values are Python objects. A kind that is not known here becomes an
+UnknownEvent, so nothing is skipped silently.
 
-The feed resumes at the last boundary (COMMIT, DDL, OTHER) after a fault: a ReopenedEvent says that
-what came after it comes again. A copy is not resumed: the positions in it do not tell which
-tables are copied, and VTGate would leave some out without a word. `changes` is what resumes copies.
+After a fault, the feed resumes at the last boundary (COMMIT, DDL, OTHER); a ReopenedEvent says that
+what came after it comes again. A copy is not resumed, because its positions do not say which tables
+are copied, and VTGate would silently leave some out. To resume copies, use `changes`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tap_vitess.values.decode import ObjectDecoder, Row
 class Event:
     """What all events have.
 
-    shard: the shard it came from; empty for what VTGate says itself. at: when it happened, to the
+    shard: the shard it came from; empty for an event of VTGate itself. at: when it happened, to the
     second; None in a copy.
     """
 
@@ -47,7 +47,7 @@ class BeginEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a FieldEvent; charset is None where Vitess does not tell it, or it has none."""
+    """A column of a FieldEvent; charset is None if the column has none or Vitess does not say."""
 
     name: str
     column_type: str
@@ -80,8 +80,8 @@ class RowEvent(Event):
 class VgtidEvent(Event):
     """The position after the transaction whose end comes next.
 
-    usable: whether it is a position to start from. Not so in a copy, and not so at the beginning of
-    a stream without a position, while some shards have not said yet where they are.
+    usable: whether it is a position to start from. It is not in a copy, nor at the beginning of a
+    stream without a position, until all shards have reported where they are.
     """
 
     vgtid: Vgtid
@@ -112,7 +112,7 @@ class CopyCompletedEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class JournalEvent(Event):
-    """The shards are exchanged; VTGate follows by itself, and tells so only if it is asked to."""
+    """A reshard; VTGate follows it by itself, and sends this event only if asked to."""
 
     participants: tuple[str, ...]
     targets: Vgtid
@@ -134,7 +134,8 @@ class UnknownEvent(Event):
 class ReopenedEvent(Event):
     """The call was opened again: what came after this position comes again, or has changed.
 
-    It is None when the stream had come to no boundary yet, and begins at the present once more.
+    The position is None if the stream had not reached a boundary yet; it then starts again from the
+    present.
     """
 
     vgtid: Vgtid | None

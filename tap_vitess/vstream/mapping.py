@@ -1,8 +1,8 @@
 """Rows as the caller's own classes. Pure.
 
-A dataclass is strict, because what does not fit is a change of the table that somebody should hear
-of: a column without a field and a field without a column are errors. Values are passed on as they
-are; whoever wants them checked gives a converter, or a callable of pydantic or msgspec.
+A dataclass is strict: a column without a field and a field without a column are errors, because
+somebody should hear of such a change of the table. Values are passed on as they are. To have them
+checked, pass a converter, or a callable of pydantic or msgspec.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def rows_as(
     columns: Mapping[str, str] | None = None,
     unknown: Literal["error", "ignore"] = "error",
 ) -> Callable[[Row], RowT]:
-    """Return what makes a dataclass of a row.
+    """Return a function that makes a dataclass of a row.
 
-    A field's column is the one that `columns` names, else that of its metadata's "column", else
-    the one of its own name.
+    A field's column is the one that `columns` names, else the one in its metadata's "column", else
+    the one with the field's name.
 
     Args:
         cls: the dataclass.
@@ -36,8 +36,8 @@ def rows_as(
         unknown: what becomes of columns without a field.
 
     Raises:
-        ConfigError: it is no dataclass, or `columns` names a field that it has not. What is
-            returned raises MappingError for a row that does not fit.
+        ConfigError: it is not a dataclass, or `columns` names a field that it does not have. The
+            returned function raises MappingError for a row that does not fit.
     """
     if not (isinstance(cls, type) and is_dataclass(cls)):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What is read of a table: all of it, or some columns and the rows of a filter. Pure."""
+"""What to read of a table: all of it, or some columns and the rows of a filter. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tap_vitess.run.rules import Wanted
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A table to read, in the place of its name.
+    """A table to read; use it in place of the table's name.
 
-    name: `keyspace.table`. columns: their names, None for all; those of the key and of the primary
-    vindex come in any case. where: conditions of one column each, joined by AND, which the tablets
-    evaluate: `tenant_id = 7 AND state IN ('new', 'paid')`. A row that an update moves out of it is
-    a delete, one that is moved into it an insert. The state remembers both: with others the table
-    is copied again.
+    name: `keyspace.table`. columns: their names, None for all; the columns of the key and of the
+    primary vindex are always read. where: conditions of one column each, joined by AND, which the
+    tablets evaluate: `tenant_id = 7 AND state IN ('new', 'paid')`. An update that moves a row out
+    of the filter arrives as a delete; one that moves a row into it arrives as an insert. The state
+    remembers columns and filter: if you change either, the table is copied again.
 
     Raises:
-        ConfigError: `where` is no such text, or there are no columns.
+        ConfigError: `where` does not have this form, or `columns` is empty.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Level 1: a VStream's events, over the tap's client and reader, with their TLS, users and retries.
 
-What it does not do is what `changes` is for: it knows no stop position and keeps no state, and a
-copy that is cut begins again. By SQL it only asks for what FIELD events leave out before Vitess 20.
+It has no stop position and keeps no state, and it cannot resume an interrupted copy; `changes` can.
+It uses SQL only for what FIELD events leave out before Vitess 20.
 """
 
 from __future__ import annotations
@@ -38,12 +38,11 @@ def events(
     Args:
         vitess: where it is.
         tables: as `keyspace.table`, of one keyspace.
-        position: a VgtidEvent's, to resume after the boundary that followed it; None for what
-            happens from now on.
-        copy: whether to copy the tables first, which goes without a position.
+        position: of a VgtidEvent, to resume after the boundary that followed it; None to start now.
+        copy: whether to copy the tables first; only without a position.
         stop: asked about every second, and between responses; True ends the iterator.
         signals: whether SIGTERM and SIGINT (Ctrl-C) end it, too; see `changes`.
-        retry: how long passing faults are retried.
+        retry: how long temporary faults are retried.
 
     Raises:
         CopyCutError: the call was cut in the middle of a copy.

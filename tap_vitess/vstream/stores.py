@@ -1,7 +1,7 @@
-"""Where a consumer's state is kept: a text, which the consumer reads once and then replaces.
+"""Where a consumer's state is kept: a text that the consumer reads once and then replaces.
 
-`load` also takes the state over: a table's row from whoever has it, a file only from nobody.
-`save` must not return before the state would survive the process.
+`load` also takes the state over: a table's row even from another consumer, a file only if nobody
+else has it. `save` must not return before the state would survive the process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StateStore(Protocol):
     """Keeps one consumer's state."""
 
     def load(self) -> str | None:
-        """Return the state, None for a first run; from now on it is this consumer's to write."""
+        """Return the state, None for a first run; from now on only this consumer writes it."""
         ...
 
     def save(self, state: str) -> None:
@@ -35,12 +35,12 @@ class StateStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the state; `load` may be called again."""
+        """Release the state; `load` may be called again."""
         ...
 
 
 class MemoryState:
-    """A state that ends with the process, for tests and for what is copied at each start."""
+    """A state that ends with the process, for tests and for tables that each start copies."""
 
     def __init__(self, state: str | None = None) -> None:
         """Begin with a state, if there is one."""
@@ -57,10 +57,10 @@ class MemoryState:
 
 
 class FileState:
-    """A state in a file, of one process at a time.
+    """A state in a file, for one process at a time.
 
-    The file is replaced as a whole, and on the disk when `save` returns. A file `<path>.lock`
-    beside it is locked from `load` to `close`.
+    The file is replaced as a whole, and is on the disk when `save` returns. A file `<path>.lock`
+    next to it is locked from `load` to `close`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -106,11 +106,11 @@ class FileState:
 
 
 class VitessTableState:
-    """A state in a table of a keyspace: one row a name, written by its newest consumer only.
+    """A state in a table of a keyspace: one row for each name, written only by its newest consumer.
 
-    It is the mirror's table (`tap-vitess-mirror ddl` prints it, or `create` makes it), and its
-    `confirmed` is the state. Of two consumers of one name the newer one wins: the older one gets a
-    FencedError from its next `save`, which has changed nothing then.
+    This is the mirror's table (`tap-vitess-mirror ddl` prints its DDL, `create` creates it); its
+    column `confirmed` is the state. Of two consumers with one name, the newer one wins: the older
+    one's next `save` changes nothing and raises FencedError.
     """
 
     def __init__(
@@ -125,9 +125,10 @@ class VitessTableState:
         """Say where it is.
 
         Args:
-            vitess: the VTGate, which may be another one than that of the tables read.
-            keyspace: best one that is not sharded and not read: writes move its position.
-            name: the consumer's; it is the row's key.
+            vitess: the VTGate; it may be another one than that of the tables read.
+            keyspace: ideally one that is neither sharded nor read, because writes move its
+                position.
+            name: of the consumer; it is the row's key.
             table: the table's name.
             retry: how long passing faults are retried.
 
@@ -142,10 +143,10 @@ class VitessTableState:
         self._claim: Claim | None = None
 
     def create(self) -> None:
-        """Make the table, once; in a sharded keyspace its vindex, too.
+        """Create the table, once, and its vindex in a sharded keyspace.
 
         Raises:
-            VitessError: VTGate refuses it, or the table is there.
+            VitessError: VTGate refuses it, or the table exists.
         """
         state_mirror.create(self._config, self.place)
 

@@ -1,4 +1,4 @@
-"""Where a VTGate is, and what both ports need to be let in."""
+"""Where a VTGate is, and what both ports need from a client."""
 
 from __future__ import annotations
 

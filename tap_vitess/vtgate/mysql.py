@@ -137,7 +137,7 @@ def _understood(where: str) -> Iterator[None]:
 def _limit(sock: socket.socket, seconds: float) -> Iterator[Callable[[], bool]]:
     """Cut a connection after so long; gives what tells whether that has happened.
 
-    A socket's own timeout begins anew with each byte.
+    A socket's own timeout starts over with each byte.
     """
     cut = threading.Event()
 

@@ -2,7 +2,7 @@
 
 The only place that retries a stream, and it never resumes from memory: after a fault the feed
 is asked for a request that starts at its last boundary, and what came after that boundary comes
-again. The budget starts anew whenever a boundary was reached. Heartbeats prove VTGate alone, so
+again. The budget starts over whenever a boundary was reached. Heartbeats prove VTGate alone, so
 a stream that brings nothing else for `stall` seconds counts as a passing fault too.
 
 What a tablet cannot read or send it can never: a call that stumbles twice at one place is stuck,
@@ -46,7 +46,7 @@ def read(
     Empty sequences are heartbeats and faults: a turn for the caller, who may leave.
 
     Args:
-        retry: how long to go on without progress.
+        retry: how long to continue without progress.
         look: asked about a fault whose remedy is LOOK; what it returns is raised instead, or told
             in a warning while the stream only stands still.
         note: told each fault that is passed over.
@@ -84,7 +84,7 @@ def _judging(feed: Feed[Item], look: Look) -> Look:
 def _retry(
     client: Client, feed: Feed[Item], retry: RetryOptions, look: Look, note: Note
 ) -> Iterator[Sequence[Item]]:
-    """Open the call again until it makes progress; what ends it then is a first fault anew."""
+    """Open the call again until it makes progress; what ends it then is a first fault again."""
     for attempt in attempts(feed.name, retry):
         yield ()
         with attempt:

@@ -1,6 +1,6 @@
 """A call's responses, received ahead by a thread; small ones come together.
 
-gRPC for Python receives a response when it is asked for one, in a thread of its own: while rows
+gRPC for Python receives a response when it is asked for one, in its own thread: while rows
 are written nothing comes in, and each small transaction costs two changes of thread. So a thread
 asks all the time, and what has come meanwhile is taken at once. Where responses follow each other
 closely, as in a backlog, a moment is waited for more of them.

@@ -1,8 +1,8 @@
-"""How long to wait for an answer, and how to ask again: the only place that says so.
+"""How long to wait for an answer, and how to ask again: the only place that decides this.
 
-A port that is mute is waited for as long as its socket allows, a minute on MySQL's. Who has been
-told to stop waits for an answer no longer than `GRACE_SECONDS`: each question is asked in a thread
-of its own, which may then be left to itself.
+A silent port is waited for as long as its socket allows, a minute on the MySQL port. After an order
+to stop, an answer is waited for no longer than `GRACE_SECONDS`: each question is asked in its own
+thread, which may then be left alone.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ Stopping = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class RetryOptions:
-    """How long to go on without progress, in seconds.
+    """How long to continue without progress, in seconds.
 
-    budget: from the first fault to giving up. longest_wait: between two attempts. stall: how
-    long a stream may bring nothing but heartbeats; VTGate holds back a transaction until it has
-    all of it, and a copy until its first row is sorted, so minutes are legitimate. tell: how long
-    until the log says so, and what SQL knows of it. suspect: how long until SQL is asked whether
-    VTGate goes round in circles. silence: without even a heartbeat. settle: how long VTGate must
-    see no tablet of the kind that is asked for until that counts; one that has just started learns
-    of them by and by.
+    budget: from the first fault to giving up. longest_wait: between two attempts. stall: how long a
+    stream may bring nothing but heartbeats; VTGate holds back a transaction until it is complete,
+    and a copy until its first row is sorted, so minutes are legitimate. tell: how long until the
+    log says so, and what SQL knows about it. suspect: how long until SQL is asked whether VTGate
+    reads the same data again and again. silence: how long without even a heartbeat. settle: how
+    long VTGate must see no tablet of the requested kind until that counts, because a VTGate that
+    has just started discovers tablets one by one.
     """
 
     budget: float = 300.0
@@ -51,7 +51,7 @@ class RetryOptions:
 
 
 class Question(Generic[Answer]):
-    """A question that is asked in a thread of its own."""
+    """A question that is asked in its own thread."""
 
     def __init__(self, ask: Callable[[], Answer]) -> None:
         """Ask."""
@@ -73,7 +73,7 @@ class Question(Generic[Answer]):
         return not self._thread.is_alive()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the answer, for so long at most; tell whether there is one, or an error."""
+        """Wait for the answer, for so long at most; return whether there is one, or an error."""
         self._thread.join(seconds)
         return self.answered
 

@@ -130,7 +130,7 @@ def _speaks_tls(host: str, port: int, timeout: float) -> bool:
 
 
 def _shake(made: ssl.SSLContext, host: str, port: int, timeout: float, name: str) -> bool:
-    """Shake hands; tell whether the server then goes on, as an HTTP/2 server does unasked."""
+    """Shake hands; return whether the server then goes on, as an HTTP/2 server does unasked."""
     with (
         socket.create_connection((host, port), timeout=timeout) as sock,
         made.wrap_socket(sock, server_hostname=name) as wrapped,
