@@ -1,8 +1,8 @@
 """The codes of sentences that users see: `TV017` finds its entry in docs/troubleshooting.md. Pure.
 
-A code stands for one quoted sentence of that page, for good: numbers are neither changed nor used
-again. scripts/generate-docs gives a sentence that is new on the page the next number. Who rewords
-a sentence rewords it here too. `…` is what varies.
+A code stands for one quoted sentence of that page, permanently: numbers are neither changed nor
+reused. scripts/generate-docs gives the next number to a sentence that is new on the page. When you
+reword a sentence, reword it here too. `…` stands for what varies.
 
 A message may hold several of the sentences: a place, what happened, what to do, what the server
 said. It gets one code, that of the sentence of which it holds most.

@@ -1,9 +1,8 @@
-"""The settings: the fields of `Config`, of which their JSON schema is derived.
+"""The settings: the fields of `Config`, from which their JSON schema is derived.
 
-A Config is made of the settings once; nobody else reads a raw settings dict. How they are read and
-refused is in `settings.py`. Settings are flat because environment variables (TAP_VITESS_<SETTING>)
-reach only the top level: a field that is a value of several settings stands for all of them.
-Secrets show in no repr.
+A Config is made from the settings once; nothing else reads a raw settings dict. `settings.py` reads
+and checks them. Settings are flat because environment variables (TAP_VITESS_<SETTING>) reach only
+the top level; a field like `tls` combines several settings. No repr shows a secret.
 """
 
 from __future__ import annotations

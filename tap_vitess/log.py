@@ -1,10 +1,10 @@
 """The log: the loggers of this package, whose lines any terminal can show.
 
-Lines hold names that come from a server. The filter stands at each logger, and at no handler, since
-handlers are the SDK's, a platform's or a library user's own.
+Lines hold names that come from a server. The filter is attached to each logger and not to a
+handler, because handlers belong to the SDK, a platform or the library's user.
 
-In console scripts warnings and errors end with their codes. A program that uses the library has
-`VitessError.code`: the factory of records is the process's.
+In console scripts, warnings and errors end with their codes. A program that uses the library has
+`VitessError.code` instead, because the factory of log records belongs to its process.
 """
 
 from __future__ import annotations

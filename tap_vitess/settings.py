@@ -1,12 +1,12 @@
-"""Settings as they are given, by files, the environment or a front end: read, put right, refused.
+"""Reads, corrects and checks settings from files, the environment or a front end.
 
-The settings of several files are merged, the last one wins; `ENV` stands for the environment
-variables. A setting that does not exist is an error, since a typo may read more than was meant; the
-settings of the SDK, which stand in the tap's files too, are passed over. What surprised us: the SDK
-reads numbers with a point as Decimal, Meltano hands on a number of the environment as text, and
-Python reads `Infinity`, lone surrogates and numbers of any length out of JSON.
+Settings of several files are merged, and the last one wins; `ENV` stands for the environment
+variables. A setting that does not exist is an error, because a typo may read more than was meant.
+Settings of the SDK, which may be in the same files, are ignored. What surprised us: the SDK reads
+numbers with a point as Decimal, Meltano passes a number from the environment on as text, and
+Python's JSON parser accepts `Infinity`, lone surrogates and numbers of any length.
 
-No message quotes a secret, nor more of a value than a line has room for.
+No message quotes a secret, or more of a value than fits on a line.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """SIGTERM, SIGINT and SIGHUP: while the console scripts import, and as an order to stop.
 
-Importing takes the better part of a second. Signals end the script with 128 + signal until the run
-takes them over: at once, because Python goes on after an exception in the middle of its import
-locks' callbacks. And garbage is not looked for, because hundreds of modules are made and none is
-garbage.
+Importing takes most of a second. Until the run takes signals over, they end the script at once with
+128 + signal, because Python swallows an exception in the callbacks of its import locks and
+continues. Garbage collection is off meanwhile: importing makes hundreds of modules, and nothing to
+collect.
 
-A run takes them as an order to stop at its next boundary; a second one ends the process at once.
-Then the handlers of before are put back. Python takes signals in the main thread only, so elsewhere
-there is nothing to take over.
+A run takes a signal as an order to stop at its next boundary; a second one ends the process at
+once. Afterwards the previous handlers are restored. Python handles signals only in the main thread,
+so elsewhere there is nothing to take over.
 """
 
 from __future__ import annotations

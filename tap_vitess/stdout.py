@@ -2,18 +2,18 @@
 
 sys.stdout is looked up at each flush, because the SDK's test runner puts another one there.
 
-What surprised us: with PYTHONUNBUFFERED, sys.stdout.buffer is a raw file, and a signal that
-comes while it waits for a full pipe makes it write a part and say so in its return value only.
+What surprised us: with PYTHONUNBUFFERED, sys.stdout.buffer is a raw file. If a signal arrives while
+it waits for a full pipe, it writes only a part, and says so only in its return value.
 
-After a first signal a run continues to its next boundary and tells a last STATE. Whoever sends that
-signal may have ended the target as well, or have stopped reading (seen with Meltano, whose buffer
-between the two was full): then the write that the run is in never comes back. Losing the last
-STATE costs nothing but what comes again; hanging holds up the schedule.
+After a first signal a run continues to its next boundary and writes a last STATE. The sender of
+that signal may have ended the target as well, or have stopped reading (seen with Meltano, when its
+buffer between the two was full). Then the run's current write never returns. Losing the last STATE
+only means that some rows come again; hanging would hold up the schedule.
 
-A file on a full disk, a file that has become as large as it may, a pipe that nobody reads: all that
-is written to stdout ends in one sentence (`written`, `script`). What cannot be written to stderr is
-lost, and ends nothing. Where a shell has closed one of the two, the next file or connection that is
-opened would get its number, so /dev/null gets it first.
+If stdout cannot be written to (a full disk, a file at its size limit, a pipe that nobody reads),
+the run ends with one sentence (`written`, `script`). What cannot be written to stderr is lost, and
+ends nothing. If a shell has closed one of the two, the next file or connection to be opened would
+get its number, so /dev/null is opened there first.
 """
 
 from __future__ import annotations

@@ -640,7 +640,7 @@ def test_a_row_that_does_not_fit(sandbox: Sandbox) -> None:
         consume(vitess(sandbox), {"shop.alpha": Short}, replica.flush, state, follow=False)
     assert replica.changes() == []
     nothing = {"shop.alpha": lambda _: None}
-    with pytest.raises(MappingError, match=r"shop.alpha, .*: its function made None") as error:
+    with pytest.raises(MappingError, match=r"shop.alpha, .*: its function returned None") as error:
         consume(vitess(sandbox), nothing, replica.flush, state, follow=False)
     assert error.value.table == "alpha"
     consume(vitess(sandbox), {"shop.alpha": dict}, replica.flush, state, follow=False)

@@ -94,7 +94,7 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         _TABLET + "Cannot convert string '\\xE3\\x81' from binary to cp1250 (errno 3854)",
         KeyChangedError,
         Remedy.RESTART,
-        "no text in the column's charset",
+        "not text in the column's charset",
     ),
     (
         "grpc",

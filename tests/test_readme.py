@@ -12,6 +12,7 @@ import json
 import re
 import socket
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -349,6 +350,20 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert path.exists(), f"{page.name} has a link to {target}"
         if anchor:
             assert anchor in anchors(path), f"{page.name} has a link to {target}"
+
+
+def test_links_on_pypi() -> None:
+    """They are plain text; one line in pyproject.toml is ready to lead them to a repository."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    hook = tomllib.loads(text)["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    [substitution] = hook["substitutions"]
+    [line] = re.findall(r"^# (replacement = .+)$", text, re.MULTILINE)
+    page = README.read_text(encoding="utf-8")
+    shown = re.sub(substitution["pattern"], substitution["replacement"], page)
+    assert re.findall(r"\]\((?!https:)", shown) == []
+    linked = re.sub(substitution["pattern"], tomllib.loads(line)["replacement"], page)
+    assert linked.count("](https:") == page.count("](")
+    assert "](https://HOST/OWNER/NAME/blob/v$HFPR_VERSION/docs/singer.md)" in linked
 
 
 def anchors(page: Path) -> set[str]:

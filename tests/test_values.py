@@ -203,7 +203,7 @@ def decoded(column_type: str, raw: bytes, options: ValueOptions, *, charset: int
     ("column_type", "raw", "charset", "words"),
     [
         ("date", b"2024-00-10", 63, "a zero or partial date; set zero_dates to null or to string"),
-        ("text", b"secret\xff", 255, "no text of the column's charset; if an ALTER"),
+        ("text", b"secret\xff", 255, "not text in the column's charset; if an ALTER"),
         ("text", b"secret", 0, "names the column's charset"),
         ("json", b'"base64:type15:c2VjcmV0"]', 63, "not JSON: Vitess loses .* copy the table"),
         ("int", b"secret", 63, "does not fit the column's type \\(ValueError\\)"),

@@ -1,11 +1,11 @@
 """Tables as Airbyte streams, and the streams a sync is configured with. Pure.
 
 A stream is called like its table, its namespace is the keyspace. Tables with a key can be
-followed (`incremental`); without one, changes could not be matched in the destination, and there
-is `full_refresh` only. `is_resumable` is false: it is about full refreshes, which start again.
+followed (`incremental`). Without a key, changes could not be matched in the destination, so there
+is only `full_refresh`. `is_resumable` is false: it is about full refreshes, which start over.
 
-A sync has the columns of its catalog and no others: Airbyte looks for new ones itself before a
-sync. A column whose type no longer fits is an error, because nothing could tell the destination.
+A sync has only the columns of its catalog: Airbyte itself looks for new ones before a sync. If a
+column's type no longer fits, that is an error, because the destination could not be informed.
 """
 
 from __future__ import annotations

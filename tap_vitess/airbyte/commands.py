@@ -1,7 +1,7 @@
 """The command line: spec, check, discover, read.
 
 Exit codes: 0 all is well (for `check`, also when the answer is FAILED); 1 an error, which a TRACE
-has told, after the last STATE; 2 a wrong command line; 128 + signal.
+reported, after the last STATE; 2 a wrong command line; 128 + signal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Certificates that are pasted into Airbyte's settings, as files.
 
-OpenSSL reads a key from nothing else. They are in a folder that nobody else may look into, and go
-with the process.
+OpenSSL reads keys only from files. These are in a folder that nobody else may read, and are removed
+when the process ends.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """A sync: what the runs of the keyspaces bring, as Airbyte's messages.
 
-A STATE with the position the sync starts from comes first, and one after all records before the
-statuses of a keyspace's streams, also when an error or a signal ends the sync halfway. A stream
-is COMPLETE only when all of it has been given out: a destination throws the rows of earlier
-generations away then.
+The first message is a STATE with the position where the sync starts. Another STATE comes after all
+records and before the statuses of a keyspace's streams, even if an error or a signal ends the sync
+early. A stream is COMPLETE only when all of it has been written, because a destination then drops
+the rows of earlier generations.
 
-Airbyte has nothing like Singer's ACTIVATE_VERSION. So a full refresh that is cut is an error, and
-Airbyte's next attempt begins a new generation; and when the engine copies a followed table again
-(TRUNCATE, a lost position), rows that vanished meanwhile stay, which is told.
+Airbyte has nothing like Singer's ACTIVATE_VERSION. So an interrupted full refresh is an error, and
+Airbyte's next attempt begins a new generation. When the engine copies a followed table again
+(TRUNCATE, a lost position), rows that vanished in the meantime stay, and the log says so.
 """
 
 from __future__ import annotations

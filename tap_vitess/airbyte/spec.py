@@ -1,9 +1,9 @@
 """The settings in Airbyte's words, and back.
 
-The settings are the tap's. What differs: DECIMAL comes as a number and JSON as a string, which
-is what destinations make the most of; `grpc_headers` is a string of JSON, because Airbyte keeps
-no secrets in objects; `metadata_columns` is not there, the columns always are; certificates can be
-pasted beside the settings of their files.
+The settings are the tap's, with these differences. DECIMAL is written as a number and JSON as a
+string, because destinations handle these best. `grpc_headers` is a string of JSON, because Airbyte
+keeps no secrets in objects. There is no `metadata_columns`; the columns are always there.
+Certificates can be pasted instead of given as files.
 """
 
 from __future__ import annotations

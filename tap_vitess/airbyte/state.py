@@ -4,9 +4,9 @@
         "shared_state": {"vitess:<keyspace>": <what run/state.py renders>},
         "stream_states": [{"stream_descriptor": {"name", "namespace"}, "stream_state": {...}}]}}
 
-A stream stands in `stream_states` from the moment its copy begins. Airbyte takes it out there,
-and leaves `shared_state` as it was, when the user clears or refreshes it; so what is not listed
-is forgotten, and copied again. Keyspaces that a sync does not touch keep their place.
+A stream is listed in `stream_states` from the moment its copy begins. When the user clears or
+refreshes it, Airbyte removes it from there and leaves `shared_state` as it was. So a stream that is
+not listed is forgotten, and copied again. Keyspaces that a sync does not touch keep their place.
 """
 
 from __future__ import annotations

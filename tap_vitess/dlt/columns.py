@@ -3,8 +3,8 @@
 Integers are `bigint` whatever their width, so that an ALTER to a wider one changes nothing; what
 many destinations cannot hold becomes text or JSON.
 
-dlt does not change the type of a column. Rows of another type go to a column of their own, named
-as dlt names its variants (`price__v_text`), and the first one is null in them.
+dlt does not change the type of a column. Values of another type go to a second column, named as dlt
+names its variants (`price__v_text`), and the first column is null in those rows.
 
 Surprising: dlt takes UNSIGNED types for signed ones of the same width, knows no durations and no
 extension types, and DuckDB reads decimals of more than 38 digits as floats.

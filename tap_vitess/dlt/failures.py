@@ -1,8 +1,8 @@
 """What has ended a load, in one sentence: without rows and without credentials.
 
-Databases quote rows in their errors (`Failing row contains (...)`), and drivers addresses. So of a
-failed job the table and the kind of the error are told, and of a connection that fails only what
-the driver says before the first address could stand there.
+Databases quote rows in their errors (`Failing row contains (...)`), and drivers quote addresses. So
+for a failed job only the table and the kind of the error are reported, and for a failed connection
+only what the driver says before the first place where an address could be.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the engine brings, in packages: each ends at a boundary, where its state tells its rows.
+"""Rows of the engine in packages; each ends at a boundary, with the state for its rows.
 
-A package is full by rows or by seconds, and ends at the next boundary. What ends the engine with an
-error ends the last package, too: its rows count up to the last boundary, and `error` is there to be
-told when they are loaded.
+A package is full by rows or by seconds, and ends at the next boundary. An error that ends the
+engine also ends the last package: its rows count up to the last boundary, and `error` is raised
+when they are loaded.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Whether the rows of a table's first copy can be appended: each key is new.
 
 A merge writes rows twice and sorts them, which takes most of the time of a copy into Postgres. It
-can be left out where nothing is there to merge with: the state tells nothing of the table, its
-table in the destination is empty, and a package has none but copied rows of it, each key once.
-What a run that was killed has left is there, so the next one merges.
+is not needed if there is nothing to merge with: the state does not know the table, the table in the
+destination is empty, and the package has only copied rows of it, each key once. If a killed run has
+left rows, the next one merges.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loads packages one after another: the engine runs on between them, and a kill costs one."""
+"""Loads packages one after another; the engine keeps running in between, and a kill costs one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How far a load is, told as the tap tells it: now and then, and a line a table at its end.
+"""Logs how far a load is, as the tap does: now and then, and one line for each table at its end.
 
-What is counted are rows read; that they are loaded is told by package.
+It counts rows that were read; that they are loaded is logged for each package.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Asks VTGate everything the doctor reports, and has the answers judged.
 
-A question that fails becomes a finding and the next one is asked. Each opens a connection of its
-own, so that one that hangs or breaks its connection does not spoil those that follow.
+A question that fails becomes a finding, and the next one is asked. Each opens a new connection, so
+a question that hangs or breaks its connection does not affect later ones.
 """
 
 from __future__ import annotations

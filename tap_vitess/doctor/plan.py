@@ -1,6 +1,6 @@
-"""`tap-vitess-doctor --plan`: a split of a keyspace over jobs, by the sizes that InnoDB tells.
+"""`tap-vitess-doctor --plan`: a split of a keyspace over jobs, by InnoDB's sizes.
 
-The settings of a job go into a file of their own, after the one that all jobs share:
+The settings of a job go into a separate file, after the one that all jobs share:
 `--config config.json --config job-1.json`.
 """
 

@@ -1,6 +1,6 @@
 """Findings -> text for people, or one JSON document. Pure.
 
-The text ends with the worst, which is what one sees in a terminal.
+The text ends with the worst finding, because the end is what a terminal shows.
 """
 
 from __future__ import annotations

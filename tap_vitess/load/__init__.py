@@ -1,1 +1,1 @@
-"""`tap-vitess-load`: one line from the settings of a tap into a destination of dlt's."""
+"""`tap-vitess-load`: one command from a tap's settings into a dlt destination."""

@@ -1,7 +1,8 @@
 """`tap-vitess-load`, the console script.
 
-dlt reads its own settings from the environment when it is imported. Those here can be set otherwise
-by who calls: no telemetry, silence about what errors of ours tell, signals for us alone.
+dlt reads its settings from the environment when it is imported. This module sets defaults, which
+the caller can override: no telemetry, no log lines for errors that we report ourselves, and signals
+left to us.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A call of `tap-vitess-load`: from a tap's settings into a destination, to where Vitess is now.
 
-The state is in the destination alone. The working folder of dlt is emptied at each start, so what
-a run that was killed has left there is never loaded: it is read again, from the position of what
-the destination has. One run at a time has the folder of a destination.
+The state is only in the destination. dlt's working folder is emptied at each start, so what a
+killed run left there is never loaded: it is read again, from the position in the destination. Only
+one run at a time has the folder of a destination.
 """
 
 from __future__ import annotations

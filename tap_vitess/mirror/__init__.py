@@ -1,1 +1,1 @@
-"""The tap's state kept in a table of Vitess, beside Singer's."""
+"""The tap's state kept in a table of Vitess, in addition to Singer's."""

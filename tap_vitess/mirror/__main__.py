@@ -1,13 +1,13 @@
-"""`tap-vitess-mirror`: makes the mirror's table, and confirms what a target has stored.
+"""`tap-vitess-mirror`: creates the mirror's table, and confirms what a target has stored.
 
     tap-vitess-mirror ddl --config c.json [--run]
     tap-vitess --config c.json ... | target ... | tap-vitess-mirror confirm --config c.json
 
-A target prints a state when everything before it is stored. `confirm` passes its output on line
-by line and stores the last state; in between too, so that a pipe that is killed loses little.
-Which run a state comes from stands in the state; one of a run that a newer run has taken the
-mirror from is refused. A pipe's exit code is that of its last command, so a target that has
-printed no state at all is an error here.
+A target prints a state when everything before it is stored. `confirm` passes its output on line by
+line and stores the last state, and earlier ones in between, so that a killed pipe loses little. A
+state names its run. If a newer run has taken over the mirror, the older run's state is refused. A
+pipe's exit code is that of its last command, so it is an error here if the target has printed no
+state at all.
 """
 
 from __future__ import annotations

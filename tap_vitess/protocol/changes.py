@@ -10,12 +10,13 @@ others keep their own.
 
 A DDL or OTHER may stand within a transaction (CREATE TABLE ... SELECT on MySQL 8.0.21 and later; a
 statement in a comment `/*! ... */` that a session of binlog_format MIXED has logged), and comes
-with a VGTID that contains the whole of it. It is no boundary. VTGate takes it for one: where it
-resumes from there by itself the rest of the transaction never comes, and the next BEGIN shows that.
+with a VGTID that contains the whole transaction. It is not a boundary, but VTGate takes it for one:
+if VTGate resumes from there by itself, the rest of the transaction never comes, and the next BEGIN
+shows that.
 
-Rows that no reader could place end the call: of a table or a shard that was not asked for, outside
-of a transaction, before their FIELD event, behind the end of their copy. Nothing shows of an event
-that is missing as a whole.
+Rows that no reader could place end the call: of a table or a shard that was not requested, outside
+of a transaction, before their FIELD event, after the end of their copy. Nothing shows that a whole
+event is missing.
 """
 
 from __future__ import annotations

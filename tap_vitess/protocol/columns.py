@@ -1,6 +1,6 @@
 """Rows taken apart by column, many at a time. Pure; the hot path.
 
-An object and a few calls a row are what reading protobuf costs in Python. Here a response's
+Reading protobuf in Python costs an object and a few calls for each row. Here a response's
 copied rows, or a ROW event's changes, are read again as other messages of the same bytes
 (`_proto/columns.proto`): all lengths one after another, and all values. One call then cuts many
 values (`lengths.py`), and slices of what it gives are the columns.
@@ -8,11 +8,11 @@ values (`lengths.py`), and slices of what it gives are the columns.
 The same goes for changes: MySQL logs them in events of 8 kB, so a transaction of some size comes
 as many ROW events of few rows each, and those that follow each other are read as one.
 
-What does not look like VTGate's own shape is left to the events themselves: a run of copied rows
-that is interrupted, changes of several kinds in one event, images that lack columns.
+What does not have VTGate's usual shape is left to the events themselves: an interrupted series of
+copied rows, changes of several kinds in one event, images that lack columns.
 
-What is merged no longer shows where a row ends, and bytes that are not as they should be must not
-make a row of two halves. So a mark is put behind each row, and must be found there again.
+Merged rows no longer show where a row ends, and malformed bytes must not make one row of two
+halves. So a mark is put after each row, and must be found there again.
 """
 
 from __future__ import annotations

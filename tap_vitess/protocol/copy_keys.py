@@ -1,8 +1,8 @@
 """Which keys a copy can be resumed by. Pure.
 
 A copy is read `ORDER BY` the key and resumed by `key > lastpk`, in VTGate's own retries too. Rows
-are lost where MySQL does not hold the two to one order, or does not compare a value with its own
-text as equal. Seen, on MySQL 8.0.15 and 9.7.4:
+are lost if MySQL uses two different orders for these, or does not compare a value as equal to its
+own text. Seen, on MySQL 8.0.15 and 9.7.4:
 
 - ENUM and SET are read in the order of their numbers and compared as text.
 - FLOAT, and DOUBLE(M,D), are sent rounded.

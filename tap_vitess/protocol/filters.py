@@ -1,8 +1,8 @@
 """What a table's filter may say: conditions of one column each, joined by AND. Pure.
 
-A tablet compares the values of the binlog by itself and not by MySQL, so it takes no expression, no
-function and no OR, and which operators it knows depends on its version. What it would refuse is
-refused here, before a stream is opened. Seen on v20, v22 and v24:
+A tablet itself compares the values of the binlog, without MySQL. So it accepts no expression, no
+function and no OR, and its operators depend on its version. What it would refuse is refused here,
+before a stream is opened. Seen on v20, v22 and v24:
 
 - A negative number is refused but in IN (...), and v20 refuses 1.5; as text, '-1', they are taken,
   and compared as DOUBLEs. So they are sent as text.

@@ -5,10 +5,10 @@ adjacent, so two equal sets are equal values. Positions are compared by containm
 as text: a stream may step over a stop position, and two servers may write one set differently.
 
 `SHOW GLOBAL GTID_EXECUTED` gives sets without VStream's prefix `MySQL56/` and with newlines
-after the commas (facts, 8.2); both forms are read. Two others are told by what to do about them:
+after the commas (facts, 8.2); both forms are read. Two other forms are errors that say what to do:
 positions in a binlog file (FilePos), which VStream gives where there are no GTIDs, and tagged GTIDs
-(MySQL 8.3 and later, `uuid:tag:1-5`): Vitess reads none, and once a tablet's MySQL has one, it
-opens no stream there (v24 with MySQL 9.7).
+(MySQL 8.3 and later, `uuid:tag:1-5`). Vitess cannot read these, and once a tablet's MySQL has one,
+no stream opens there (v24 with MySQL 9.7).
 """
 
 from __future__ import annotations

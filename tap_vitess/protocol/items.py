@@ -1,4 +1,4 @@
-"""What the two feeds give out, and what they share. Pure."""
+"""What the two feeds yield, and what they share. Pure."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
 """The lengths of a response's values, which cut its bytes into values. Pure; the hot path.
 
-An object a length is what protobuf's own list costs. Nearly all values are shorter than 64 bytes,
-and their lengths one byte each: those are taken as bytes, and looked through by what works on
-bytes at once. What cuts the values is `struct`, a third faster than a call a value: its format,
-`05s12s00s`, is written by planes of digits. Where long values are many, protobuf's list is the
-faster one.
+protobuf's own list costs an object for each length. Nearly all values are shorter than 64 bytes,
+with lengths of one byte each: those lengths are kept as bytes, and searched by operations on bytes.
+`struct` cuts the values, a third faster than a call for each value; its format, `05s12s00s`, is
+written by planes of digits. If there are many long values, protobuf's list is faster.
 """
 
 from __future__ import annotations

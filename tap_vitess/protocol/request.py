@@ -4,8 +4,8 @@ Every rule is an exact table with its own select: an exact rule without one copi
 fails at the first change, and a regexp also brings views and internal tables (facts, 2.3).
 All shards of a keyspace go into one request: a stream over some of them dies at a reshard.
 
-From v23 on a row of which one image passes a filter comes with both, so nothing would tell that it
-has left. Where the filter has a key range each image is filtered by itself, as before. So a filter
+From v23 on, if one image of a row passes a filter, both come, so nothing would show that the row
+has left. If the filter has a key range, each image is filtered by itself, as before. So a filter
 ends with a key range that holds every row, by a vindex that the keyspace need not have.
 """
 

@@ -1,10 +1,10 @@
 """Reads DML that MySQL logged as a statement, not as rows: which tables it changes. Pure.
 
-A session in binlog_format STATEMENT or MIXED, as of a tool that works on a tablet's MySQL, has its
-statements in the binlog and not the rows they change. VTGate sends them as INSERT, UPDATE, DELETE
-and REPLACE events, whatever table they name. Beside the tables it names a statement changes those
-behind views, triggers, routines and cascades, which the text does not tell. This reads names and
-no SQL: rather one table too many is copied again than one too few.
+A session in binlog_format STATEMENT or MIXED, such as that of a tool that works on a tablet's
+MySQL, has its statements in the binlog and not the rows they change. VTGate sends them as INSERT,
+UPDATE, DELETE and REPLACE events, whatever table they name. A statement may also change tables
+through views, triggers, routines and cascades, which its text does not name. This reads names, not
+SQL: it is better to copy one table too many again than one too few.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a response's bytes tell before they are read as messages. Pure; the hot path.
+"""What a response's bytes show before they are read as messages. Pure; the hot path.
 
 Reading a message copies it. Where copied rows begin and end in a response, and which fields a huge
 change has, can be seen from tags and sizes.

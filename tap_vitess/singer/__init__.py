@@ -1,1 +1,1 @@
-"""The tap; the only room that knows the SDK."""
+"""The tap; the only package that imports the SDK."""

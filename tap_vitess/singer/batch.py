@@ -1,11 +1,11 @@
-"""Rows as BATCH messages: files of JSON lines that targets of the SDK load as they are.
+"""Rows as BATCH messages: files of JSON lines that targets built on the SDK load as they are.
 
-A row's file is named in a message before the STATE, SCHEMA or ACTIVATE_VERSION that comes after the
-row. From then on it is the target's; a later run removes it when it is old enough.
+A row's file is announced before the STATE, SCHEMA or ACTIVATE_VERSION that follows the row. From
+then on it belongs to the target; a later run removes it when it is old enough.
 
-What surprised us about targets of the SDK (tests/test_sdk.py): a BATCH is stored as it comes, and a
-RECORD later, so a stream has the one or the other in a run. Rows of a BATCH are not given its
-version, so they carry it themselves, in the column that ACTIVATE_VERSION looks at.
+What surprised us about targets built on the SDK (tests/test_sdk.py): they store a BATCH as it
+comes, but a RECORD later, so a stream has only one of the two in a run. They do not give a BATCH's
+rows its version, so the rows carry it themselves, in the column that ACTIVATE_VERSION looks at.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the command line gives the tap: settings, catalog and state, read so that errors name files.
 
-The SDK would end with a traceback where a file is a folder, no UTF-8 or nested too deep, and names
-none that is not JSON. Numbers with a point in a catalog or a state stay what they are (Decimal), as
-the SDK reads them, because they are written again.
+The SDK would end with a traceback if a file is a folder, not UTF-8 or nested too deep, and does not
+name a file that is not JSON. Numbers with a point in a catalog or a state stay Decimal, as the SDK
+reads them, because they are written again.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Streams without stream maps skip the SDK's mapper and catalog objects, with the same result.
 
-A keyspace of 500 tables has thousands of columns and some dozens of different properties. The SDK
-makes an object of each and a dict of that again. So `read` shares the objects among any number of
-columns: they are replaced, never changed in place. What surprised us: a copy in depth keeps what is
-shared, and the SDK takes deselected members out of such a copy. So a property with members of its
-own is not shared.
+A keyspace of 500 tables has thousands of columns, but only some dozens of different properties. The
+SDK makes an object of each, and a dict of that again. So `read` shares the objects among all equal
+columns: they are replaced, never changed in place. What surprised us: a deep copy keeps what is
+shared, and the SDK removes deselected members from such a copy. So a property with members is not
+shared.
 """
 
 from __future__ import annotations

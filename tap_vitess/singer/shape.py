@@ -1,6 +1,6 @@
 """What a stream of a catalog must look like for what reads it later. Pure.
 
-The SDK takes members of any type, and stumbles over them in the middle of a run.
+The SDK accepts members of any type, and fails over them in the middle of a run.
 """
 
 from __future__ import annotations

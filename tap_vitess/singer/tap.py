@@ -1,9 +1,9 @@
 """The tap: settings, discovery, and the run over all keyspaces.
 
-One reader serves all streams of a keyspace, so `Tap.sync_all`, which the SDK marks final, is
-overridden here, and `_handle_termination`, because the SDK's ends with exit code 0, and
-`setup_mapper`, because the SDK's takes most of the start where there are many tables. A test fails
-when the SDK's own bodies change. Everything else of the SDK is used as it is.
+Three methods of the SDK are overridden here: `Tap.sync_all`, which the SDK marks final, because one
+reader serves all streams of a keyspace; `_handle_termination`, because the SDK's ends with exit
+code 0; and `setup_mapper`, because the SDK's takes most of the start when there are many tables. A
+test fails when the SDK changes one of them. Everything else of the SDK is used as it is.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Every question asked by SQL: a function each, by what it is about."""
+"""Every SQL query: one function each, sorted by subject."""

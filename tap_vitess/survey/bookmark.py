@@ -1,10 +1,10 @@
 """Whether a bookmark can still be resumed from, judged by the shards and their MySQL. Pure.
 
-Between two runs binlogs are purged, shards go, clusters are exchanged. VTGate hides most of that
-behind a CANCELED after 90 s, so it is asked for by SQL: on each shard, what is purged must be in
-the bookmark, and the bookmark in what was executed. Old shards of a reshard cannot be asked
-(VTGate answers as if they did not exist), and VTGate follows from them while it can; so shards
-that do not answer are left to VTGate. Of several replicas only one is asked, and another may
+Between two runs, binlogs may be purged, shards deleted, clusters replaced. VTGate reports most of
+that as CANCELED after 90 s, so the tap asks by SQL: on each shard, the bookmark must contain what
+was purged, and what was executed must contain the bookmark. Old shards of a reshard cannot be asked
+(VTGate answers as if they did not exist), but VTGate follows from them while it can; so shards that
+do not answer are left to VTGate. If there are several replicas, only one is asked, and another may
 have what this one lacks; so only a primary's answer is final.
 """
 

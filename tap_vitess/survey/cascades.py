@@ -1,9 +1,9 @@
-"""Foreign keys by which rows change that MySQL logs nothing of. Pure.
+"""Foreign keys that change rows without anything in the binlog. Pure.
 
-InnoDB carries ON DELETE and ON UPDATE out below the binlog, so no stream tells what became of the
-child's rows (MySQL 8.0.15). Where a keyspace's foreign_key_mode is managed, VTGate changes the
-child's rows by statements of its own, which are logged. A MySQL that has the variable
-innodb_native_foreign_keys (seen: 9.7.4) carries them out above the binlog unless it is ON.
+InnoDB carries out ON DELETE and ON UPDATE below the binlog, so no stream shows what became of the
+child's rows (MySQL 8.0.15). If a keyspace's foreign_key_mode is managed, VTGate changes the child's
+rows by separate statements, which are logged. A MySQL with the variable innodb_native_foreign_keys
+(seen: 9.7.4) carries them out above the binlog unless it is ON.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""The charsets of columns, where FIELD events do not tell them: before Vitess 20.
+"""The charsets of columns before Vitess 20, where FIELD events do not have them.
 
-A tablet of Vitess 19 tells for every text the charset of its own connection, whatever the column's
-is. So the shard's MySQL is asked, once for each FIELD event, and a FIELD event is handed on that
-tells what a later Vitess does: how the table looks now. Which older changes that would misread is
-noticed as it is there (`run/layouts.py`). What MySQL does not know either is left without a
-charset.
+A tablet of Vitess 19 reports the charset of its own connection for every text, whatever the column
+has. So the shard's MySQL is asked, once for each FIELD event, and the event is passed on as a later
+Vitess would send it: with how the table looks now. `run/layouts.py` notices older changes that this
+would misread, as on later versions. A column that MySQL does not know either gets no charset.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The catalog: keyspaces, tables, columns and keys, over VTGate's MySQL port.
 
-What surprised us (facts, 7.2): information_schema answers only for `table_schema = '...'` (an
-IN list silently gives nothing), from any one shard, and names the physical database; so each
-keyspace is asked by itself and results are read by alias. For up to a minute after a reshard or
-a failover there is nobody to answer for it (error 1105): that is waited for, as in a run. A
-keyspace without any tablet of the type asked for gives the same error for ever, as one that was
-restored from a backup and only has replicas; what tablets VTGate sees tells the two apart.
+What surprised us (facts, 7.2): information_schema answers only for `table_schema = '...'` (an IN
+list silently gives nothing), from any one shard, and names the physical database. So there is one
+query for each keyspace, and results are read by alias. For up to a minute after a reshard or a
+failover nothing answers for the keyspace (error 1105); discovery waits, as a run does. A keyspace
+without a tablet of the requested type, such as one that was restored from a backup and only has
+replicas, gives the same error for ever; the tablets that VTGate sees show which case it is.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What SQL tells, as values: tables, tablets, shards, locks. Pure."""
+"""What SQL reports, as values: tables, tablets, shards, locks. Pure."""
 
 from __future__ import annotations
 

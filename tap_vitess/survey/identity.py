@@ -1,9 +1,9 @@
-"""What tells a row from all others of its keyspace. Pure.
+"""What identifies a row in its keyspace. Pure.
 
-MySQL keeps a key unique within a shard, and nobody keeps it so among the shards: an AUTO_INCREMENT
-counts from 1 on each. Two rows with one key are of one shard, and so are one row, where the columns
-of the table's primary vindex are alike too, because these decide where a row is. That stays true
-through a reshard, which the name of the shard would not.
+MySQL keeps a key unique within a shard, but nothing keeps it unique across shards: an
+AUTO_INCREMENT counts from 1 on each. If two rows have the same key and the same values in the
+columns of the table's primary vindex, they belong to one shard, because those columns decide where
+a row is; so they are one row. This survives a reshard, which the name of the shard would not.
 
 A table that is pinned to a shard or, as a reference table, on each has no vindex and needs none.
 """

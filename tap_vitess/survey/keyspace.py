@@ -1,4 +1,4 @@
-"""What SQL tells about a keyspace and its shards: where they are, and what their MySQL logs.
+"""What SQL reports about a keyspace and its shards: where they are, and what their MySQL logs.
 
 A question is a function of a `KeyspaceSql`; those about tables are in `tables.py`, those about
 what holds streams up in `blockers.py`. `Survey.ask` opens a connection for one question.

@@ -1,9 +1,9 @@
-"""Fetches the present values of rows by key, over VTGate's MySQL port.
+"""Fetches the current values of rows by key, over VTGate's MySQL port.
 
-A question goes to the keyspace, never to one shard: after MoveTables a shard holds such a
-statement back for 60 s and then refuses it, while VTGate routes it to where the table is now.
-Rows are told apart by the key MySQL gives back, byte by byte: what is only equal by collation
-is another row. Keys with a NULL, which a column of a vindex may be, are asked for by themselves.
+A query goes to the keyspace, never to one shard: after MoveTables a shard holds such a statement
+back for 60 s and then refuses it, while VTGate routes it to where the table is now. Rows are
+matched by the key that MySQL returns, byte by byte; a key that is equal only by collation is
+another row. Keys with a NULL, which a column of a vindex may be, get a separate query.
 """
 
 from __future__ import annotations

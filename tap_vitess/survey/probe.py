@@ -1,8 +1,8 @@
-"""Tries a VStream: which shards tell where they are.
+"""Tries a VStream: which shards report where they are.
 
-A VStream of no table resolves `current` on each shard at once, or waits for a tablet: for 90 s and
-again, silently. VTGate looks for tablets in the cells of the request and, unless it is told
-otherwise, in its own cell first, so a cell that is not there need not be noticed.
+A VStream of no table resolves `current` on each shard at once, or waits for a tablet, silently, for
+90 s at a time. VTGate looks for tablets in the cells of the request, and by default in its own cell
+first, so a cell that does not exist may go unnoticed.
 """
 
 from __future__ import annotations

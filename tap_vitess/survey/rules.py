@@ -1,9 +1,9 @@
 """What is asked of VStream for a table: its columns and filter, as SQL knows the table. Pure.
 
-The columns of the key and of the vindex are always asked for: without them a row is nobody's.
+The columns of the key and of the vindex are always requested, because they identify the row.
 
-A filter is refused where a tablet would judge a row otherwise than MySQL, which selects the rows of
-a copy, or could not judge it at all. Seen on v20, v22 and v24:
+A filter is refused if a tablet would evaluate it differently from MySQL, which selects the rows of
+a copy, or could not evaluate it at all. Seen on v20, v22 and v24:
 
 - TEXT, BLOB and JSON are not in every change, and what is not sent counts as NULL.
 - FLOAT, BIT, SET and TIME are compared as something else.

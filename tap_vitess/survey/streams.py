@@ -1,8 +1,8 @@
-"""Which streams a target may take for one table, or name otherwise than one expects. Pure.
+"""Which streams a target may put into one table, or name in an unexpected way. Pure.
 
-What surprised us: targets of the SDK take what comes after a stream's last hyphen for the table,
-and what stands between it and the one before for the schema, unless their default_target_schema is
-set, as target-postgres' is. target-duckdb splits at the first two hyphens. And some ignore case.
+What surprised us: targets built on the SDK use what follows a stream's last hyphen as the table,
+and what is between that hyphen and the one before as the schema, unless their default_target_schema
+is set, as target-postgres' is. target-duckdb splits at the first two hyphens. And some ignore case.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What SQL tells about a keyspace's tables: keys, columns, rows, and where VTGate sends queries.
+"""What SQL reports about a keyspace's tables: keys, columns, rows, and where queries go.
 
-What surprised us. Asked of the keyspace as a whole, VTGate answers for one of its shards: so what
-may differ is asked of each. Nothing but the plan of a query tells that MoveTables has taken a table
-away.
+What surprised us: for a query to the whole keyspace, VTGate answers for one of its shards, so
+whatever may differ is asked of each shard. Only the plan of a query shows that MoveTables has moved
+a table away.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Warnings a run logs about tables: cascades, keys, what a stream misses.
 
-Nothing here ends a run: what is not answered is noted in the log.
+Nothing here ends a run: a question without an answer is only logged.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ buffer is the bytes as they came, and NULL is in its validity. A column is every
 which is one call. Lengths are read by kernels too: protobuf's own list has an object a length, and
 takes ten times as long.
 
-What surprised us: a kernel costs some microseconds however few values there are. So few calls
-count for more than little work, and rows are to be many.
+What surprised us: a kernel costs some microseconds however few values there are. So the number of
+calls matters more than the work in each, and it pays to convert many rows at once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Whole columns of row bytes to JSON text. Pure; the hot path.
 
-A converter and an encoder call a value is what the way over dicts costs. Most values are JSON
-already, or are but for their quotes: here a column is looked at as a whole, and taken as it is
-when all of it may be. Any other goes value by value through the type's own converter, so that
-both ways write the same. Then a chunk's rows are joined at once, values and what is between them.
+Going through dicts costs a converter call and an encoder call for each value. Most values are JSON
+already, or are except for their quotes. So a column is examined as a whole, and written as it is if
+all of it may be. Any other column goes value by value through the type's converter, so that both
+ways write the same. Then a chunk's rows are joined at once, values and what is between them.
 """
 
 from __future__ import annotations

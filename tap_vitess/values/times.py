@@ -1,8 +1,9 @@
 """DATE, DATETIME, TIMESTAMP and TIME. Pure.
 
 Vitess streams a TIMESTAMP in UTC; a DATETIME has no time zone, and both are written as UTC. A zero
-or partial date (0000-00-00, 2024-00-10) is none of the calendar: in JSON it becomes what
-`zero_dates` says, as Python's object it stays a str. A TIME may be negative, and longer than a day.
+or partial date (0000-00-00, 2024-00-10) is not in the calendar: in JSON it becomes what
+`zero_dates` says, and as a Python object it stays a str. A TIME may be negative, and longer than a
+day.
 """
 
 from __future__ import annotations

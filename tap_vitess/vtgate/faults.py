@@ -5,8 +5,8 @@ what is done about it (its `remedy`). Codes alone say little: errors of the binl
 UNKNOWN, a lost position may come as CANCELED after 90 s, and VTGate's MySQL port gives 1105 for
 most things. So words go first, and codes are for what has no words.
 
-No case falls through: unknown words of VTGate count as a passing fault, which is retried within
-a budget and then ends the run with VTGate's own text; unknown words of MySQL end the run at once.
+Every case is covered: unknown words of VTGate count as a temporary fault, which is retried within a
+budget and then ends the run with VTGate's own text; unknown words of MySQL end the run at once.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The loop: open the call, feed the events, open again after a passing fault.
 
-The only place that retries a stream, and it never resumes from memory: after a fault the feed
-is asked for a request that starts at its last boundary, and what came after that boundary comes
-again. The budget starts over whenever a boundary was reached. Heartbeats prove VTGate alone, so
-a stream that brings nothing else for `stall` seconds counts as a passing fault too.
+This is the only place that retries a stream, and it never resumes from memory: after a fault it
+asks the feed for a request that starts at the last boundary, and what came after that boundary
+comes again. The budget starts over whenever a boundary was reached. Heartbeats prove only that
+VTGate lives, so a stream that brings nothing else for `stall` seconds counts as a temporary fault
+too.
 
-What a tablet cannot read or send it can never: a call that stumbles twice at one place is stuck,
-and not tried for the rest of the budget.
+If a tablet cannot read or send something, it never can: a call that fails twice at the same place
+is stuck, and is not tried for the rest of the budget.
 """
 
 from __future__ import annotations

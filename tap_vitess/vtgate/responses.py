@@ -1,14 +1,14 @@
 """A call's responses, received ahead by a thread; small ones come together.
 
-gRPC for Python receives a response when it is asked for one, in its own thread: while rows
-are written nothing comes in, and each small transaction costs two changes of thread. So a thread
-asks all the time, and what has come meanwhile is taken at once. Where responses follow each other
-closely, as in a backlog, a moment is waited for more of them.
+gRPC for Python receives a response when it is asked for one, in its own thread. So while rows are
+written nothing is received, and each small transaction costs two thread switches. Here a thread
+asks all the time, and everything that has arrived in the meantime is taken at once. If responses
+follow each other closely, as in a backlog, it waits a moment for more of them.
 
-No response is received while `ahead` bytes are held, what is being worked on included. To who
-reads rows by line, copied ones come alone: they are read a response at a time (`columns.py`). To
-who reads them by Arrow's kernels, of which each call costs some microseconds, ten thousand rows at
-a time cost two thirds of what they cost by the response.
+No response is received while `ahead` bytes are held, including those in work. For readers that
+write lines, copied rows come one response at a time, because they are read that way (`columns.py`).
+For readers that use Arrow's kernels, where each call costs some microseconds, ten thousand rows at
+a time cost two thirds of what they cost response by response.
 """
 
 from __future__ import annotations

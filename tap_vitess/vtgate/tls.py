@@ -1,10 +1,11 @@
 """TLS for both ports: the context, and what a failed handshake means in words of the settings.
 
-gRPC tells little of a handshake that failed (UNAVAILABLE, and BoringSSL's words for most faults
-alike), so `look` makes one of its own and has Python say what is wrong. It sends nothing else.
+gRPC says little about a failed handshake (UNAVAILABLE, with the same words of BoringSSL for most
+faults), so `look` does a second handshake and lets Python say what is wrong. It sends nothing else.
 
-What surprised us: with TLS 1.3 a server refuses a missing client certificate only after the
-client believes the handshake done, so the first read tells; gRPC's C server just closes then.
+What surprised us: with TLS 1.3 a server refuses a missing client certificate only after the client
+believes the handshake is done, so only the first read shows it; gRPC's C server just closes the
+connection then.
 Python asks on the terminal for the password of an encrypted key. Python 3.13 refuses many
 home-made authorities (VERIFY_X509_STRICT) that gRPC accepts.
 """
