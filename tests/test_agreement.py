@@ -3,7 +3,8 @@
 A case is a table of some kinds of columns, and a copy's response or a transaction of its rows, most
 of them right. What is looked for are the places where reading changes its way: lengths around those
 of one byte and two, of two and three, and of three and four; values that look like events; very
-many columns; rows with a length, a byte or a letter too many or too few.
+many columns; updates of which none, some or all change the key, which may have a vindex' column
+beside MySQL's own; rows with a length, a byte or a letter too many or too few.
 
 By hand, for many more: `python tests/test_agreement.py 5000`, with the folder tests in PYTHONPATH.
 """
@@ -124,8 +125,12 @@ class Case:
         width = chance.choice([1, 2, 3, 7, 12, 12, 40, 300, 1500])
         names = list(KINDS)
         self.kinds = ["bigint", *(chance.choice(names) for _ in range(width - 1))]
+        self.key: tuple[str, ...] = ("c0",)
+        if width > 1 and chance.random() < 0.5:  # of a vindex, and none of MySQL's key
+            self.kinds[1] = chance.choice(["bigint", "longtext", "longblob", "datetime"])
+            self.key = ("c0", "c1")
         self.columns = [field(f"c{i}", kind, key=i == 0) for i, kind in enumerate(self.kinds)]
-        self.copying = chance.random() < 0.5
+        self.copying = chance.random() < 0.4
         cells = 3000
         most = max(cells // width, 1)
         self._sizes = _SIZES + (_LARGE if chance.random() < 0.3 else [])
@@ -134,23 +139,40 @@ class Case:
         rows = [self._row(chance, number) for number in range(count)]
         self.is_broken = chance.random() < 0.3
         written = [packed(row) for row in rows]
+        share = chance.choice([0, 0.1, 0.5, 1, 1])
+        befores = [
+            packed(self._moved(chance, row, number)) if chance.random() < share else same
+            for number, (row, same) in enumerate(zip(rows, written, strict=True), count)
+        ]
+        self.moved = 0  # updates that change the key
         if self.is_broken:
             self._break(chance, chance.choice(written))
         self.responses = [
             vtgate.VStreamResponse(events=events).SerializeToString()
             for events in (
-                self._copied(written) if self.copying else self._streamed(chance, written)
+                self._copied(written)
+                if self.copying
+                else self._streamed(chance, [*zip(befores, written, strict=True)])
             )
         ]
 
     def _row(self, chance: random.Random, number: int) -> Row:
         row: Row = [b"%d" % number]
-        for kind in self.kinds[1:]:
+        for place, kind in enumerate(self.kinds[1:], 1):
             size = chance.choice(self._sizes)
             if self._huge and chance.random() < 0.1:
                 size, self._huge = chance.choice(_HUGE), False
-            row.append(None if chance.random() < 0.15 else KINDS[kind](chance, size))
+            is_null = place >= len(self.key) and chance.random() < 0.15
+            row.append(None if is_null else KINDS[kind](chance, size))
         return row
+
+    def _moved(self, chance: random.Random, row: Row, number: int) -> Row:
+        """Return what a row was before its key changed: in one column of it, or in all columns."""
+        before = self._row(chance, number)
+        if chance.random() < 0.5:
+            return before
+        place = chance.randrange(len(self.key))
+        return [*row[:place], before[place], *row[place + 1 :]]
 
     @staticmethod
     def _break(chance: random.Random, row: query.Row) -> None:
@@ -189,9 +211,15 @@ class Case:
         events = [self._event([binlogdata.RowChange(after=row)], 0) for row in rows]
         return [opening, [*events, commit(SHARD)]]
 
-    def _streamed(self, chance: random.Random, rows: Sequence[query.Row]) -> list[list[VEvent]]:
-        """Write rows as changes, in events of some, in one response or one each."""
-        kinds = chance.choice([["insert"], ["delete"], ["update"], ["insert", "update", "delete"]])
+    def _streamed(
+        self, chance: random.Random, rows: Sequence[tuple[query.Row, query.Row]]
+    ) -> list[list[VEvent]]:
+        """Write rows as changes, in events of some, in one response or one each.
+
+        `rows` has each as it was before an update, and as it is.
+        """
+        every = ["insert", "update", "delete"]
+        kinds = chance.choice([["insert"], ["delete"], ["update"], ["update"], every])
         found: list[list[VEvent]] = [[begin(SHARD, AT), fields(SHARD, TABLE, *self.columns, at=AT)]]
         left = list(rows)
         apart = chance.random() < 0.5
@@ -201,11 +229,12 @@ class Case:
             kind = chance.choice(kinds)
             changes = [
                 binlogdata.RowChange(
-                    before=row if kind != "insert" else None,
-                    after=row if kind != "delete" else None,
+                    before=None if kind == "insert" else row if kind == "delete" else before,
+                    after=None if kind == "delete" else row,
                 )
-                for row in part
+                for before, row in part
             ]
+            self.moved += kind == "update" and any(before is not row for before, row in part)
             event = self._event(changes, AT + chance.randrange(2))
             found += [[event]] if apart else []
             found[-1].extend([] if apart else [event])
@@ -270,7 +299,7 @@ class Case:
         columns = tuple(
             Column(f"c{i}", kind, i > 0, "utf8mb4") for i, kind in enumerate(self.kinds)
         )
-        return Table(KEYSPACE, TABLE, columns, ("c0",))
+        return Table(KEYSPACE, TABLE, columns, self.key)
 
     def _plain(self, row: Any, of: dict[str, Callable[[Any], Any]]) -> list[Any]:
         values = [row[f"c{i}"] for i in range(len(self.kinds))]
@@ -284,10 +313,10 @@ class _Stream:
     """What a RecordMaker wants to know of a table."""
 
     own_columns = MappingProxyType({"deleted_at": "deleted at", "op": "op"})
-    primary_keys = ("c0",)
 
     def __init__(self, case: Case) -> None:
         self.name = self.keyspace = KEYSPACE
+        self.primary_keys = case.key
         self._case = case
 
     def stream_schema(self) -> StreamSchema:
@@ -312,16 +341,17 @@ def check(seed: int) -> str:
     assert objects == arrow, f"seed {seed}: objects and Arrow differ"
     assert found == objects, f"seed {seed}: JSON lines and objects differ"
     assert found or case.is_broken, f"seed {seed}: rows that are right are refused"
-    return "refused" if found is None else "read"
+    return "refused" if found is None else "read, keys changed" if case.moved else "read"
 
 
 @pytest.mark.slow
 def test_all_ways_agree() -> None:
-    """Or all refuse; both happen."""
+    """Or all refuse; both happen, and rows whose key changes are among those that are read."""
     first = random.randrange(2**32)
     print(f"seeds from {first}")
     outcomes = Counter(check(seed) for seed in range(first, first + CASES))
     assert min(outcomes["read"], outcomes["refused"]) > CASES // 20
+    assert outcomes["read, keys changed"]
 
 
 if __name__ == "__main__":
