@@ -42,7 +42,7 @@ def _told(
     examples: Sequence[Any] = (),
     **bounds: Any,
 ) -> dict[str, Any]:
-    """Return what a setting's JSON schema tells beside the type; None is no default."""
+    """Return what a setting's JSON schema has besides the type; None means no default."""
     told = {**bounds, "title": title, "description": description}
     if default is not None:
         told["default"] = [*default] if isinstance(default, tuple) else default
@@ -113,7 +113,7 @@ _PARTS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Address):
-    """All settings of a run; field names are the settings', in the order in which they are told."""
+    """All settings of a run; field names are the settings', in the order of their list."""
 
     host: str = _setting("Host", "Host name or address of VTGate, for both ports.", minLength=1)
     grpc_port: int = _setting("gRPC port", "VTGate's gRPC port (VStream).", 15991, **_PORT)

@@ -160,7 +160,7 @@ def read_settings(path: str) -> dict[str, Any]:
     """Read a file of settings, as they are.
 
     Raises:
-        ConfigError: it cannot be read, or is no object.
+        ConfigError: it cannot be read, or is not an object.
     """
     found = read_json(path, ConfigError)
     if not isinstance(found, dict):
@@ -214,7 +214,7 @@ def of_environment(
     not ours: Meltano's for plugins that inherit from the tap begin alike.
 
     Raises:
-        ConfigError: a variable is none of its setting's type, or its name is misspelt.
+        ConfigError: a variable is not of its setting's type, or its name is misspelt.
     """
     given = {
         variable.removeprefix(prefix).lower(): text

@@ -40,7 +40,7 @@ def stream_of(table: Table, options: ValueOptions) -> dict[str, Any]:
     """Describe a table as an Airbyte stream.
 
     Raises:
-        CatalogError: a column has the name of one of our own.
+        CatalogError: a column has the name of an added column.
     """
     table.check_names(OWN_PROPERTIES)
     properties = {name: _property(schema) for name, schema in table.properties(options)}

@@ -131,7 +131,7 @@ def _log_to(output: Output) -> None:
 def _unexpected(
     output: Output,
 ) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
-    """Return what tells of an error that is none of ours; Python then ends with exit code 1.
+    """Return a handler that reports an error that is not ours; Python then ends with exit code 1.
 
     Its text is left out, as it may quote values.
     """

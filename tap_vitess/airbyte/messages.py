@@ -1,7 +1,7 @@
 """Airbyte's messages, and stdout, which holds nothing else.
 
 All that is written goes through one `Output`: records, states, traces and the log. It is flushed
-by size and after every message that is no RECORD. Log lines come from threads, too.
+by size and after every message that is not a RECORD. Log lines come from threads, too.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def error_trace(
     stream: tuple[str, str] | None = None,
     stack: str | None = None,
 ) -> Message:
-    """Tell of an error.
+    """Report an error.
 
     Args:
         message: what happened, where, and what to do, for the user.

@@ -29,7 +29,7 @@ def files_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with files in the place of what is pasted.
 
     Raises:
-        ConfigError: it is no PEM text, or the file is given as well. Nothing is quoted.
+        ConfigError: it is not PEM text, or the file is given as well. Nothing is quoted.
     """
     found = {name: value for name, value in settings.items() if name not in PASTED.values()}
     for name, pasted in PASTED.items():

@@ -199,7 +199,7 @@ class _KeyspaceReading:
         self._reading.keep(state)
 
     def failed(self, error: VitessError) -> None:
-        """Wait for the last STATE to tell it."""
+        """Keep it for the last STATE."""
 
     def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None:
         if sync is None:

@@ -52,7 +52,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
 
 
 def specification() -> dict[str, Any]:
-    """Return what SPEC tells."""
+    """Return what SPEC says."""
     return {
         "protocol_version": "0.18.0",
         "supportsIncremental": True,

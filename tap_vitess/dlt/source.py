@@ -283,7 +283,7 @@ class _Tables:
         self.appended.discard(name)
 
     def finish(self, item: TableCopied) -> Iterator[Any]:
-        """Let there be a table, if it has no rows.
+        """Make the table, even if it has no rows.
 
         ADBC takes no empty files, and as INSERTs a JSON column would be of another type than by
         ADBC: in Postgres an empty table that has one comes with its first row.

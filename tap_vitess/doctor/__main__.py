@@ -105,7 +105,7 @@ def read_catalog(path: str, config: Config) -> dict[str, dict[str, Key]]:
     """Read the selected tables of a catalog and their keys, by keyspace.
 
     Raises:
-        CatalogError: it cannot be read, or is no catalog of this tap.
+        CatalogError: it cannot be read, or is not a catalog of this tap.
     """
     found = read_json(path, CatalogError)
     tables: dict[str, dict[str, Key]] = {}

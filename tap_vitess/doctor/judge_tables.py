@@ -56,7 +56,7 @@ def streams(chosen: Iterable[Table], config: Config) -> Iterator[Finding]:
 
 
 def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Iterator[Finding]:
-    """Judge the keys by which rows are told apart; `told` are a catalog's."""
+    """Judge the keys that identify rows; `told` are a catalog's."""
     for table in chosen:
         place = Place(table.keyspace, table=table.name)
         key = told.get(table.name, table.key)

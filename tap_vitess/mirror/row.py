@@ -1,20 +1,20 @@
-"""A state kept in a table of the user's own: one row a job, written by one run at a time.
+"""A state kept in a table of the user: one row for each job, written by one run at a time.
 
-It knows nothing of what the state is: a text. A run takes the row over with a token of its own
-(`claim`), and every write is an UPDATE of the row that still has this token. So of two runs of
-one name the newer one wins, and the older one learns of it at its next write.
+Here the state is just a text. A run takes the row over with a new token (`claim`), and every write
+is an UPDATE of the row that still has this token. So of two runs with one name the newer one wins,
+and the older one notices at its next write.
 
-    confirmed   what is stored for good: the only thing to ever resume from
-    emitted     what the run has promised last, for the eye
+    confirmed   what is stored durably: the only state to resume from
+    emitted     what the run has promised last, for people to look at
 
 The library's consumers keep their state in such a table too (`vstream/stores.py`). They store
 what they have processed, so all of it is `confirmed`.
 
-Whether a write was done is known by the token read back, not by the number of affected rows: no
-token is taken twice, so a row that is ours after the UPDATE was ours during it. That holds for a
-write whose answer was lost and that is tried again, too. It needs the rights to SELECT, INSERT
-and UPDATE, and a table where a name is on one shard only: else two runs could each own a row of
-one name. So a table whose rows are sharded by anything but the name is refused.
+The token that is read back shows whether a write was done, not the number of affected rows: no
+token is used twice, so a row that is ours after the UPDATE was ours during it. That also holds for
+a write that is tried again after its answer was lost. The user needs SELECT, INSERT and UPDATE.
+Each name must be on one shard only, because otherwise two runs could each own a row of one name. So
+a table that is sharded by anything but the name is refused.
 
 Surprising: VTGate's errors quote the values of a statement, here the state; `faults.shorten`
 cuts them off.

@@ -1,15 +1,16 @@
 """What a run does with the mirror: at its start, at its checkpoints, at its end.
 
-A tap's STATE is only a promise, since the target has not stored it yet. So the mirror's
-`confirmed` is what a run was started with, which the target had stored, and what
-`tap-vitess-mirror confirm` reads from the target; what the run tells itself is `emitted`.
+A tap's STATE is only a promise, because the target has not stored it yet. So the mirror's
+`confirmed` is the state that a run was started with, which the target had stored, or what
+`tap-vitess-mirror confirm` reads from the target. The run's own states are `emitted`.
 
-Each STATE carries the run's token, as a bookmark, so that who confirms it later knows whose it
-is: a STATE of an older run does not move the row back.
+Each STATE carries the run's token, as a bookmark, so that `confirm` knows which run it comes from:
+a STATE of an older run does not move the row back.
 
-At the start the row must be taken over. Later a mirror that cannot be written does not hold up
-the copying: that is a warning, and the next checkpoint tries again. At the end it must have been
-written, else the run ends with an error, because nobody knows whether it was the newest.
+At the start the run must take over the row. Later, a mirror that cannot be written does not hold up
+the copying: the run logs a warning, and the next checkpoint tries again. At the end the mirror must
+have been written; otherwise the run ends with an error, because nobody knows whether it was the
+newest.
 """
 
 from __future__ import annotations

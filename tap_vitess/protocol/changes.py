@@ -40,7 +40,7 @@ LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
 class _Beside:
-    """What has come since the last boundary and is no row: DDL, and statements logged as such."""
+    """What has come since the last boundary besides rows: DDL, and statements logged as such."""
 
     def __init__(self, tables: frozenset[str]) -> None:
         self._tables = tables
@@ -67,7 +67,7 @@ class _Beside:
         self._altered += [Alteration(table, shard, changes) for table in altered]
 
     def told(self, shard: str, vgtid: binlogdata.VGtid, unplaced: int) -> Boundary:
-        """Tell it once, with a boundary."""
+        """Report it once, with a boundary."""
         statements = frozenset(self.statements)
         told = Boundary(
             shard, vgtid, dict(self._replaced), tuple(self._altered), statements, unplaced
@@ -76,7 +76,7 @@ class _Beside:
         return told
 
     def forget(self) -> None:
-        """Forget what is to be told; it comes again."""
+        """Forget what is to be reported; it comes again."""
         self._replaced.clear()
         self._altered.clear()
         self.statements.clear()
@@ -308,7 +308,7 @@ class ChangeStream(Decoded):
         return [self._told(shard)]
 
     def _told(self, shard: str, unplaced: int = 0) -> Boundary:
-        """Tell of the position, and of what has come since the last boundary beside rows."""
+        """Report the position, and what has come since the last boundary besides rows."""
         return self._beside.told(shard, self._vgtid, unplaced)
 
     def _moved(self, shard: str) -> None:

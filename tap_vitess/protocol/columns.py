@@ -336,7 +336,7 @@ def decode(response: bytes) -> Sequence[StreamEvent]:
     """Return the events of a serialized VStreamResponse, rows that follow each other as one.
 
     Raises:
-        google.protobuf.message.DecodeError: the bytes are no VStreamResponse.
+        google.protobuf.message.DecodeError: the bytes are not a VStreamResponse.
         ProtocolError: an event contradicts itself.
     """
     return decode_all([response])
@@ -349,7 +349,7 @@ def decode_all(responses: Iterable[bytes]) -> Sequence[StreamEvent]:
     for longer than that: it may be huge.
 
     Raises:
-        google.protobuf.message.DecodeError: one is no VStreamResponse.
+        google.protobuf.message.DecodeError: one is not a VStreamResponse.
         ProtocolError: an event contradicts itself.
     """
     found: list[StreamEvent] = []
@@ -382,7 +382,7 @@ def _is_row(event: bytes) -> bool:
 
 
 def _others(events: list[bytes]) -> Iterator[binlogdata.VEvent]:
-    """Read events that are no ROW; rows in them would be passed over."""
+    """Read events that are not ROW; rows in them would be ignored."""
     read = map(binlogdata.VEvent.FromString, events)
     return map(_without_rows, read) if ROW_EVENT in b"".join(events) else read
 

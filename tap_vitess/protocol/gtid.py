@@ -53,7 +53,7 @@ class GtidSet:
 
         Raises:
             GtidError: it is a position without GTIDs, or with tagged ones.
-            ProtocolError: the text is no GTID set of MySQL.
+            ProtocolError: the text is not a MySQL GTID set.
         """
         if text.startswith(_FILE_FLAVOR):
             raise GtidError(f"{where}: {_shorten(text)} is a place in a binlog file; {NO_GTIDS}")
@@ -133,7 +133,7 @@ class Goal:
         """Return whether the set that a text names contains the goal.
 
         Raises:
-            ProtocolError: the text is no GTID set of MySQL.
+            ProtocolError: the text is not a MySQL GTID set.
         """
         head, _, last = text.rpartition("-")
         if head != self._head or not last.isdecimal() or len(last) > _DIGITS:

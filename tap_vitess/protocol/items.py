@@ -92,7 +92,7 @@ class Boundary:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it tells of nothing but a position."""
+        """Whether it has nothing but a position."""
         return not (self.replaced or self.altered or self.statements)
 
 

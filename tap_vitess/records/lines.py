@@ -1,8 +1,9 @@
-"""Rows to JSON lines many at a time, straight from their bytes: the fast way of `records.py`. Pure.
+"""Many rows at a time to JSON lines, straight from their bytes: the fast way of `records.py`. Pure.
 
-For rows whose records hold what the image holds (`TableImages.alike`). `Lines.of` says None to all
-others, and to few rows: looking at columns pays from some rows on, or where their values are huge,
-which are copied less. `RecordMaker` then makes their records one by one.
+It is for rows with records that hold just what the image holds (`TableImages.alike`). `Lines.of`
+returns None for all others, and for few rows: working by column pays off only from some number of
+rows on, or for huge values, which are then copied less often. For the rest, `RecordMaker` makes the
+records one by one.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Lines:
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
-            ProtocolError: the images are no whole rows.
+            ProtocolError: the images are not whole rows.
         """
         many = len(rows.changes) >= FEW_ROWS or are_large(rows.changes)
         found = self.images.alike(rows) if many else None

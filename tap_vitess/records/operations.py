@@ -2,13 +2,13 @@
 
 An update of the key is a delete of the old row and an insert of the new one.
 
-Where the binlog does not carry a column (`protocol/images.py`), nobody says null for it: by the
-setting on_partial_image the row's present value is fetched by key, or the column is left out, or
-the table ends with an error. A row that is not there has been deleted or got another key since,
-which the stream tells later; the column is left out.
+If the binlog does not carry a column (`protocol/images.py`), it is never null in a record: by the
+setting on_partial_image, the row's current value is fetched by key, or the column is left out, or
+the table ends with an error. If the row is not found, it was deleted or got another key since,
+which the stream shows later; the column is left out.
 
-What surprised us: nothing shows what an image of before lacks. So once a shard has sent a partial
-image, or its MySQL is known to log fewer columns, a NULL of before counts as not sent.
+What surprised us: nothing shows what a before image lacks. So once a shard has sent a partial
+image, or its MySQL is known to log fewer columns, a NULL in a before image counts as not sent.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _without(absent: frozenset[str], record: Record) -> Record:
 
 @dataclass(frozen=True, slots=True)
 class Told(Generic[DecoderT]):
-    """What a FIELD event tells, for one version of the table's schema.
+    """What a FIELD event says, for one version of the table's schema.
 
     types: of its columns, in order. decoder: of the wanted ones, key_decoder: of the key. key,
     added: where the columns of the key are, and those of them that are not of MySQL's own.
@@ -169,7 +169,7 @@ class TableImages(Generic[DecoderT]):
 
         Raises:
             CatalogError: the table has been altered so that its rows no longer fit.
-            HistoryLostError: Vitess could not tell the columns' names.
+            HistoryLostError: Vitess did not know the columns' names.
         """
         found = self._told.get(fields.shard)
         if found and found.fields is fields and found.version == self.schema.version:
@@ -190,7 +190,7 @@ class TableImages(Generic[DecoderT]):
         return changed
 
     def told(self, shard: str) -> Told[DecoderT]:
-        """Return what a shard's last FIELD event tells."""
+        """Return what a shard's last FIELD event says."""
         return self._told[shard]
 
     def _types(self, fields: Fields, charsets: Mapping[str, str]) -> dict[str, ValueType]:
@@ -230,7 +230,7 @@ class TableImages(Generic[DecoderT]):
         """Return whole images to which the same happened; None: see `each`.
 
         Raises:
-            ProtocolError: the images are no whole rows.
+            ProtocolError: the images are not whole rows.
         """
         if not isinstance(rows.changes, RowChanges | EncodedChanges | CopiedChanges):
             return None
@@ -310,7 +310,7 @@ class TableImages(Generic[DecoderT]):
     def _check_key(
         self, change: binlogdata.RowChange, absent: frozenset[str], told: Told[DecoderT]
     ) -> None:
-        """Refuse a change that does not tell whose it is."""
+        """Refuse a change that does not say which row it is about."""
         unsent = absent.intersection(self._key)
         if change.HasField("before"):
             columns, whole = told.fields.fields, self._logs_whole_rows(told)

@@ -1,8 +1,8 @@
 """Rows to records as Python dicts, for the front ends that write JSON.
 
-What happened to a row is told by `records/operations.py`, what a record's own column is called by
-`own_columns`. A delete carries the whole image of the deleted row: a target that upserts would
-blank what is left out.
+`records/operations.py` says what happened to a row; `own_columns` names the added columns. A delete
+carries the whole image of the deleted row, because a target that upserts would blank what is left
+out.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class RecordMaker:
 
         Raises:
             CatalogError: the table has been altered so that its rows no longer fit.
-            HistoryLostError: Vitess could not tell the columns' names.
+            HistoryLostError: Vitess did not know the columns' names.
         """
         return self._images.prepare(fields)
 

@@ -1,7 +1,7 @@
 """A stream's properties, and how they follow a table that is altered. Pure.
 
-A FIELD event tells the columns of one shard's table. What the SCHEMA message has told before
-stays true of every record after it, whatever shard it comes from:
+A FIELD event has the columns of one shard's table. Every record must fit the last SCHEMA message,
+whatever shard it comes from:
 
     new column             is added, nullable; left out with a warning where the catalog deselects
                            columns, because then somebody has chosen what may leave the database
@@ -13,8 +13,8 @@ stays true of every record after it, whatever shard it comes from:
     key column gone or of  an error: the target's rows could no longer be found
     another type
 
-A new SCHEMA message is due when `fit` says so, before the next RECORD. What was told then goes
-on being told in later runs, whatever the catalog says (`altered`).
+A new SCHEMA message is due when `fit` says so, before the next RECORD. Later runs repeat that
+SCHEMA, whatever the catalog says (`altered`).
 """
 
 from __future__ import annotations

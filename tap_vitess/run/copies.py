@@ -1,8 +1,8 @@
 """The copies of a run: which are resumed, begun and finished, and which fail.
 
-A round copies until all is done, or the shared stream has to be brought forward: S must not grow
-old, and a copy that cannot be resumed is never paused, so it goes alone. A table joins the shared
-stream the moment its copy begins, and a Checkpoint says so before its first row.
+A round copies until everything is done, or until the shared stream has to advance, because S must
+not become too old. A copy that cannot be resumed is never paused, so it runs alone. A table joins
+the shared stream the moment its copy begins, and a Checkpoint says so before its first row.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Copies:
         return False
 
     def _plan(self, spec: TableSpec) -> _Copy:
-        """Resume the copy the state tells of, where that is right; else begin a new one."""
+        """Resume the copy in the state, if that is right; else begin a new one."""
         parts = self._parts
         shards = parts.copy_position(spec.name).shards
         progress = parts.state.copies.get(spec.name)

@@ -1,8 +1,8 @@
 """Why a stream ended, or stands still: what SQL knows of it.
 
-VTGate's heartbeats prove VTGate alone, it drops the tablets' own word about throttling, and what
-is wrong with a position it tells as CANCELED after 90 s. SQL knows at once. What SQL cannot tell
-either (it may be down, too, or the user may not ask) leaves the fault as it was.
+VTGate's heartbeats prove only that VTGate lives, it drops what tablets report about throttling, and
+it reports a wrong position as CANCELED after 90 s. SQL knows at once. If SQL does not answer either
+(it may be down, too, or the user may lack permission), the fault stays as it was.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Diagnosis:
         self._young: dict[tuple[str, str | None], dict[int, float]] = {}
 
     def _ask(self, question: Asking[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
-        """Ask once; None where SQL does not tell."""
+        """Ask once; None if SQL does not say."""
         try:
             return self._survey.ask(question, *arguments, **named)
         except VitessError:

@@ -1,7 +1,7 @@
 """What a run asks and waits for before it streams: shards, stop position, whether a bookmark holds.
 
-Each answer is waited for, and passing faults are retried. Why nothing comes is looked into by
-`diagnosis.py`; what is only worth a warning is told by `survey/telling.py`.
+It waits for each answer, and retries temporary faults. `diagnosis.py` finds out why nothing comes;
+`survey/telling.py` logs what is only worth a warning.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Inquiry:
         return self._patiently(what, lambda: self._survey.ask(question, *args, **named))
 
     def version(self) -> Version | None:
-        """Ask for VTGate's version; None when it does not tell one."""
+        """Ask for VTGate's version; None if it does not say."""
         return self._ask("the version of VTGate", ks.version)
 
     def described(self, names: Collection[str], keys: Keys) -> dict[str, Table]:

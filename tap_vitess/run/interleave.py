@@ -1,8 +1,8 @@
-"""Several iterators read at once, their items given out one by one in one thread.
+"""Reads several iterators at once, and yields their items one by one in one thread.
 
-Each source keeps its own order; nothing is promised between sources. A source that fails ends
-all of them: its error is raised where the items are read. When the reader leaves early, the
-sources are closed in their own threads before the reader goes on.
+Each source keeps its order; nothing is promised between sources. A source that fails ends all of
+them: its error is raised where the items are read. If the reader leaves early, the sources are
+closed in their own threads before the reader continues.
 """
 
 from __future__ import annotations

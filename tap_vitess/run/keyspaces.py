@@ -1,9 +1,8 @@
 """One run over all keyspaces, for every front end; each is a sink for what the run brings.
 
-What is decided here and nowhere else: when a run ends, and who may end it; that an error of one
-keyspace does not stop the others, but where a run is followed for ever; that a table whose rows
-cannot be taken is given up alone; and that whatever ends a keyspace, its sink is told last how far
-it has come.
+Only this module decides when a run ends, and who may end it; that an error of one keyspace does not
+stop the others, except in a run that follows for ever; that a table is given up alone if its rows
+cannot be taken; and that whatever ends a keyspace, its sink learns last how far it has come.
 """
 
 from __future__ import annotations

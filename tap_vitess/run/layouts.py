@@ -1,11 +1,11 @@
 """When an ALTER means a new copy: how each table looked at its position. Pure.
 
-Vitess reads a row event of the past with the table's definition of today (unless vttablet tracks
-schema versions), and says nothing as long as the types match by position: after a rename, a
-reorder, INT to INT UNSIGNED or new ENUM labels old rows come under wrong names or with wrong
-values (facts, 7.3; seen on v22). So the state remembers a table's layout at its position, and a
-FIELD event that does not begin with it, with no DDL in between, ends the table's stream before
-one wrong value is given out. Columns added at the end and other sizes of the same type are right.
+Vitess reads an old row event with the table's current definition (unless vttablet tracks schema
+versions), and reports nothing as long as the types match by position. After a rename, a reorder,
+INT to INT UNSIGNED or new ENUM labels, old rows come under wrong names or with wrong values (facts,
+7.3; seen on v22). So the state remembers a table's layout at its position. If a FIELD event does
+not begin with that layout, and no DDL came in between, the table's stream ends before one wrong
+value is written. Columns added at the end and other sizes of the same type are right.
 
     "4:9f3a0c21,2:77aa01b3"    4 columns, a checksum of their names, types and charsets; then for
                                each ENUM or SET its number of labels and their checksum
@@ -15,18 +15,18 @@ one wrong value is given out. Columns added at the end and other sizes of the sa
                                column, and which have been touched since, and as what. Where no
                                rows rest on those, the first is missing
 
-Where shards differ, as in the middle of a rollout, the state has such a text for each.
+If shards differ, as in the middle of a rollout, the state has such a text for each.
 
 A stop position that is reached without a DDL proves a layout: that of a copy's snapshot, and what
-the stream showed before the stop position was asked for (it shows the columns of a DDL that runs
-later, too). If a DDL changes columns after rows that nothing proves, or another layout shows
-without a DDL, the table is copied again.
+the stream showed before the stop position was asked for (it also shows the columns of a DDL that
+runs later). If a DDL changes columns after unproved rows, or if another layout shows without a DDL,
+the table is copied again.
 
-Columns added at the end, and a type that is given again in its place, leave the proof standing as a
-beginning (`_Since`): rows that show it are right in every column that no DDL has touched since. A
-second DDL that touches the same column makes those in between a misreading, unless it writes the
-type that was written before. For between two ALTERs a column may have been of another type or
-charset, and is today what it was at first.
+Columns added at the end, and a type that is given again in its place, keep the proof as a beginning
+(`_Since`): rows that show it are right in every column that no DDL has touched since. If a second
+DDL touches the same column, the rows in between may be misread, unless it writes the type that was
+written before. The reason: between two ALTERs a column may have had another type or charset, and
+today have its first one again.
 """
 
 from __future__ import annotations

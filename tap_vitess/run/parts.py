@@ -1,7 +1,7 @@
 """Each table's part in a run (copied, followed, left behind), and the state that follows from it.
 
-What is stored (`KeyspaceState`) tells where a table is: followed from a position, copied or not.
-What it does not tell is what this run makes of it, which is its part:
+What is stored (`KeyspaceState`) says where a table is: followed from a position, copied or not. It
+does not say what this run does with it, which is its part:
 
     part          copied     followed   becomes
     TAKEN         if it must be  yes    COPIED when a copy without changes is finished; POSTPONED
@@ -11,8 +11,8 @@ What it does not tell is what this run makes of it, which is its part:
     COPIED        done       no
     LEFT          no         no
 
-A table that cannot be read on stays TAKEN where it may be copied again (`lose`). Whatever becomes
-of it, nothing more of it is given out by the stream or the copies that run (`running`).
+A table that can no longer be read stays TAKEN if it may be copied again (`lose`). In any case, the
+running stream and copies yield nothing more of it (`running`).
 """
 
 from __future__ import annotations

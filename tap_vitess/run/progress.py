@@ -1,9 +1,9 @@
-"""Tells how far a run is: a line in the log now and then, or a bar on a terminal.
+"""Shows how far a run is: a line in the log now and then, or a bar on a terminal.
 
-A thread of its own looks at the run and asks the source how many rows its tables have; so what
-writes the rows does nothing but count them by the batch, and a run that waits is told of, too.
-The bar is tqdm's, where that is installed (the extra `progress`) and stderr is a terminal; log
-lines then appear above it. Nothing is ever written to stdout.
+A separate thread looks at the run and asks the source how many rows its tables have. So the code
+that writes rows only counts them by the batch, and progress is also shown for a run that waits. The
+bar is tqdm's, if that is installed (the extra `progress`) and stderr is a terminal; log lines then
+appear above it. Nothing is ever written to stdout.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a run asks of VStream for tables of which not everything is wanted, and what had been asked.
+"""What a run requests of tables that are not read whole, and what earlier runs requested.
 
-The state remembers it, so that a table whose filter or columns are others than before is copied
-again: of rows and values that had not been asked for nothing is known. Dropped columns are no such
-change: what is left of them is asked for. In `state` a table of which everything is asked for has
-no entry. One that an older version of this package has left is UNKNOWN: it had every column and
-every row. With NOTHING_COPIED there is nothing to copy again.
+The state remembers it. If a table's filter or columns have changed, the table is copied again,
+because nothing is known of rows and values that were not requested before. Dropped columns are not
+such a change: the remaining columns are requested. In `state`, a table that is requested whole has
+no entry. A table from an older version of this package is UNKNOWN: it had every column and every
+row. With NOTHING_COPIED there is nothing to copy again.
 
     "3f1c.../"            some columns, all rows: a checksum of the columns' names
     "3f1c.../77aa..."     a filter too, by its checksum

@@ -1,11 +1,13 @@
 """The shared stream of a run: all tables that are followed, from their position to a stop position.
 
-Groups of tables stand at several positions after some were left out of a run, or were lost by it.
-Each is streamed to the same stop position, and then they are one. With `follow` the stream stays
-open, and its stop position is replaced by a later one every so often (`protocol/changes.py`): it is
-left for a table that is to be copied, for an error, and when the run is told to end.
+After some tables were left out of a run, or were lost by it, groups of tables stand at several
+positions. Each group is streamed to the same stop position, and then they are merged. With `follow`
+the stream stays open, and its stop position is replaced by a later one every so often
+(`protocol/changes.py`). The run leaves the stream to copy a table, after an error, and when it is
+to end.
 
-A table that cannot be read on is taken out of a stream that runs, whose other tables move on.
+A table that can no longer be read is taken out of the running stream, and the stream's other tables
+continue.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Which tables a stream cannot get past a transaction with, found by bisection.
+"""Finds, by bisection, the tables that stop a stream at a transaction.
 
-Nothing of what comes is given out and no position moves: whether a place is passed is all that is
-asked, and the answer is the first end of a transaction of the shards that are stuck there. First
-goes a stream of no table. It reads the same binlog, and where it does not pass, no table is to
-blame (XA). It tells, too, which transaction it is that others stumble over.
+Nothing of these streams is written and no position moves: each only shows whether it gets past a
+place, which is when the stuck shards send their first end of a transaction. The first try is a
+stream of no table. It reads the same binlog, and if it does not get past, no table is to blame
+(XA). It also shows at which transaction the others fail.
 
-What a stream of some tables does not pass shows in two ways: VTGate says so, or it reads the same
-again and again (`Diagnosis.circles`). A passing fault is raised: then nothing is known.
+There are two signs that a stream of some tables does not get past: VTGate says so, or it reads the
+same data again and again (`Diagnosis.circles`). A temporary fault is raised, because then nothing
+is known.
 """
 
 from __future__ import annotations

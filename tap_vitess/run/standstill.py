@@ -1,13 +1,13 @@
 """What a run that reaches its limit has waited for in vain. Pure.
 
-A run that is ended by `max_run_seconds` carries on in the next one, and that is no error as long as
-each of them comes further. One that met nothing but faults must not look the same: run after run
-would end well, and nobody would learn that nothing comes.
+After a run that `max_run_seconds` ends, the next one continues, and that is not an error as long as
+each run makes progress. A run that met only faults must not look the same: run after run would end
+well, and nobody would notice that nothing comes.
 
-What counts is what the next run need not repeat (the steps of a feed), for each stream and each
-copy by itself: a table whose copy never begins is not helped by a stream that moves on. A feed that
-only stands still, without a fault, counts if the whole run has come nowhere; the copy of a
-large table may be silent for minutes.
+Progress is what the next run need not repeat (the steps of a feed), counted for each stream and
+each copy separately, because a stream that advances does not help a table if its copy never begins.
+A feed that only stands still, without a fault, counts only if the whole run made no progress,
+because the copy of a large table may be silent for minutes.
 """
 
 from __future__ import annotations

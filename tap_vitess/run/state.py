@@ -16,8 +16,8 @@ that copy is unfinished. VGTID and copies are texts, groups and tables lists, be
 merges nested dicts, and shards of the past would come back. `versions` goes with `tables`,
 entry by entry: the version of each table's copy, carried by each of its RECORDs. `seq` is the
 highest `_sdc_vitess_seq` given out, so that it rises across runs even when a clock does not.
-`altered` keeps the SCHEMA of a table that was altered since it was discovered: told the catalog's
-once more, target-duckdb puts an empty column of the old type in the place of the column.
+`altered` keeps the SCHEMA of a table that was altered since it was discovered: given the catalog's
+once more, target-duckdb would replace the column by an empty one of the old type.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class KeyspaceState:
         return replace(self, copies={**self.copies, table: {}})
 
     def restarted(self, tables: frozenset[str], position: Vgtid) -> KeyspaceState:
-        """Ask for new copies of tables, followed from a position of their own."""
+        """Ask for new copies of tables, followed from their own position."""
         state = self.split(tables)
         groups = tuple(
             Group(position, g.tables) if g.tables.keys() <= tables else g for g in state.groups
@@ -236,7 +236,7 @@ def bookmarks_of(document: object) -> dict[str, Any]:
     """Return the bookmarks of a whole Singer state; those of other taps may be among them.
 
     Raises:
-        StateError: it is no Singer state. The SDK takes some of what is none for a first run's.
+        StateError: it is not a Singer state. The SDK takes some of these for a first run's.
     """
     if isinstance(document, dict) and "value" in document and "bookmarks" not in document:
         raise StateError("the state given is a STATE message: give what stands under its value")

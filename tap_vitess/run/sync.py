@@ -6,11 +6,11 @@ Two sentences carry everything:
 2. Every row is copied from a snapshot that is not older than S.
 
 So a run streams the tables whose copy has begun from S to where the keyspace is now, copies
-what is not copied yet, and streams once more if anything was copied. `state` is at any moment what
-may be stored once all that was given out so far has been written.
+what is not copied yet, and streams once more if anything was copied. At any moment, `state` is what
+may be stored once everything that was yielded so far has been written.
 
-With `follow` a run does not end there but stays in the shared stream. It ends with any error, so
-that none is hidden by a run without an end.
+With `follow` a run does not end there but stays in the shared stream. It ends at any error, because
+a run without an end would hide it.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ class CommandLine(Tap):
         """Run as the options say.
 
         Raises:
-            VitessError: a file is none of its kind, or the run could not be finished.
+            VitessError: a file is not of its kind, or the run could not be finished.
         """
         with written():
             super(Tap, cls).invoke(about=about, about_format=about_format)

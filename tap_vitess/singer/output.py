@@ -1,7 +1,7 @@
 """Everything of Singer that goes to stdout, through one buffer (`stdout.py`).
 
 RECORD lines made elsewhere and the SDK's own messages share it. It is flushed by size and after
-every message that is no RECORD.
+every message that is not a RECORD.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class StateTeller:
         self._writer.flush()
 
     def tell_last(self) -> None:
-        """Let a STATE be the last message, also when nothing has changed."""
+        """Write a STATE as the last message, even if nothing has changed."""
         if not self._writer.ends_with_state:
             self._writer.write_message(StateMessage(self._state))
 

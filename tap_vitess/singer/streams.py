@@ -113,7 +113,7 @@ class VitessStream(Stream):
         return self._read_table(self)
 
     def get_batch_config(self, config: Mapping[str, Any]) -> None:
-        """Keep the SDK from writing BATCH files of its own: they ignore selection and maps."""
+        """Keep the SDK from writing its own BATCH files: they ignore selection and maps."""
 
     def check_catalog(self) -> None:
         """Refuse a catalog entry that would lose something.

@@ -166,7 +166,7 @@ def _tell_key(table: Table, keys: Keys) -> None:
 def patiently_described(
     config: Config, keyspace: str, retry: RetryOptions, stopping: Stopping = lambda: False
 ) -> list[Table]:
-    """Describe a keyspace over connections of its own; passing faults are retried.
+    """Describe a keyspace over its own connections; temporary faults are retried.
 
     Args:
         stopping: asked between two attempts; True ends them.

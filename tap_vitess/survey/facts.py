@@ -16,10 +16,10 @@ Version = tuple[int, int, int]  # VTGate's
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as information_schema has it; charset is None for what is no text.
+    """A column as information_schema has it; charset is None for what is not text.
 
-    srid: which all geometries of the column have; None where each has its own. collation: None for
-    what is no text.
+    srid: which all geometries of the column have; None where each has its own. collation: None
+    for what is not text.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Table:
             yield column.name, found.schema if key and not column.nullable else found.nullable()
 
     def check_names(self, own: Collection[str]) -> None:
-        """Refuse a table with a column that has the name of one of our own.
+        """Refuse a table with a column that has the name of an added column.
 
         Raises:
             CatalogError: it has one.

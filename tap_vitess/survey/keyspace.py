@@ -67,7 +67,7 @@ Asking = Callable[Concatenate[KeyspaceSql, P], T]  # a question with its argumen
 
 @dataclass(frozen=True)
 class Survey:
-    """Asks about one keyspace; each question opens a connection of its own.
+    """Asks about one keyspace; each question opens a new connection.
 
     A run may last for hours, and a connection kept open would not.
     """
@@ -104,7 +104,7 @@ def _understood(keyspace: str) -> Iterator[None]:
 
 
 def version(at: KeyspaceSql) -> Version | None:
-    """Ask for VTGate's version; None when it does not tell one."""
+    """Ask for VTGate's version; None if it does not say."""
     [comment] = at.sql.column("select @@version_comment")
     match = re.search(r"Version: (\d+)\.(\d+)\.(\d+)", comment)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None

@@ -87,7 +87,7 @@ class ArrowDecoder(RowDecoder):
 
         Raises:
             ConfigError: pyarrow is not installed.
-            HistoryLostError: Vitess could not tell the columns' names.
+            HistoryLostError: Vitess did not know the columns' names.
         """
         super().__init__(fields, *args, **more)
         self._pa = pyarrow()
@@ -104,7 +104,7 @@ class ArrowDecoder(RowDecoder):
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
-            ProtocolError: the images are no whole rows.
+            ProtocolError: the images are not whole rows.
         """
         columns = self._cutter.cut(images, self._wanted)
         return [*map(self._read, self.schema, columns)]

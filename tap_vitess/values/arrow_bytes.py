@@ -50,7 +50,7 @@ class Cutter:
         """Return the bytes of some columns, each with a buffer of its own.
 
         Raises:
-            ProtocolError: the images are no whole rows.
+            ProtocolError: the images are not whole rows.
         """
         pa, take = self._pa, self._pa.compute.take
         step = self._width + 1  # the mark behind each row

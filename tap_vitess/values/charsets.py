@@ -272,7 +272,7 @@ def decoder(charset: str | None, *, errors: str = "strict") -> Callable[[bytes],
 
     Args:
         charset: MySQL's name.
-        errors: "strict", and the decoder raises UnicodeDecodeError for bytes that are no text of
+        errors: "strict", and the decoder raises UnicodeDecodeError for bytes that are not text in
             the charset; or "replace", and each of them becomes U+FFFD.
     """
     if table := _TABLES.get(charset or ""):

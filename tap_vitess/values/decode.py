@@ -37,7 +37,7 @@ class RowDecoder:
         """Look up the converters, see `value_types`; values of columns `as_text` become text.
 
         Raises:
-            HistoryLostError: Vitess could not tell the columns' names.
+            HistoryLostError: Vitess did not know the columns' names.
         """
         self.where = f"{keyspace}.{fields.table} on shard {fields.shard}"
         self.fields = fields.fields
@@ -93,7 +93,7 @@ class ObjectDecoder(RowDecoder):
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
-            ProtocolError: the images are no whole rows.
+            ProtocolError: the images are not whole rows.
         """
         wanted = {
             index: (name, convert)

@@ -140,7 +140,7 @@ class RowEncoder:
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
-            ProtocolError: the images are no whole rows.
+            ProtocolError: the images are not whole rows.
         """
         if has_large(images, self._where):
             yield from self._in_pieces(images, head, tail)
@@ -194,7 +194,7 @@ def same_columns(
     """Return whether two images of each row have the same bytes in some columns, given in order.
 
     Raises:
-        ProtocolError: the images are no whole rows.
+        ProtocolError: the images are not whole rows.
     """
     return all(
         own == others

@@ -76,7 +76,7 @@ def geojson(raw: bytes) -> GeoJson:
     """Return a GeoJSON object; an SRID other than 0 becomes the member `crs`, as in ST_AsGeoJSON.
 
     Raises:
-        ValueError: the bytes are no geometry of MySQL's.
+        ValueError: the bytes are not a MySQL geometry.
     """
     srid, shape = _read(raw)
     document = _geojson(shape)
@@ -89,7 +89,7 @@ def ewkt(raw: bytes) -> str:
     """Return WKT, behind `SRID=n;` for an SRID other than 0.
 
     Raises:
-        ValueError: the bytes are no geometry of MySQL's.
+        ValueError: the bytes are not a MySQL geometry.
     """
     srid, shape = _read(raw)
     return f"SRID={srid};{_wkt(shape)}" if srid else _wkt(shape)
@@ -99,7 +99,7 @@ def ewkb(raw: bytes) -> str:
     """Return WKB in hex, with PostGIS' flag and the SRID for an SRID other than 0.
 
     Raises:
-        ValueError: the bytes are no geometry of MySQL's.
+        ValueError: the bytes are not a MySQL geometry.
     """
     return _ewkb(raw).hex().upper()
 

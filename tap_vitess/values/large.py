@@ -28,7 +28,7 @@ def views(images: Images, width: int, where: str) -> Iterator[Sequence[memoryvie
     """Yield each row's values where they are; None is NULL.
 
     Raises:
-        ProtocolError: the images are no whole rows of so many columns.
+        ProtocolError: the images are not whole rows of so many columns.
     """
     lengths, values = listed(images.lengths, where), memoryview(images.values)
     if not width or len(lengths) != images.count * (width + 1):

@@ -106,7 +106,7 @@ def vector(_: Declared) -> ValueType:
 
 
 def _is_padded(column: Declared) -> bool:
-    """Return whether the bytes may begin with zeros that are no part of the number."""
+    """Return whether the bytes may begin with zeros that are not part of the number."""
     return column.copying and "zerofill" in column.attributes
 
 

@@ -111,7 +111,7 @@ class ValueType:
         return {**self.schema, "type": names if "null" in names else [*names, "null"]}
 
     def as_text(self) -> ValueType:
-        """Let a value that is no text become its JSON text."""
+        """Turn a value that is not text into its JSON text."""
 
         def text(raw: bytes) -> str | None:
             value = self.convert(raw)

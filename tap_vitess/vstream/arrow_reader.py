@@ -78,7 +78,7 @@ class ArrowReader:
         self._made_for: tuple[ArrowDecoder | None, Any] = None, None  # the last schema, and whose
 
     def opening(self) -> Iterator[TableSchema]:
-        """Tell the schema, as SQL knows the table, before its first row."""
+        """Yield the schema, as SQL knows the table, before its first row."""
         yield TableSchema(self._table.keyspace, self._table.name, self._known)
 
     def read(self, rows: Rows, version: int) -> list[TableSchema | TableRows]:

@@ -152,14 +152,14 @@ class Reading:
 
 
 class Reader(Protocol[Item_co]):
-    """Makes items of one table's rows. opening: what is told before the first row."""
+    """Makes items of one table's rows. opening: what comes before the first row."""
 
     def opening(self) -> Iterable[Item_co]: ...
     def read(self, rows: Rows, version: int) -> Sequence[Item_co]: ...
 
 
 class Observer(Protocol):
-    """Is told of the run of each keyspace, in the thread that reads it."""
+    """Gets the run of each keyspace, in the thread that reads it."""
 
     def begin(self, run: KeyspaceSync, state: KeyspaceState) -> None: ...
     def end(self, run: KeyspaceSync | None, error: VitessError | None) -> None: ...
@@ -360,7 +360,7 @@ class _KeyspaceReader(Generic[ItemT]):
         return opening
 
     def failed(self, error: VitessError) -> None:
-        """Tell the error, which is raised at the end; with `follow` it is raised at once."""
+        """Note the error, which is raised at the end; with `follow` it is raised at once."""
         if not self._follow:
             keyspace = self.state.keyspace
             logger.error("%s: %s", keyspace, error.within(keyspace))

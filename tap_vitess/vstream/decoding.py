@@ -101,7 +101,7 @@ class TableReader:
         self._images = images_of(table, options, ObjectDecoder, before=True)
 
     def opening(self) -> Iterable[Never]:
-        """Tell nothing before the first row."""
+        """Yield nothing before the first row."""
         return ()
 
     def read(self, rows: Rows, version: int) -> list[Change[Row]]:
@@ -162,7 +162,7 @@ class TableReader:
 
 
 def _locate(fields: Fields, rows: Iterable[Row], zone: tzinfo) -> None:
-    """Let each TIMESTAMP be of a zone; it comes in UTC, without saying so."""
+    """Put each TIMESTAMP into a zone; it comes in UTC, without saying so."""
     names = [f.name for f in fields.fields if f.column_type.lower().startswith("timestamp")]
     for row in rows if names else ():
         for name in names:

@@ -151,7 +151,7 @@ _BARE: dict[int, type[Event]] = {
 
 
 class EventFeed:
-    """Makes events of a call's, and tells where the next call starts. It is never finished."""
+    """Makes events of a call's, and says where the next call starts. It is never finished."""
 
     finished = False
     fault = None

@@ -41,7 +41,7 @@ class Query:
 
     @property
     def wanted(self) -> Wanted:
-        """What the engine is told."""
+        """What the engine gets."""
         columns = None if self.columns is None else frozenset(self.columns)
         return Wanted(columns, self.where)
 

@@ -60,7 +60,7 @@ _LONGEST_LABEL = 63
 
 
 def check_host(host: str) -> None:
-    """Refuse what is no name or address; the look-up of some ends in Python's codec for names."""
+    """Refuse what is not a name or address; looking up some of it fails in Python's codec."""
     if re.search(r"\s", host):
         raise ConfigError("setting host: a name has no blanks")
     if "/" in host or "@" in host:

@@ -97,7 +97,7 @@ def connect(address: Address, units: Units = BY_LINE) -> Iterator[Client]:
     Raises:
         ConnectError: nothing answers within connect_timeout_seconds.
         AuthError: the user or password is refused.
-        ConfigError: a TLS file is no such thing.
+        ConfigError: a TLS file is not what its setting says.
     """
     where = address.at(address.grpc_port)
     options: list[tuple[str, str | int]] = [

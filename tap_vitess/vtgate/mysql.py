@@ -86,7 +86,7 @@ def connect(address: Address, *, raw: bool = False) -> Iterator[Sql]:
         ConnectError: nothing answers, or not in MySQL's protocol.
         ProtocolError: what is made of an answer inside of the block fails.
         AuthError: the user or password is refused.
-        ConfigError: a TLS file is no such thing.
+        ConfigError: a TLS file is not what its setting says.
     """
     where = address.at(address.mysql_port)
     context = tls.context(address.tls) if address.tls else None
