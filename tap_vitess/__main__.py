@@ -12,8 +12,8 @@ from tap_vitess.stdout import script
 def main() -> None:
     """Run the tap's command line, or `tap-vitess init`."""
     if sys.argv[1:2] == ["init"]:
-        from tap_vitess.init import main as init  # noqa: PLC0415
-
+        with importing():
+            from tap_vitess.init import main as init  # noqa: PLC0415
         sys.exit(init(sys.argv[2:]))
     with importing():
         from tap_vitess.singer.tap import main as run  # noqa: PLC0415

@@ -89,7 +89,7 @@ CODES: Mapping[str, str] = {
     "TV071": "setting filters",
     "TV072": "a filter is conditions of one column each, joined by AND, as in tenant_id = 7 AND state IN ('new', 'paid'), and not …; the operators are …, and what follows is a number or text in single quotes without a backslash",
     "TV073": "setting filters: … is not a table: write keyspace.table, without wildcards",
-    "TV074": "setting filters: … is not a table of …; names are keyspace.table, without wildcards",
+    "TV074": "is not a table of …; names are keyspace.table, without wildcards",
     "TV075": "the filter names the column …, which the table does not have",
     "TV076": "the filter compares the column … (…), and",
     "TV077": "Vitess … does not filter by …; what it takes is",
@@ -336,6 +336,8 @@ CODES: Mapping[str, str] = {
     "TV318": "timezone: rows as Arrow have their TIMESTAMPs in UTC",
     "TV319": "stdout is closed: redirect it into a file, or into a target",
     "TV320": "stdout cannot be written to (…): what was not written comes again in the next run",
+    "TV321": "--plan splits one keyspace, and the settings let in …: set keyspaces to one of them",
+    "TV322": "columns: …: a list of names is expected",
     # End.
 }
 

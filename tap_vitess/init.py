@@ -8,9 +8,11 @@ because it may hold a password. Only what differs from the defaults is written.
 from __future__ import annotations
 
 import json
-import os
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ import click
 from tap_vitess.config import SETTINGS
 from tap_vitess.errors import ConfigError
 from tap_vitess.settings import checked
+from tap_vitess.signals import SIGNALS
 
 _NEXT = """{path} is written. Next:
 
@@ -47,17 +50,25 @@ def command(path: str, *, force: bool, **given: Any) -> None:
     kept = {n: v for n, v in settings.items() if v and v != SETTINGS[n].get("default")}
     checked(kept)
     _write(Path(path), json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
-    click.echo(_NEXT.format(path=path), err=True, nl=False)
+    _tell(_NEXT.format(path=path))
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line; return the exit code."""
+    for number in SIGNALS:  # they end it at once, but click says of Ctrl-C that it aborts
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         command.main(arguments, prog_name="tap-vitess init", standalone_mode=True)
     except ConfigError as error:
-        click.echo(f"tap-vitess init: {error.coded()}", err=True)
+        _tell(f"tap-vitess init: {error.coded()}\n")
         return 1
     return 0
+
+
+def _tell(text: str) -> None:
+    with suppress(OSError):  # what stderr does not take is lost, and ends nothing
+        click.echo(text, err=True, nl=False)
 
 
 def _asked(given: dict[str, Any]) -> dict[str, Any]:
@@ -105,10 +116,16 @@ def _text(question: str, given: str | None) -> str:
 
 
 def _write(path: Path, text: str) -> None:
+    """Write the file whole, or leave what is there: a disk may be full. The file is a new one, so
+    one of before leaves its rights to nobody.
+    """
+    part = None
     try:
-        path.unlink(missing_ok=True)  # so that a file of before keeps no rights of others
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            part = Path(file.name)
             file.write(text)
+        part.replace(path)
     except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
         raise ConfigError(f"{path} cannot be written ({error.strerror})") from error

@@ -24,7 +24,7 @@ from support.taps import (
 )
 
 from tap_vitess.config import Config
-from tap_vitess.doctor.__main__ import read_catalog
+from tap_vitess.doctor.commands import read_catalog
 from tap_vitess.errors import (
     CatalogError,
     ConfigError,

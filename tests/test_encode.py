@@ -34,6 +34,7 @@ awkward = st.sampled_from(
 ).map(str.encode)
 numbers = st.one_of(
     st.integers(-(2**63), 2**64 - 1).map(lambda n: b"%d" % n),
+    st.sampled_from([2**64, -(2**63) - 1, 10**30, 10**400]).map(lambda n: b"%d" % n),  # are none
     st.sampled_from([b"0", b"-0", b"007", b"-5", b".50", b"-.25", b"0.00", b"-0.00", b"1.20"]),
     st.sampled_from([b"1e5", b"1E+20", b"1e400", b"nan", b"+5", b" 5", b"1_0", b"", b"-", b"1,2"]),
 )
@@ -107,8 +108,6 @@ def by_column(types: dict[str, ValueType], rows: list[list[bytes | None]]) -> li
     try:
         lines = b"".join(encoder.encode(read_images(*written), b"{", [tail])).decode()
     except ValueDecodeError:
-        return None
-    except TypeError:  # orjson's, of an integer above 64 bits: no MySQL type has one
         return None
     assert lines.endswith("\n")
     found = [line.rpartition(',"end":')[0] + "}" for line in lines.split("\n")[:-1]]

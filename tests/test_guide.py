@@ -112,23 +112,45 @@ def test_the_guide_names_many_tests() -> None:
     assert bare == []
 
 
+class Entry(NamedTuple):
+    """A row of the troubleshooting page."""
+
+    code: str
+    sentence: str
+    when: str
+    todo: str
+
+
+HEAD = "| Message | When it comes | What to do |\n|---|---|---|\n"
+
+
+@functools.cache
+def entries() -> tuple[Entry, ...]:
+    """The rows of the tables of the troubleshooting page, of which each has three cells."""
+    tables = TROUBLES.read_text(encoding="utf-8").split(HEAD)[1:]
+    rows = [row for table in tables for row in table.partition("\n\n")[0].splitlines()]
+    return tuple(_entry(row) for row in rows)
+
+
+def _entry(row: str) -> Entry:
+    found = re.fullmatch(
+        r"\| (?:\*\*(TV\d{3})\*\* <a id=\"tv\d{3}\"></a>)?([^|]+) \| ([^|]*) \| ([^|]*) \|", row
+    )
+    assert found, f"not a row of three cells: {row}"
+    return Entry(*(cell or "" for cell in found.groups()))
+
+
 def quotes() -> list[str]:
     """The sentences of the troubleshooting page."""
-    return [text for _, text in coded_quotes()]
-
-
-def coded_quotes() -> list[tuple[str, str]]:
-    """The sentences of the troubleshooting page with their codes."""
-    pattern = r"^> (?:\*\*(TV\d{3})\*\* <a id=\"tv\d{3}\"></a>)?(.+)$"
-    return re.findall(pattern, TROUBLES.read_text(encoding="utf-8"), re.MULTILINE)
+    return [entry.sentence for entry in entries()]
 
 
 def test_each_sentence_has_a_code_and_an_anchor() -> None:
     """Each code is one sentence's; scripts/generate-docs makes codes and anchors of the page."""
-    assert {code: plain(text) for code, text in coded_quotes()} == CODES
+    assert {entry.code: plain(entry.sentence) for entry in entries()} == CODES
     assert len(set(CODES.values())) == len(CODES)
     page = TROUBLES.read_text(encoding="utf-8")
-    found = re.findall(r"^> \*\*(TV\d{3})\*\* <a id=\"tv(\d{3})\"></a>", page, re.MULTILINE)
+    found = re.findall(r"^\| \*\*(TV\d{3})\*\* <a id=\"tv(\d{3})\"></a>", page, re.MULTILINE)
     assert sorted(code for code, _ in found) == sorted(CODES)
     assert [code for code, anchor in found if code != f"TV{anchor}"] == []
 
@@ -164,12 +186,12 @@ def test_no_sentence_is_explained_twice() -> None:
     assert sorted({quote for quote in found if found.count(quote) > 1}) == []
 
 
-def test_every_quote_has_an_explanation() -> None:
-    """Behind one or some quotes stands what they mean."""
-    blocks = [b for b in TROUBLES.read_text(encoding="utf-8").split("\n\n") if b.strip()]
-    ends = [
-        block
-        for block, after in zip(blocks, [*blocks[1:], "#"], strict=True)
-        if block.startswith("> ") and after.startswith("#")
+def test_every_entry_says_when_and_what_to_do() -> None:
+    """A sentence each, at least a word: a heading's common advice is none for the one at hand."""
+    bare = [
+        entry.code
+        for entry in entries()
+        for cell in (entry.when, entry.todo)
+        if not re.match(r"[`A-Z].*\w", cell) or not cell.endswith(".")
     ]
-    assert ends == []
+    assert bare == []

@@ -43,7 +43,7 @@ ARROWS = {
     "vstream": {*ENGINE, "run", "mirror", "signals", "settings"},
     "dlt": {*ENGINE, "run", "vstream", "settings"},
     "load": {"log", "dlt", "config", "errors", "signals", "settings", "stdout"},
-    "init": {"config", "settings", "errors"},
+    "init": {"config", "settings", "signals", "errors"},
     "doctor": {*ENGINE, "codes", "run", "mirror", "signals", "settings", "stdout"},
     "sandbox": {"values", "protocol", "_proto", "errors", "stdout"},
     "__main__": {"signals", "stdout", "singer", "init"},

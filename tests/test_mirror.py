@@ -25,7 +25,7 @@ from tap_vitess.errors import (
     TableGoneError,
     VitessError,
 )
-from tap_vitess.mirror import __main__ as mirror_command
+from tap_vitess.mirror import commands as mirror_command
 from tap_vitess.mirror.row import Place, claim, create, ddl
 from tap_vitess.mirror.run import BOOKMARK, run_of
 from tap_vitess.sandbox.cluster import Cluster

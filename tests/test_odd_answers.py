@@ -84,16 +84,23 @@ def test_answers_to_other_questions(words: str, sandbox: Sandbox) -> None:
 def numbers() -> Cluster:
     cluster = shop(table("alpha"), table("beta", Column("n", "int")))
     insert(cluster, "alpha", *range(8))
-    cluster.insert("shop", "beta", [{"id": b"1", "n": b"9" * 20}])
     return cluster
 
 
-def test_an_integer_of_more_than_64_bits() -> None:
-    """Only its table is left behind; no value is told."""
+@pytest.mark.parametrize("rows", [1, 40])
+@pytest.mark.parametrize("copied", [True, False])
+def test_an_integer_of_more_than_64_bits(*, rows: int, copied: bool) -> None:
+    """Only its table is left behind, whether rows are written one by one; no value is told."""
     target = Target()
+    # Some rows are on each shard; the last of each has no such value, and is not passed on.
+    values = [{"id": b"%d" % i, "n": b"9" * 20 if i < rows else b"1"} for i in range(rows + 1)]
     with serve(numbers()) as served:
         catalog: Any = discover(settings(served))
-        with pytest.raises(ValueDecodeError, match=r"shop.beta .*more than 64 bits") as caught:
+        if not copied:
+            run(settings(served), target, catalog=catalog, tap_class=QuickTap)
+        served.cluster.insert("shop", "beta", values)
+        with pytest.raises(ValueDecodeError, match=r"shop.beta .*64.bit") as caught:
             run(settings(served), target, catalog=catalog, tap_class=QuickTap)
         assert target.contents("shop-alpha") == expected(served.cluster, "shop", "alpha")
+        assert target.contents("shop-beta") == []
     assert "999" not in str(caught.value)

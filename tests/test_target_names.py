@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.survey.streams import doubts
-from tap_vitess.vstream import Vitess, changes
+from tap_vitess.vstream import MemoryState, Vitess, changes, consume, events
 
 ID = (Column("id", "int", nullable=False),)
 
@@ -144,9 +146,21 @@ def test_discovery_tries_the_grpc_port(
 
 
 def test_the_library_says_which_keyspaces_there_are(sandbox: Sandbox) -> None:
+    """On each level; the first needs no MySQL port, and tells the error alone without one."""
     where = Vitess(sandbox.host, grpc_port=sandbox.grpc_port, mysql_port=sandbox.mysql_port)
-    with pytest.raises(RequestError, match=r"nope: .*; it knows customer, main, seq"):
-        list(changes(where, ["nope.t"]))
+    levels: list[Callable[[], object]] = [
+        lambda: list(events(where, ["nope.t"])),
+        lambda: list(events(where, ["nope.t"], copy=True)),
+        lambda: list(changes(where, ["nope.t"])),
+        lambda: consume(where, {"nope.t": dict}, print, state=MemoryState()),
+    ]
+    for level in levels:
+        with pytest.raises(RequestError, match=r"nope: .*; it knows customer, main, seq"):
+            level()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = taken.getsockname()[1]
+    with pytest.raises(RequestError, match="VTGate does not know the keyspace"):
+        list(events(replace(where, mysql_port=nobody), ["nope.t"]))
 
 
 def test_the_doctor_leaves_alone_what_the_settings_exclude(sandbox: Sandbox) -> None:

@@ -16,7 +16,7 @@ from support.taps import settings as tap_settings
 
 from tap_vitess.config import Config
 from tap_vitess.errors import RetriableError, StalledError
-from tap_vitess.mirror import __main__ as mirror_command
+from tap_vitess.mirror import commands as mirror_command
 from tap_vitess.mirror.row import Place, create
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.vgtid import Vgtid

@@ -7,6 +7,8 @@ only what the driver says before the first place where an address could be.
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
@@ -16,6 +18,8 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from tap_vitess.errors import VitessError
 
 EXPECTED = (VitessError, DltException)
+# A file cannot be written: which, the destination's or dlt's own, only dlt says.
+_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)]
 
 
 def sentence_of(error: BaseException, destination: str) -> str:
@@ -34,11 +38,12 @@ def sentence_of(error: BaseException, destination: str) -> str:
             )
     jobs = (str(getattr(cause, "job_id", "")).partition(".")[0] for cause in causes)
     where = next((f" of {job}" for job in jobs if job), "")
+    full = next((f", {words}" for words in _FULL if any(words in str(c) for c in causes)), "")
     step = next((c.step for c in causes if isinstance(c, PipelineStepFailed)), "load")
     return (
-        f"{destination}: the step {step}{where} has failed ({_kind(causes[-1])}); run with the "
-        "environment variable RUNTIME__LOG_LEVEL=ERROR to see what dlt says, with rows among it; "
-        "the next run starts at the position of the last package"
+        f"{destination}: the step {step}{where} has failed ({_kind(causes[-1])}{full}); run with "
+        "the environment variable RUNTIME__LOG_LEVEL=ERROR to see what dlt says, with rows among "
+        "it; the next run starts at the position of the last package"
     )
 
 

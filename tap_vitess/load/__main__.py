@@ -7,12 +7,9 @@ left to us.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 
-from tap_vitess.log import with_codes
-from tap_vitess.settings import config_option
 from tap_vitess.signals import importing
 from tap_vitess.stdout import script
 
@@ -24,16 +21,17 @@ DEFAULTS = {
 }
 
 
-NAME = "vitess"
-
-
 @script("tap-vitess-load")
 def main() -> int:
     """Run the command line."""
+    with importing():
+        from tap_vitess.load.options import parser  # noqa: PLC0415
     options = parser().parse_args()
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     with importing():
+        from tap_vitess.log import with_codes  # noqa: PLC0415
+
         try:
             from tap_vitess.load.commands import run  # noqa: PLC0415
         except ImportError as error:
@@ -43,80 +41,6 @@ def main() -> int:
             )
     with_codes()
     return run(options)
-
-
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="tap-vitess-load",
-        parents=[config_option()],
-        description="Copies tables of a Vitess into a dlt destination, then loads their changes up "
-        "to now; the next run resumes from the state in the destination.",
-        epilog="Exit codes: 0 everything is loaded, 1 an error, 2 a wrong command line, "
-        "128 + n after signal n. dlt's telemetry is off.",
-    )
-    made.add_argument(
-        "--to",
-        required=True,
-        metavar="ADDRESS",
-        help="duckdb:///shop.duckdb, postgresql://user:password@host/database, "
-        "or the name of any dlt destination, with its credentials in dlt's configuration",
-    )
-    made.add_argument("--dataset", default=NAME, help="the schema of the tables (vitess)")
-    made.add_argument(
-        "--name",
-        default=NAME,
-        help="the name of dlt's pipeline, under which the state is stored (vitess)",
-    )
-    made.add_argument(
-        "--write",
-        choices=["merge", "append"],
-        default="merge",
-        help="merge: one row per key (default); append: one row per change",
-    )
-    made.add_argument(
-        "--table-names",
-        default="{table}",
-        metavar="TEMPLATE",
-        help="what tables are called, with {keyspace} and {table}",
-    )
-    made.add_argument(
-        "--columns",
-        type=_columns,
-        action="append",
-        default=[],
-        metavar="TABLE=NAME,...",
-        help="read these columns of keyspace.table alone, and those of its key; repeatable",
-    )
-    made.add_argument("--table-format", choices=["delta", "iceberg"], help="table format for files")
-    made.add_argument(
-        "--every", type=float, metavar="SECONDS", help="keep running, and load again every SECONDS"
-    )
-    made.add_argument(
-        "--package-rows",
-        type=int,
-        default=2_000_000,
-        help="rows after which a load package is full",
-    )
-    made.add_argument(
-        "--package-seconds",
-        type=float,
-        default=60.0,
-        help="seconds of reading after which a load package is full",
-    )
-    return made
-
-
-def _columns(text: str) -> tuple[str, list[str]]:
-    """Read a table and the names of its columns.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
-    table, _, names = text.partition("=")
-    columns = [name for name in names.split(",") if name]
-    if not (table and columns):
-        raise argparse.ArgumentTypeError("expected is, say, shop.orders=id,status")
-    return table, columns
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ from typing import Protocol
 
 import orjson
 
-from tap_vitess.errors import ValueDecodeError
 from tap_vitess.log import logger_of
 from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.records.lines import Lines, moment, own_values
 from tap_vitess.records.operations import ImageOptions, Record, TableImages, Told
 from tap_vitess.records.schema import StreamSchema
-from tap_vitess.values.decode import RowDecoder
+from tap_vitess.values.decode import RowDecoder, unfit
 from tap_vitess.values.encode import RowEncoder
 
 logger = logger_of(__name__)
@@ -176,11 +175,9 @@ class RecordMaker:
 def _members(record: Record, where: str) -> bytes:
     try:
         return orjson.dumps(record)[1:-1]
-    except TypeError:
+    except TypeError as error:
         # The cause may quote the value.
-        raise ValueDecodeError(
-            f"{where}: a value cannot be written as JSON, such as an integer of more than 64 bits"
-        ) from None
+        raise unfit(where, error) from None
 
 
 CHANGES = ("insert", "update", "delete")

@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import chain
 
 from tap_vitess.config import Config, Keys
-from tap_vitess.errors import ConfigError, RequestError, RetriableError
+from tap_vitess.errors import ConfigError, RequestError, RetriableError, VitessError
 from tap_vitess.log import logger_of
 from tap_vitess.protocol.ddl import INTERNAL_TABLE, migration_tables
 from tap_vitess.survey import vschema
@@ -181,12 +181,19 @@ def patiently_described(
     except RetriableError as error:
         raise error.reworded(f"keyspace {keyspace}: {error.within(keyspace)}") from error
     except RequestError as error:
+        raise with_the_known(error, keyspace, config) from error
+
+
+def with_the_known(error: RequestError, keyspace: str, config: Config) -> RequestError:
+    """Return an error that says which keyspaces VTGate knows, if it does not know this one."""
+    try:
         with connect(config) as sql:
             known = keyspaces_of(sql)
-        if keyspace in known:
-            raise
-        listed = ", ".join(known) or "none"
-        raise error.reworded(f"{keyspace}: {error}; it knows {listed}") from error
+    except VitessError:
+        return error  # the library's events need no MySQL port
+    if keyspace in known:
+        return error
+    return error.reworded(f"{keyspace}: {error}; it knows {', '.join(known) or 'none'}")
 
 
 def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) -> list[Table]:

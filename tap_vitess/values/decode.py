@@ -124,6 +124,10 @@ def unfit(where: str, error: ValueError | TypeError) -> ValueDecodeError:
             "has changed that, set on_lost_position to `resync` for a run to copy the table again, "
             "else set invalid_text to `replace` to get U+FFFD in their place"
         )
+    if isinstance(error, TypeError):  # orjson's, which JSON is written by
+        return ValueDecodeError(
+            f"{where}: a value cannot be written as JSON, such as an integer of more than 64 bits"
+        )
     return ValueDecodeError(
         f"{where}: a value does not fit the column's type ({type(error).__name__})"
     )

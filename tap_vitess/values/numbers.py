@@ -229,7 +229,10 @@ def _exact(raw: bytes) -> Decimal:
 
 
 def _are_numbers(values: Values, letters: bytes) -> bool:
-    """Return whether all are numbers as JSON has them, of these letters; -0 is none."""
+    """Return whether all are numbers as JSON has them, of these letters; -0 is none.
+
+    Nor are integers of more than 64 bits, which JSON's parser makes floats of: no MySQL has any.
+    """
     joined = b",".join(values)
     if joined.translate(None, letters):
         return False
@@ -239,9 +242,12 @@ def _are_numbers(values: Values, letters: bytes) -> bool:
     # Nothing but numbers, none of them with an exponent, can be made of these letters: so JSON's
     # grammar is the pattern's, and its parser the faster one.
     try:
-        return len(orjson.loads(b"[%b]" % joined)) == len(values)
+        numbers = orjson.loads(b"[%b]" % joined)
     except orjson.JSONDecodeError:
         return False
+    if letters is _OF_INTEGERS and isinstance(sum(numbers), float):  # as with any float among them
+        return False
+    return len(numbers) == len(values)
 
 
 def _written(letters: bytes, quote: bytes = b"") -> Whole:

@@ -56,8 +56,8 @@ def rows_as(
     def make(row: Row) -> RowT:
         if unknown == "error" and (extra := [name for name in row if name not in field_of]):
             raise MappingError(
-                f"{cls.__name__} has no field for the column {', '.join(extra)}: add one, or let "
-                'rows_as(..., unknown="ignore") pass it over'
+                f"{cls.__name__} has no field for the column {', '.join(extra)}: add one, or "
+                'ignore the column with rows_as(..., unknown="ignore")'
             )
         if missing := [name for name in needed if name not in row]:
             raise MappingError(

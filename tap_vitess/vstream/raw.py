@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Generator, Iterable
 
-from tap_vitess.errors import ConfigError
+from tap_vitess.errors import ConfigError, RequestError
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.signals import Taken
 from tap_vitess.survey.charsets import ColumnCharsets
+from tap_vitess.survey.discovery import with_the_known
 from tap_vitess.survey.keyspace import Survey, version
 from tap_vitess.survey.tables import column_charsets
 from tap_vitess.vstream.changes import DEFAULT_RETRY, by_keyspace
@@ -76,4 +77,10 @@ def events(
                 if stopping():
                     return
 
-    return taken.within(items(), wanted=signals)
+    def told_items() -> Generator[Event, None, None]:
+        try:
+            yield from items()
+        except RequestError as error:
+            raise with_the_known(error, keyspace, config) from error
+
+    return taken.within(told_items(), wanted=signals)

@@ -17,7 +17,7 @@ from support.taps import Target, discover, settings
 
 from tap_vitess.airbyte.catalog import configured_streams, stream_of
 from tap_vitess.config import Config
-from tap_vitess.doctor.__main__ import read_catalog
+from tap_vitess.doctor.commands import read_catalog
 from tap_vitess.sandbox.server import Sandbox
 from tap_vitess.singer import plain
 from tap_vitess.survey.facts import Column, Table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fuzzing import SECRETS, TABLES, cases, fuzz, guarded, ids, odd, one_line, outcome, ran
+from support.fuzzing import (
+    SECRETS,
+    TABLES,
+    cases,
+    fuzz,
+    guarded,
+    ids,
+    name_of,
+    odd,
+    one_line,
+    outcome,
+    ran,
+    wants,
+)
 from support.taps import Target, settings
 
 from tap_vitess.airbyte.spec import config_of
@@ -137,19 +149,6 @@ def test_a_run_has_all_that_settings_let_in(stocked: Sandbox, data: st.DataObjec
         for table in TABLES:
             wanted = ids(stocked.cluster, table) if wants(found, f"shop.{table}") else set()
             assert {r["id"] for r in target.records(name_of(found, table))} == wanted, table
-
-
-def wants(found: Mapping[str, Any], name: str) -> bool:
-    def fits(patterns: Any) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-    tables = found.get("tables")
-    return (tables is None or fits(tables)) and not fits(found.get("exclude_tables") or ())
-
-
-def name_of(found: Mapping[str, Any], table: str) -> str:
-    form = found.get("stream_name") or "{keyspace}-{table}"
-    return str(form).replace("{keyspace}", "shop").replace("{table}", table)
 
 
 def test_what_is_no_error_of_ours_is_seen() -> None:

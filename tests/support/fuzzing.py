@@ -10,18 +10,22 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
+import fnmatch
 import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import hypothesis
 import pytest
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 
 from support.shops import shop, table
@@ -40,11 +44,18 @@ TABLES = ("alpha", "beta", "gamma")
 fuzz = [pytest.mark.fuzz, pytest.mark.timeout(0)]
 
 
-def cases(number: int) -> hypothesis.settings:
-    """Try so many cases in CI, always the same; by hand as many times more, and others."""
+def cases(number: int, *, slow: bool = False) -> hypothesis.settings:
+    """Try so many cases in CI, always the same; by hand as many times more, and others.
+
+    A slow one that fails is told as it is: a smaller one would take minutes to find.
+    """
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     return hypothesis.settings(
-        max_examples=number * FACTOR, suppress_health_check=checks, derandomize=FACTOR == 1
+        max_examples=number * FACTOR,
+        suppress_health_check=checks,
+        derandomize=FACTOR == 1,
+        phases=[Phase.generate] if slow else tuple(Phase),
+        report_multiple_bugs=not slow,
     )
 
 
@@ -140,6 +151,52 @@ def one_line(error: VitessError) -> None:
     """Hold an error to what a terminal can show, and a reader can read."""
     assert str(error).isprintable()
     assert len(str(error)) < 2000
+
+
+def wants(found: Mapping[str, Any], name: str) -> bool:
+    """Tell whether settings let a table in."""
+
+    def fits(patterns: Any) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    tables = found.get("tables")
+    return (tables is None or fits(tables)) and not fits(found.get("exclude_tables") or ())
+
+
+def name_of(found: Mapping[str, Any], table: str) -> str:
+    """Return what settings call a table's stream."""
+    form = found.get("stream_name") or "{keyspace}-{table}"
+    return str(form).replace("{keyspace}", "shop").replace("{table}", table)
+
+
+# Processes
+
+
+def ended(script: str, arguments: Sequence[str], into: Target | None = None) -> tuple[int, str]:
+    """Run a console script to its end; return its exit code, and what stands in stderr.
+
+    Args:
+        script: its name.
+        arguments: of its command line.
+        into: takes what stands in stdout, which is Singer messages only.
+    """
+    crowd = os.getloadavg()[0] / (os.cpu_count() or 1)
+    done = subprocess.run(
+        [Path(sys.executable).with_name(script), *arguments],
+        capture_output=True,
+        timeout=SECONDS * max(1.0, crowd),
+        check=False,
+    )
+    errors = done.stderr.decode()
+    assert "Traceback" not in errors, errors
+    assert done.returncode in {0, 1, 2, 3}, errors
+    assert done.returncode == 0 or errors or done.stdout, "nothing is told"
+    for secret in (PASSWORD, TOKEN, VALUE):
+        assert secret not in errors, errors
+    if into is not None:
+        for line in done.stdout.splitlines():
+            into.take(line)
+    return done.returncode, errors
 
 
 # Documents with a fault
