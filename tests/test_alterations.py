@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, seed, settings
+from hypothesis import example, given, seed, settings
 from hypothesis import strategies as st
 from support.alters import SAFE, UNSAFE, Column, Table, alter, begin, is_misread, shows
 from support.events import field
@@ -178,6 +178,7 @@ def test_no_row_is_misread_in_silence(kinds: list[str], number: int) -> None:
 @pytest.mark.slow
 @many
 @given(kinds_of(*SAFE), st.integers(0, 1 << 32))
+@example(["add last", *["rows"] * 5, *["add last"] * 4, "rows", "resize"], 527)
 def test_nothing_is_copied_for_nothing(kinds: list[str], number: int) -> None:
     """Columns at the end and other sizes, however many and however often, cost no copy."""
     assert not read(kinds, number).copies

@@ -99,6 +99,11 @@ class _Since:
         before = self.rows.get(_checksum([change.name]))
         return before is None or _kind(change.type, before) == before
 
+    def later(self) -> _Since | None:
+        """Return what DDLs have touched after the last rows: these prove nothing of it."""
+        changes = {name: kind for name, kind in self.changes.items() if self.rows.get(name) != kind}
+        return _Since(changes) if changes else None
+
     def note(self, changes: Iterable[ColumnChange]) -> None:
         """Take in what a DDL has touched."""
         self.changes |= {_checksum([change.name]): _kind(change.type) for change in changes}
@@ -120,7 +125,7 @@ class _Place:
         rows as proved, and more of them                     layout                 rows
         rows of a column touched since                       layout                 -
         a stop position is asked for                                 shown
-        it is reached (asked or copied)    asked or copied   -       -      -       -
+        it is reached (asked or copied)    asked or copied   -       -      -       later
         a DDL that leaves rows right                                 -      -       changes
         any other DDL                      ""                -       -      -       -
         a reshard, where shards differed   ""                                       -
@@ -159,7 +164,8 @@ class _Place:
             proved = layout_of(self.copied.fields)
         if proved is not None:
             self.proved = proved
-            self.shown = self.asked = self.copied = self.since = None
+            self.shown = self.asked = self.copied = None
+            self.since = self.since and self.since.later()
 
     def contradicts(self, fields: Fields) -> bool:
         """Return whether a FIELD event shows other columns than another has shown before."""

@@ -35,6 +35,7 @@ ROWS = 60
 RELOAD_SECONDS = 8.0  # a tablet looks every 5 s for tables that were made past Vitess
 LETTERS = "aAbBzZ äÄßsSéÉœŒoO'\"\\\0\t\n_%-09~ 日本ひカ\u0300"
 PER_LABEL = 10_000
+WIDE = 2_000  # so that a copy is not in buffers as a whole while the target stands still
 
 Make = Callable[[random.Random], str]
 
@@ -261,12 +262,12 @@ def _not_resumable(address: Address) -> dict[str, str]:
     return Survey(Config.from_settings(settings), UNSHARDED, "PRIMARY").ask(not_resumable)
 
 
-def _fill(source: Source) -> str:
+def _fill(source: Source, width: int = 200) -> str:
     """Make the table of an ENUM key with three labels in no order of the alphabet."""
-    columns = "kind enum('z','m','a') not null, id bigint not null, v int, pad varchar(200)"
+    columns = f"kind enum('z','m','a') not null, id bigint not null, v int, pad varchar({width})"
     table = source.create("e", f"{columns}, primary key (kind, id)")
     for kind in ("z", "m", "a"):
-        rows = [(kind, i, i, "p" * 200) for i in range(PER_LABEL)]
+        rows = [(kind, i, i, "p" * width) for i in range(PER_LABEL)]
         source.insert(table, ("kind", "id", "v", "pad"), rows)
     return table
 
@@ -287,7 +288,7 @@ def test_a_reparent_in_mid_copy(
     """VTGate resumes the copy by itself, while the target stands still; the tap starts it over."""
     own_cluster.replica(SHARDED, "-80")
     with closing(Source(address, prefix)) as source:
-        table = _fill(source)
+        table = _fill(source, WIDE)
         pipe = pipeline(checkpoint_seconds=0.2)
         before = own_cluster.primary(SHARDED, "-80")
         with pipe.in_mid_run(1000) as run:
