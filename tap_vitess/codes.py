@@ -338,6 +338,16 @@ CODES: Mapping[str, str] = {
     "TV320": "stdout cannot be written to (…): what was not written comes again in the next run",
     "TV321": "--plan splits one keyspace, and the settings let in …: set keyspaces to one of them",
     "TV322": "columns: …: a list of names is expected",
+    "TV323": "the bookmark knows nothing of shard …, which serves, only of …: the state was cut short, or is another keyspace's, or the setting shards was changed: then join the states of all jobs that had these shards by `tap-vitess join-states`",
+    "TV324": "shard … of the bookmark crosses the border … of the setting shards: run once more with ranges that hold it, which follows its reshard, and change them after that",
+    "TV325": "shard … of the bookmark is outside of the setting shards (…), and is forgotten: the job that reads it must begin with this state, else it copies all",
+    "TV326": "shard … crosses the border … of the setting shards: choose ranges that hold whole shards; after a reshard, join the states of the jobs on both sides by `tap-vitess join-states` for one job with the ranges of both; see docs/operating.md",
+    "TV327": "a reshard crosses the border of the setting shards (…): it takes shards of this job together with … outside of it; after a reshard, join the states of the jobs on both sides by `tap-vitess join-states` for one job with the ranges of both; see docs/operating.md",
+    "TV328": "setting shards: … is not a key range: write two ends of hexadecimal digits, an even number of them, as in 40-80, -40 or c0-",
+    "TV329": "setting shards: the key range … is empty: its end is not after it",
+    "TV330": "setting shards: the key ranges … and … overlap",
+    "TV331": "keyspace …: setting shards: the keyspace is not sharded, its shard is …: read it by a job without the setting",
+    "TV332": "keyspace …: setting shards: no shard is inside of …; there are",
     # End.
 }
 

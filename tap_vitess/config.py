@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from tap_vitess.errors import ConfigError
 from tap_vitess.protocol.filters import conditions_of
 from tap_vitess.protocol.images import OnPartialImage
+from tap_vitess.protocol.keyranges import KeyRanges
 from tap_vitess.protocol.request import CellPreference, RequestOptions
 from tap_vitess.values.types import DEFAULTS, ValueOptions
 from tap_vitess.vtgate.address import Address, Tls, check_host, check_metadata, tls_of
@@ -158,6 +159,15 @@ class Config(Address):
         "`primary`: the table's key alone. That loses rows unless its values are unique over all "
         "shards, as those of a sequence are.",
         "with_vindex",
+    )
+    shards: tuple[str, ...] | None = _setting(
+        "Shards",
+        "The key ranges that this job reads, to split a keyspace over several jobs: every shard "
+        "inside of a range belongs to the job, and a reshard inside of it is followed. Each job "
+        "has a state of its own. No ACTIVATE_VERSION is written, since it would remove the rows of "
+        "the other jobs. Default: all shards.",
+        minItems=1,
+        examples=[["-40", "40-80"]],
     )
     tablet_type: TabletType = _setting("Tablet type", "Which tablets to read from.", "PRIMARY")
     cells: tuple[str, ...] = _setting(
@@ -330,6 +340,7 @@ class Config(Address):
         _check_patterns(values)
         _check_stream_name(values["stream_name"])
         _check_filters(values["filters"])
+        _check_shards(values["shards"])
         for name, schema in SETTINGS.items():
             if schema["type"] == "array" and values[name] is not None:
                 values[name] = tuple(values[name])
@@ -344,6 +355,11 @@ class Config(Address):
             cell_preference=self.cell_preference,
             minimize_skew=self.minimize_skew,
         )
+
+    @property
+    def ranges(self) -> KeyRanges:
+        """The part of each keyspace that is read."""
+        return KeyRanges(self.shards or ())
 
     def stream(self, keyspace: str, table: str) -> str:
         """Return the name of a table's stream."""
@@ -455,6 +471,13 @@ def _check_filters(filters: Mapping[str, str]) -> None:
             conditions_of(where)
         except ConfigError as error:
             raise ConfigError(f"setting filters: {name:.200}: {error}") from None
+
+
+def _check_shards(shards: Sequence[str] | None) -> None:
+    try:
+        KeyRanges.of(shards or ())
+    except ConfigError as error:
+        raise ConfigError(f"setting shards: {error}") from None
 
 
 def _check_stream_name(template: str) -> None:

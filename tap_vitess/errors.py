@@ -4,9 +4,10 @@
       the user's    ConfigError, CatalogError (MappingError), StateError, ConnectError
                     (ConnectionLostError), AuthError
       for good      RequestError: VTGate or MySQL refuses what was asked, and would again:
-                    TableGoneError, KeyChangedError, StuckError, GtidError, and PositionLostError,
-                    which needs a new copy (ShardsGoneError, HistoryLostError with
-                    ColumnsUnknownError and ColumnGoneError, UnreadableError)
+                    TableGoneError, KeyChangedError, StuckError, GtidError, BorderError, and
+                    PositionLostError, which needs a new copy (ShardsGoneError with
+                    ParticipantsMissingError, HistoryLostError with ColumnsUnknownError and
+                    ColumnGoneError, UnreadableError)
       passing       RetriableError: worth another try from the last boundary: NoTabletError,
                     TableUnseenError, StalledError, StumbleError, SnapshotTooOldError
       a copy's own  CopyCutError (ReshardedError)
@@ -141,6 +142,16 @@ class PositionLostError(RequestError):
 
 class ShardsGoneError(PositionLostError):
     """The request names shards that no longer exist, or only some of those resharded together."""
+
+
+class ParticipantsMissingError(ShardsGoneError):
+    """Shards were resharded together, and the request names some of them only."""
+
+    remedy = Remedy.LOOK
+
+
+class BorderError(RequestError):
+    """A shard is partly within the setting shards, and partly outside."""
 
 
 class HistoryLostError(PositionLostError):

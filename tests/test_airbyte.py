@@ -103,7 +103,7 @@ def test_spec(tmp_path: Path) -> None:
     assert done.code == 0
     without = {
         *("metadata_columns", "resync_tables", "batch_keep_hours", "stream_name"),
-        *("emit_activate_version_messages", "progress_seconds", "start_from_mirror"),
+        *("emit_activate_version_messages", "progress_seconds", "start_from_mirror", "shards"),
         *("mirror_keyspace", "mirror_table", "mirror_name"),
     }
     assert schema["properties"].keys() == (SETTINGS.keys() - without) | {*PASTED.values()}

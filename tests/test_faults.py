@@ -17,6 +17,7 @@ from tap_vitess.errors import (
     HistoryLostError,
     KeyChangedError,
     NoTabletError,
+    ParticipantsMissingError,
     PositionLostError,
     Remedy,
     RequestError,
@@ -76,8 +77,8 @@ SAID: list[tuple[Origin, str | int, str, type[VitessError], Remedy, str]] = [
         "grpc",
         "INTERNAL",
         "not all journaling participants are in the stream: journal: id:1",
-        ShardsGoneError,
-        Remedy.POLICY,
+        ParticipantsMissingError,
+        Remedy.LOOK,
         "set on_lost_position to `resync`",
     ),
     (

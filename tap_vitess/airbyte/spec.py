@@ -18,10 +18,11 @@ from tap_vitess.errors import ConfigError
 from tap_vitess.settings import checked
 
 DEFAULTS = {"decimal_as": "number", "json_as": "string"}
-# Airbyte refreshes a stream by itself, and its destinations take no files.
+# Airbyte refreshes a stream by itself, its destinations take no files, and a refresh of one
+# connection would remove the rows of others.
 _OMITTED = {
     *("metadata_columns", "resync_tables", "batch_keep_hours"),
-    *("stream_name", "emit_activate_version_messages"),
+    *("stream_name", "emit_activate_version_messages", "shards"),
 }
 # Airbyte keeps the state and tells how far a sync is. Not shown, and taken as ever where given.
 _HIDDEN = {

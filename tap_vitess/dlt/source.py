@@ -84,6 +84,8 @@ class Manner:
             names[found] = name
             if not table.key and self.write == "merge":
                 logger.warning("%s has no key: its changes are appended, each as a row", name)
+        if feed.config.shards:
+            raise ConfigError("setting shards: a load reads all shards of a keyspace")
         if self.write == "merge" and feed.config.on_partial_image == "omit":
             raise ConfigError(
                 "on_partial_image: with omit a merge would put NULL in columns that the binlog "

@@ -181,7 +181,8 @@ class _Examination:
         return described
 
     def _survey(self, keyspace: str, tablet_type: str | None = None) -> Survey:
-        return Survey(self._config, keyspace, tablet_type or self._config.tablet_type)
+        kind = tablet_type or self._config.tablet_type
+        return Survey(self._config, keyspace, kind, self._config.ranges)
 
     def _type_to_ask(self, tablets: Iterable[Tablet]) -> str:
         """Choose the tablets that describe the tables: others, where there are none as wanted."""
@@ -235,7 +236,8 @@ class _Examination:
         options = self._config.request
         try:
             with vstream_client.connect(self._config) as client:
-                silent = silent_shards(client, keyspace, shards, options, seconds)
+                alone = bool(self._config.shards)
+                silent = silent_shards(client, keyspace, shards, options, seconds, alone=alone)
         except VitessError as error:
             self._note([failed("stream", error, Place(keyspace))])
             return

@@ -23,7 +23,7 @@ def bookmark(
     """Judge each position of a keyspace's state, shard by shard."""
     for group in state.groups:
         names = _some(group.tables)
-        if why := lacking(group.position, serving):
+        if why := lacking(group.position, serving, config.ranges):
             yield _lost(Place(state.keyspace), f"{names}: {why}", config)
         for name in sorted(group.position.shards):
             place = Place(state.keyspace, name)

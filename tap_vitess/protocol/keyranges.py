@@ -1,4 +1,4 @@
-"""Which part of a keyspace a shard holds, by its name. Pure.
+"""Which part of a keyspace a shard holds, by its name, and which shards a job has. Pure.
 
 A shard `40-80` holds the keyspace ids from 0x40 to below 0x80; an end that is left out is the end
 of all ids, and zeros at the end of a number mean nothing (`80` and `8000` are one place). A name
@@ -8,13 +8,79 @@ that is no range, as `0`, is the one shard of an unsharded keyspace, which holds
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tap_vitess.errors import ConfigError
 
 _RANGE = re.compile(r"((?:[0-9a-f]{2})*)-((?:[0-9a-f]{2})*)", re.IGNORECASE)
 _END = (1, b"")  # behind every id
 
 Place = tuple[int, bytes]
 Range = tuple[Place, Place]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRanges:
+    """The parts of a keyspace that a job has, as shards are named; without any, all of it."""
+
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> KeyRanges:
+        """Take over ranges that somebody has written.
+
+        Raises:
+            ConfigError: one is none or is empty, or two overlap.
+        """
+        for name in names:
+            if _RANGE.fullmatch(name) is None:
+                raise ConfigError(
+                    f"{name!r:.200} is not a key range: write two ends of hexadecimal digits, an "
+                    "even number of them, as in 40-80, -40 or c0-"
+                )
+            first, last = _range(name)
+            if first >= last:
+                raise ConfigError(f"the key range {name:.200} is empty: its end is not after it")
+        for one, other in pairwise(sorted(names, key=_range)):
+            if _range(other)[0] < _range(one)[1]:
+                raise ConfigError(f"the key ranges {one:.200} and {other:.200} overlap")
+        return cls(tuple(names))
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+    def holds(self, shard: str) -> bool:
+        """Tell whether all of a shard is in the ranges."""
+        return not self.names or _covers(sorted(map(_range, self.names)), _range(shard))
+
+    def meets(self, shard: str) -> bool:
+        """Tell whether some of a shard is in the ranges."""
+        first, last = _range(shard)
+        ranges = [_range(name) for name in self.names]
+        return not ranges or any(begin < last and first < end for begin, end in ranges)
+
+    def border(self, shard: str) -> str | None:
+        """Return an end of the ranges that lies within a shard; None where none does.
+
+        Where two ranges meet is none.
+        """
+        ends = [
+            pair for name in self.names for pair in zip(name.split("-"), _range(name), strict=True)
+        ]
+        places = [place for _, place in ends]
+        first, last = _range(shard)
+        within = (end for end, place in ends if first < place < last and places.count(place) == 1)
+        return next(within, None)
+
+
+WHOLE = KeyRanges()
+
+
+def is_range(shard: str) -> bool:
+    """Tell whether a shard's name is a range, as those of a sharded keyspace are."""
+    return _RANGE.fullmatch(shard) is not None
 
 
 def uncovered(shards: Iterable[str], by: Iterable[str]) -> list[str]:

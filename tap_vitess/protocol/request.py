@@ -102,14 +102,21 @@ def copy_request(
 
 
 def first_request(
-    keyspace: str, tables: Iterable[str], options: RequestOptions, *, copy: bool = False
+    keyspace: str,
+    tables: Iterable[str],
+    options: RequestOptions,
+    *,
+    copy: bool = False,
+    shards: Iterable[str] = ("",),
 ) -> vtgate.VStreamRequest:
-    """Ask all shards for a copy of `tables` and the changes after it, or for those from now on.
+    """Ask for a copy of `tables` and the changes after it, or for those from now on.
 
-    Of no table it shows that streams open: each shard tells where it is.
+    Of no table it shows that streams open: each shard tells where it is. An empty name is that of
+    all shards.
     """
-    now = binlogdata.ShardGtid(keyspace=keyspace, gtid="" if copy else "current")
-    return _request(binlogdata.VGtid(shard_gtids=[now]), tables, options)
+    begin = "" if copy else "current"
+    entries = [binlogdata.ShardGtid(keyspace=keyspace, shard=s, gtid=begin) for s in shards]
+    return _request(binlogdata.VGtid(shard_gtids=entries), tables, options)
 
 
 def _request(

@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from tap_vitess.errors import (
     ColumnsUnknownError,
     HistoryLostError,
+    ParticipantsMissingError,
     RetriableError,
+    ShardsGoneError,
     StalledError,
     StuckError,
     TableGoneError,
@@ -27,6 +29,7 @@ from tap_vitess.survey.blockers import lock_waits, readers, throttled
 from tap_vitess.survey.bookmark import judge
 from tap_vitess.survey.facts import BinlogReader, Tablet
 from tap_vitess.survey.keyspace import Asking, P, Survey, T, facts, position, tablets
+from tap_vitess.survey.own_shards import resharded_together
 from tap_vitess.survey.tables import expression_indexes, has_table
 from tap_vitess.vtgate.faults import TOO_LARGE
 from tap_vitess.vtgate.retry import RetryOptions, Stopping, answered
@@ -74,6 +77,8 @@ class Diagnosis:
             return self._look_for_table(error)
         if isinstance(error, ColumnsUnknownError):
             return self._look_for_columns(error)
+        if isinstance(error, ParticipantsMissingError):
+            return self._look_for_jobs(error)
         try:
             if floor is not None:
                 found = self._survey.ask(facts, floor.shards)
@@ -96,6 +101,16 @@ class Diagnosis:
             "MySQL has on every shard, as after a failover",
             table=error.table,
         )
+
+    def _look_for_jobs(self, error: ParticipantsMissingError) -> VitessError:
+        """See whether the shards that are not in the stream are those of other jobs."""
+        ranges = self._survey.ranges
+        if not ranges.names:
+            return ShardsGoneError(str(error), shard=error.shard)
+        told = str(error).partition("journal:")[2].partition("stream:")[0]
+        named = set(re.findall(r'shard:"([^"]*)"', told))
+        others = {shard for shard in named if not ranges.holds(shard)}
+        return resharded_together(self._survey.keyspace, others, ranges)
 
     def _look_for_columns(self, error: ColumnsUnknownError) -> VitessError:
         """See whether the table has columns that MySQL hides, or has lost some.

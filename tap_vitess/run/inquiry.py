@@ -37,6 +37,7 @@ class Inquiry:
 
     def __init__(self, survey: Survey, retry: RetryOptions, stopping: Stopping) -> None:
         self.keyspace = survey.keyspace
+        self.ranges = survey.ranges
         self._survey = survey
         self._retry = retry
         self._stopping = stopping
@@ -122,7 +123,10 @@ class Inquiry:
         """See whether streams find tablets in the cells asked for; see `probe.check_cells`."""
         if options.cells and options.tablet_type != "PRIMARY":
             found = self._ask(f"the tablets of {self.keyspace}", ks.tablets)
-            check_cells(client, self.keyspace, found, lambda: self.position().shards, options)
+            alone = bool(self.ranges.names)
+            check_cells(
+                client, self.keyspace, found, lambda: self.position().shards, options, alone=alone
+            )
 
     def stop_position(self) -> Vgtid:
         """Ask where the keyspace is, and see that a stream can be followed to there.
@@ -162,7 +166,7 @@ class Inquiry:
             PositionLostError: it cannot.
             RequestError: what follows could not be read without losing some of it.
         """
-        check_shards(position, serving)
+        check_shards(position, serving, self.ranges)
         if old := sorted(position.shards.keys() - set(serving)):
             self._check_follows(old)
         facts = self._ask_facts(position.shards)

@@ -116,7 +116,8 @@ class Run(Generic[Made]):
         try:
             tables = [self._filtered(keyspace, spec) for spec in sink.tables()]
             while sync is None or (self._options.follow and not sync.pace.stopped):
-                survey = Survey(self._config, keyspace, self._options.request.tablet_type)
+                kind, ranges = self._options.request.tablet_type, self._config.ranges
+                survey = Survey(self._config, keyspace, kind, ranges)
                 sync = KeyspaceSync(client, survey, tables, state, self._options, self._stopping)
                 sink.begin(sync, sequence, self._record_options(sync))
                 yield from self._read(sync, sequence, sink)

@@ -113,7 +113,8 @@ class Parts:
             state = state.without(table)
         for table in self._asked:
             state = state.recopied(table)
-        self._state = self._ruled(state).split(self.log_based).split(self._asked)
+        state = self._ruled(state).split(self.log_based).split(self._asked)
+        self._state = self._narrowed(state)
 
     @property
     def request(self) -> RequestOptions:
@@ -130,6 +131,22 @@ class Parts:
         """Note what is asked for of the tables of this run."""
         others = {name: rule for name, rule in state.rules.items() if name not in self.log_based}
         return replace(state, rules=others | self._rules.told(self.log_based))
+
+    def _narrowed(self, state: KeyspaceState) -> KeyspaceState:
+        """Leave shards outside of the ranges to other jobs."""
+        narrowed = state.narrowed(self.log_based, self._inquiry.ranges.meets)
+        before, after = (
+            {s for g in of.groups for s in g.position.shards} for of in (state, narrowed)
+        )
+        if left := before - after:
+            logger.warning(
+                "%s: shard %s of the bookmark is outside of the setting shards (%s), and is "
+                "forgotten: the job that reads it must begin with this state, else it copies all",
+                self.keyspace,
+                ", ".join(sorted(left)),
+                self._inquiry.ranges,
+            )
+        return narrowed
 
     # Where the tables are
 

@@ -45,7 +45,9 @@ def estimated(config: Config, keyspace: str, tables: Iterable[str]) -> Mapping[s
     Raises:
         VitessError: VTGate does not tell.
     """
-    return Survey(config, keyspace, config.tablet_type).ask(row_counts, frozenset(tables))
+    return Survey(config, keyspace, config.tablet_type, config.ranges).ask(
+        row_counts, frozenset(tables)
+    )
 
 
 class Watch:

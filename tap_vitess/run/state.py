@@ -26,7 +26,7 @@ import base64
 import binascii
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -136,6 +136,21 @@ class KeyspaceState:
         """Note how far a shard of a copy is."""
         copies = {**self.copies, table: {**self.copies[table], shard: progress}}
         return replace(self, copies=copies)
+
+    def narrowed(self, tables: frozenset[str], meets: Callable[[str], bool]) -> KeyspaceState:
+        """Forget the shards of groups of these tables alone that do not meet what is read.
+
+        A group of which nothing would be left stays as it is.
+        """
+        groups = list(self.groups)
+        copies = dict(self.copies)
+        for i, group in enumerate(groups):
+            left = {s: gtids for s, gtids in group.position.shards.items() if meets(s)}
+            if left and group.tables.keys() <= tables:
+                groups[i] = Group(Vgtid(self.keyspace, left), group.tables)
+                for table in group.tables.keys() & copies.keys():
+                    copies[table] = {s: p for s, p in copies[table].items() if meets(s)}
+        return replace(self, groups=tuple(groups), copies=copies)
 
     def recopied(self, table: str) -> KeyspaceState:
         """Ask for a new copy of a table that is followed; what was copied of it does not count."""

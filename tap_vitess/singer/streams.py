@@ -84,6 +84,11 @@ class VitessStream(Stream):
         return (None if self._is_discovered else self.effective_schema) or super().schema
 
     @property
+    def emit_activate_version_messages(self) -> bool:
+        """Whether rows of older versions may go: not where other jobs fill the same table."""
+        return super().emit_activate_version_messages and not self.config.get("shards")
+
+    @property
     def stream_maps(self) -> list[StreamMap]:
         """The SDK's maps; of a plain stream the one that it would make, and no other unselected."""
         return self._plain_maps if self.plain or not self.selected else super().stream_maps

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tap_vitess.errors import PositionLostError, ShardsGoneError
-from tap_vitess.protocol.keyranges import uncovered
+from tap_vitess.protocol.keyranges import WHOLE, KeyRanges, uncovered
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.facts import ShardFacts
 
@@ -37,23 +37,39 @@ class Verdict:
         return PositionLostError(f"{keyspace}: {'; '.join(self.lost)}; {_COPY}")
 
 
-def lacking(position: Vgtid, serving: Collection[str]) -> str | None:
-    """Say which shards that serve a bookmark knows nothing of, and what to make of that."""
+def lacking(position: Vgtid, serving: Collection[str], ranges: KeyRanges = WHOLE) -> str | None:
+    """Say which shards that serve a bookmark knows nothing of, and what to make of that.
+
+    Args:
+        ranges: the part of the keyspace that is read, with the shards that serve in it.
+    """
+    for shard in sorted(position.shards):
+        if border := ranges.border(shard):
+            return (
+                f"shard {shard} of the bookmark crosses the border {border} of the setting shards: "
+                "run once more with ranges that hold it, which follows its reshard, and change "
+                "them after that"
+            )
     if not (missing := uncovered(serving, position.shards)):
         return None
+    job = (
+        ", or the setting shards was changed: then join the states of all jobs that had these "
+        "shards by `tap-vitess join-states`"
+    )
     return (
         f"the bookmark knows nothing of shard {', '.join(missing)}, which serves, only of "
         f"{', '.join(sorted(position.shards))}: the state was cut short, or is another keyspace's"
+        f"{job if ranges.names else ''}"
     )
 
 
-def check_shards(position: Vgtid, serving: Collection[str]) -> None:
-    """See whether a bookmark knows of every shard that serves.
+def check_shards(position: Vgtid, serving: Collection[str], ranges: KeyRanges) -> None:
+    """See whether a bookmark knows of every shard that serves, and of no part of one.
 
     Raises:
         ShardsGoneError: it does not.
     """
-    if why := lacking(position, serving):
+    if why := lacking(position, serving, ranges):
         raise ShardsGoneError(f"{position.keyspace}: {why}; {_COPY}")
 
 

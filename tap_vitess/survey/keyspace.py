@@ -3,6 +3,8 @@
 A question is a function of a `KeyspaceSql`; those about tables are in `tables.py`, those about
 what holds streams up in `blockers.py`. `Survey.ask` opens a connection for one question.
 
+Of a job's own shards alone, where it has some of them only (`own_shards.py`).
+
 What surprised us. `show vitess_shards` names the shards that serve; old shards of a reshard are
 not among them, and are still there. A shard that does not exist and one without a tablet of the
 type asked for give the same error (1105), at once. LIKE in SHOW is a pattern, so it is not used.
@@ -18,8 +20,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from tap_vitess.errors import GtidError, ProtocolError, RetriableError
 from tap_vitess.protocol.gtid import NO_GTIDS, GtidSet
+from tap_vitess.protocol.keyranges import WHOLE, KeyRanges
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.facts import ShardFacts, Tablet, Version
+from tap_vitess.survey.own_shards import own_shards
 from tap_vitess.vtgate.address import Address
 from tap_vitess.vtgate.mysql import Sql, connect, quote, text
 
@@ -39,11 +43,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class KeyspaceSql:
-    """An open connection; which keyspace is asked, and which type of its tablets."""
+    """An open connection; which keyspace is asked, which part of it, which type of its tablets."""
 
     sql: Sql
     keyspace: str
     tablet_type: str
+    ranges: KeyRanges = WHOLE
 
     def anywhere(self) -> Sql:
         """Send what follows to the keyspace: VTGate chooses the shard, where that is all the same.
@@ -75,6 +80,7 @@ class Survey:
     address: Address
     keyspace: str
     tablet_type: str
+    ranges: KeyRanges = WHOLE
 
     def ask(self, question: Asking[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Return what a question tells; raises what the question and `mysql.connect` raise."""
@@ -85,7 +91,7 @@ class Survey:
     def connected(self) -> Iterator[KeyspaceSql]:
         """Open a connection for several questions; raises what `mysql.connect` raises."""
         with connect(self.address) as sql, _understood(self.keyspace):
-            yield KeyspaceSql(sql, self.keyspace, self.tablet_type)
+            yield KeyspaceSql(sql, self.keyspace, self.tablet_type, self.ranges)
 
 
 @contextmanager
@@ -111,18 +117,28 @@ def version(at: KeyspaceSql) -> Version | None:
 
 
 def shards(at: KeyspaceSql) -> list[str]:
-    """Name the shards that serve, sorted."""
+    """Name the job's shards that serve, sorted.
+
+    Raises:
+        BorderError: one is not whole within the job's ranges.
+        ConfigError: the keyspace has none in them.
+    """
     parts = [name.split("/", 1) for name in at.sql.column("show vitess_shards")]
-    return sorted(shard for name, shard in parts if name == at.keyspace)
+    return own_shards(
+        at.keyspace, [shard for name, shard in parts if name == at.keyspace], at.ranges
+    )
 
 
 def position(at: KeyspaceSql) -> Vgtid:
-    """Ask where the keyspace is now, all serving shards at once.
+    """Ask where the keyspace is now, all serving shards at once; a job's own, one by one.
 
     Raises:
         RetriableError: a shard has no tablet (yet), as for a while after a reshard.
+        BorderError, ConfigError: see `shards`.
     """
     keyspace = at.keyspace
+    if at.ranges.names:
+        return Vgtid(keyspace, {shard: _executed(at, shard) for shard in shards(at)})
     rows = at.anywhere().query(f"show global gtid_executed from {quote(keyspace)}")
     texts = {str(row["shard"]): str(row["gtid_executed"]) for row in rows}
     found = {shard: GtidSet.parse(gtids, f"{keyspace}/{shard}") for shard, gtids in texts.items()}
@@ -133,6 +149,10 @@ def position(at: KeyspaceSql) -> Vgtid:
             f"which are not the shards that serve ({', '.join(missing)} differ)"
         )
     return Vgtid(keyspace, found)
+
+
+def _executed(at: KeyspaceSql, shard: str) -> GtidSet:
+    return GtidSet.parse(text(at.on(shard).query(_GTIDS)[0]["executed"]), f"{at.keyspace}/{shard}")
 
 
 def facts(at: KeyspaceSql, names: Iterable[str]) -> dict[str, ShardFacts]:
@@ -180,8 +200,9 @@ def shard_facts(at: KeyspaceSql, shard: str) -> ShardFacts:
 
 
 def tablets(at: KeyspaceSql) -> list[Tablet]:
-    """List the tablets VTGate sees in the keyspace."""
-    return [tablet for tablet in all_tablets(at) if tablet.keyspace == at.keyspace]
+    """List the tablets VTGate sees in the keyspace, of the job's shards."""
+    found = (tablet for tablet in all_tablets(at) if tablet.keyspace == at.keyspace)
+    return [tablet for tablet in found if at.ranges.meets(tablet.shard)]
 
 
 def all_tablets(at: KeyspaceSql) -> list[Tablet]:

@@ -25,16 +25,27 @@ CELLS_SECONDS = 8.0
 
 
 def silent_shards(
-    client: Client, keyspace: str, shards: Iterable[str], options: RequestOptions, seconds: float
+    client: Client,
+    keyspace: str,
+    shards: Iterable[str],
+    options: RequestOptions,
+    seconds: float,
+    *,
+    alone: bool = False,
 ) -> set[str]:
     """Name the shards that have not told where they are within some seconds.
+
+    Args:
+        alone: whether no other shard is asked; then each must be there.
 
     Raises:
         VitessError: what VTGate said.
     """
     silent = set(shards)
     deadline = time.monotonic() + seconds
-    with client.stream(first_request(keyspace, (), options), silence=seconds) as responses:
+    asked = sorted(silent) if alone else ("",)
+    request = first_request(keyspace, (), options, shards=asked)
+    with client.stream(request, silence=seconds) as responses:
         for response in responses:
             silent -= _answered(response, keyspace)
             if not silent or time.monotonic() > deadline:
@@ -55,6 +66,8 @@ def check_cells(
     tablets: Sequence[Tablet],
     shards: Callable[[], Collection[str]],
     options: RequestOptions,
+    *,
+    alone: bool,
 ) -> None:
     """See whether a stream finds tablets where the setting cells wants them.
 
@@ -62,6 +75,7 @@ def check_cells(
         tablets: those VTGate sees; it may not watch all cells.
         shards: asked for the shards that serve, when a stream has to be tried.
         options: the setting, and the type of the tablets.
+        alone: whether these shards are not all of the keyspace's.
 
     Raises:
         ConfigError: no tablet is there, and VTGate takes none from elsewhere.
@@ -72,7 +86,7 @@ def check_cells(
     cells = ", ".join(options.cells)
     seen = ", ".join(f"{tablet} in {tablet.cell}" for tablet in tablets) or "none"
     try:
-        silent = silent_shards(client, keyspace, shards(), options, CELLS_SECONDS)
+        silent = silent_shards(client, keyspace, shards(), options, CELLS_SECONDS, alone=alone)
     except RetriableError:
         silent = set(shards())
     if silent:

@@ -399,7 +399,7 @@ def state_at(
         position = given.get(keyspace)
         if position is None:
             what = f"the position of {keyspace}"
-            survey = Survey(config, keyspace, config.tablet_type)
+            survey = Survey(config, keyspace, config.tablet_type, config.ranges)
             position = retrying(what, functools.partial(survey.ask, position_of), retry)
         states[keyspace] = KeyspaceState(
             keyspace,

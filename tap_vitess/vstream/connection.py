@@ -34,6 +34,7 @@ class Vitess:
     tls: bool | Tls = False
     grpc_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     tablet_type: TabletType = "PRIMARY"
+    shards: Sequence[str] | None = None
     cells: Sequence[str] = ()
     cell_preference: CellPreference | None = None
     minimize_skew: bool = False
@@ -64,6 +65,8 @@ class Vitess:
         own = ((f.name, getattr(self, f.name)) for f in fields(self))
         given = {name: value for name, value in own if value is not None}
         given |= {"cells": list(self.cells), "grpc_headers": dict(self.grpc_headers)}
+        if self.shards is not None:
+            given["shards"] = [self.shards] if isinstance(self.shards, str) else list(self.shards)
         if isinstance(self.tls, Tls):
             files = {f"tls_{f.name}": getattr(self.tls, f.name) for f in fields(self.tls)}
             given |= {"tls": True, **{name: path for name, path in files.items() if path}}

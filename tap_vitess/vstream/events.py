@@ -166,6 +166,7 @@ class EventFeed:
         *,
         copy: bool,
         told: Callable[[Fields], Fields] = lambda fields: fields,
+        shards: Callable[[], Iterable[str]] = lambda: ("",),
     ) -> None:
         """Begin.
 
@@ -173,6 +174,7 @@ class EventFeed:
             position: where to start; None is where the keyspace is now.
             copy: whether to copy the tables first; without a position.
             told: returns a FIELD event with what Vitess leaves out of it.
+            shards: names the shards to begin with, where there is no position.
         """
         self._keyspace = keyspace
         self._tables = frozenset(tables)
@@ -180,6 +182,7 @@ class EventFeed:
         self._options = options
         self._copying = copy
         self._told = told
+        self._first_shards = shards
         self._pending: Vgtid | None = None
         self._open: set[str] = set()  # shards within a transaction
         self._opened = self._given = False
@@ -212,7 +215,13 @@ class EventFeed:
         self._pending = None
         self._decoders.clear()
         if self._position is None:
-            return first_request(self._keyspace, self._tables, self._options, copy=self._copying)
+            return first_request(
+                self._keyspace,
+                self._tables,
+                self._options,
+                copy=self._copying,
+                shards=self._first_shards(),
+            )
         return stream_request(self._tables, self._position, self._options)
 
     def feed(self, events: Iterable[StreamEvent]) -> Sequence[Event]:

@@ -7,21 +7,21 @@ It uses SQL only for what FIELD events leave out before Vitess 20.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 from tap_vitess.errors import ConfigError, RequestError
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.signals import Taken
 from tap_vitess.survey.charsets import ColumnCharsets
 from tap_vitess.survey.discovery import with_the_known
-from tap_vitess.survey.keyspace import Survey, version
+from tap_vitess.survey.keyspace import Survey, shards, version
 from tap_vitess.survey.tables import column_charsets
 from tap_vitess.vstream.changes import DEFAULT_RETRY, by_keyspace
 from tap_vitess.vstream.connection import Vitess
 from tap_vitess.vstream.events import Event, EventFeed
 from tap_vitess.vtgate.grpc import connect
 from tap_vitess.vtgate.reader import read
-from tap_vitess.vtgate.retry import RetryOptions, retrying
+from tap_vitess.vtgate.retry import RetryOptions, Stopping, retrying
 
 
 def events(
@@ -61,14 +61,22 @@ def events(
     options = config.request
     taken = Taken()
     stopping = taken.or_asked(stop)
-    survey = Survey(config, keyspace, config.tablet_type)
+    survey = Survey(config, keyspace, config.tablet_type, config.ranges)
 
     def charsets(shard: str, table: str) -> dict[str, str]:
         question = functools.partial(survey.ask, column_charsets, shard, table)
         return retrying(f"the charsets of {keyspace}.{table}", question, retry, stopping)
 
     told = ColumnCharsets(functools.partial(survey.ask, version), charsets).told
-    feed = EventFeed(keyspace, names, position, options, copy=copy, told=told)
+    feed = EventFeed(
+        keyspace,
+        names,
+        position,
+        options,
+        copy=copy,
+        told=told,
+        shards=functools.partial(_first_shards, survey, retry, stopping),
+    )
 
     def items() -> Generator[Event, None, None]:
         with connect(config) as client:
@@ -84,3 +92,11 @@ def events(
             raise with_the_known(error, keyspace, config) from error
 
     return taken.within(told_items(), wanted=signals)
+
+
+def _first_shards(survey: Survey, retry: RetryOptions, stopping: Stopping) -> Sequence[str]:
+    """Name the shards to begin with; an empty name is that of all."""
+    if not survey.ranges.names:
+        return ("",)
+    question = functools.partial(survey.ask, shards)
+    return retrying(f"the shards of {survey.keyspace}", question, retry, stopping)

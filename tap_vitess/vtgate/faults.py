@@ -26,6 +26,7 @@ from tap_vitess.errors import (
     HistoryLostError,
     KeyChangedError,
     NoTabletError,
+    ParticipantsMissingError,
     PositionLostError,
     RequestError,
     RetriableError,
@@ -64,6 +65,10 @@ _UNSHARDED = (
     "that does, with the tables' vindexes (vtctldclient ApplyVSchema)"
 )
 _COPY = "set on_lost_position to `resync` for one run to copy the affected tables again"
+_GONE = (
+    "the bookmark names shards that no longer exist: keep old shards until a run has passed the "
+    f"reshard; {_COPY}"
+)
 
 TOO_LARGE = (
     "a row (an update counts twice, with its old and its new values) is larger than the "
@@ -81,12 +86,8 @@ _GRPC: tuple[Case, ...] = (
         "the binlogs after the bookmark have been purged: keep binlogs for longer than the time "
         f"between two runs; {_COPY}",
     ),
-    Case(
-        ShardsGoneError,
-        r"shard provided in VGTID|not all journaling participants",
-        "the bookmark names shards that no longer exist: keep old shards until a run has passed "
-        f"the reshard; {_COPY}",
-    ),
+    Case(ShardsGoneError, r"shard provided in VGTID", _GONE),
+    Case(ParticipantsMissingError, r"not all journaling participants", _GONE),
     Case(
         KeyChangedError,
         r"cannot build a row streamer plan .* lastpk",

@@ -1,0 +1,57 @@
+"""Which shards of a keyspace are a job's own, by the setting shards. Pure.
+
+A job has whole shards alone: VTGate streams no part of one. So none may lie across a border of the
+job's ranges, neither at the start nor after a reshard. Of two jobs whose shards are resharded
+together neither can follow: VTGate asks that one stream has all of these shards. A job that has the
+states of both can (`run/joined.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from tap_vitess.errors import BorderError, ConfigError
+from tap_vitess.protocol.keyranges import KeyRanges, is_range
+
+_JOIN = (
+    "after a reshard, join the states of the jobs on both sides by `tap-vitess join-states` for "
+    "one job with the ranges of both; see docs/operating.md"
+)
+
+
+def own_shards(keyspace: str, serving: Collection[str], ranges: KeyRanges) -> list[str]:
+    """Name those of the shards that serve which a job has, sorted.
+
+    Raises:
+        BorderError: one is not whole within the ranges.
+        ConfigError: none is within the ranges, or the keyspace is not sharded.
+    """
+    if not ranges.names:
+        return sorted(serving)
+    if strange := sorted(shard for shard in serving if not is_range(shard)):
+        raise ConfigError(
+            f"keyspace {keyspace}: setting shards: the keyspace is not sharded, its shard is "
+            f"{strange[0]}: read it by a job without the setting"
+        )
+    for shard in sorted(serving):
+        if border := ranges.border(shard):
+            raise BorderError(
+                f"{keyspace}: shard {shard} crosses the border {border} of the setting shards: "
+                f"choose ranges that hold whole shards; {_JOIN}"
+            )
+    own = sorted(filter(ranges.holds, serving))
+    if serving and not own:
+        raise ConfigError(
+            f"keyspace {keyspace}: setting shards: no shard is inside of {ranges}; there are "
+            f"{', '.join(sorted(serving))}"
+        )
+    return own
+
+
+def resharded_together(keyspace: str, others: Collection[str], ranges: KeyRanges) -> BorderError:
+    """Return the error of a stream whose shards were resharded together with some of other jobs."""
+    named = f"shard {', '.join(sorted(others))}" if others else "shards"
+    return BorderError(
+        f"{keyspace}: a reshard crosses the border of the setting shards ({ranges}): it takes "
+        f"shards of this job together with {named} outside of it; {_JOIN}"
+    )
