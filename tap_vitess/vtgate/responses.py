@@ -27,7 +27,6 @@ from tap_vitess.protocol.wire import may_end_copy
 
 AHEAD = 1 << 20  # bytes
 SMALL = 1 << 18  # bytes of a response that is joined with others
-_MANY = 128  # responses for which no more are waited for
 _BULK = 1 << 16  # bytes that are many
 _CLOSE = 0.0005  # seconds; a response that had to be waited for longer is none of a backlog
 _HUGE = 1 << 24  # bytes of a response behind which freed memory is not kept
@@ -39,26 +38,28 @@ class Units:
     """How much comes together.
 
     ahead: bytes that are held. joined: of how many bytes a response is joined with others.
-    enough: bytes for which no more are waited for. moment: seconds to wait for them. copied:
-    whether copied rows are joined, too; then more are waited for where many bytes have come. pause:
-    seconds without any response after which none is waited for, as a backlog ends with less.
-    window: bytes that VTGate may send before they are asked for, where gRPC is told.
+    enough, many: bytes and responses for which no more are waited for. moment: seconds to wait for
+    them. copied: whether copied rows are joined, too; then more are waited for where many bytes
+    have come. pause: seconds without any response after which none is waited for, as a backlog ends
+    with less. window: bytes that VTGate may send before they are asked for, where gRPC is told.
     """
 
     ahead: int
     joined: int
     enough: int
+    many: int
     moment: float
     copied: bool
     pause: float = math.inf
     window: int | None = None
 
 
-BY_LINE = Units(ahead=AHEAD, joined=SMALL, enough=1 << 18, moment=0.004, copied=False)
+BY_LINE = Units(ahead=AHEAD, joined=SMALL, enough=1 << 18, many=128, moment=0.004, copied=False)
 BY_COLUMN = Units(
     ahead=1 << 23,
     joined=1 << 21,
     enough=1 << 22,
+    many=1000,
     moment=0.1,
     copied=True,
     pause=0.03,
@@ -141,7 +142,7 @@ class Responses(Iterator[list[bytes]]):
         return self._size < self._units.ahead or self._left
 
     def _enough(self) -> bool:
-        if len(self._received) >= _MANY or self._ended or self._copied:
+        if len(self._received) >= self._units.many or self._ended or self._copied:
             return True
         return self._size - self._working >= self._units.enough
 
