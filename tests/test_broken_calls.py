@@ -119,7 +119,7 @@ def test_an_answer_that_is_none() -> None:
     found: list[Any] = []
     with (
         answering(lambda: iter(answers)) as client,
-        pytest.raises(ProtocolError, match="no VStreamResponse"),
+        pytest.raises(ProtocolError, match="other than a VStreamResponse"),
         client.stream(request) as responses,
     ):
         found.extend(event for events in responses for event in events)

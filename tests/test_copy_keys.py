@@ -82,7 +82,7 @@ def test_keys_that_mysql_has_to_sort() -> None:
     descending = KeyPart("n", "int", descending=True)
     assert why_not_resumable([descending, KeyPart("id", "bigint")]) == ""
     assert why_not_resumable([descending, KeyPart("k", "char(9)")]) == (
-        "k (beside a descending column)"
+        "k (together with a descending column)"
     )
 
 

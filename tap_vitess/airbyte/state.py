@@ -93,7 +93,7 @@ def _is_empty(state: Mapping[str, Any]) -> bool:
 def _member(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = state.get(name) or {}
     if not isinstance(found, dict):
-        raise StateError(f"the state is broken: its {name} is no object")
+        raise StateError(f"the state is broken: its {name} is not an object")
     return found
 
 

@@ -41,7 +41,7 @@ _SIZED = {
     **dict.fromkeys(("datetime", "timestamp", "time"), 6),
 }
 _LABELLED = frozenset({"enum", "set"})
-# What is written behind a type and changes no bytes; the latter with a value behind it.
+# What is written after a type and changes no bytes; the latter with a value after it.
 _NOTHING = frozenset(
     [
         *("not", "null", "auto_increment", "primary", "unique", "key"),
@@ -66,7 +66,7 @@ class WrittenType:
 class ColumnChange:
     """A column that is added, or whose type is given again in its place.
 
-    after: the column it is added behind, where the statement says so; else it is added at the end.
+    after: the column that it follows, if the statement says so; else it is added at the end.
     """
 
     name: str

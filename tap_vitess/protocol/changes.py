@@ -342,7 +342,7 @@ class EndlessStream(ChangeStream):
 
     @property
     def finished(self) -> bool:
-        """Never: what comes behind the stop position is given out, too."""
+        """Never: what comes after the stop position is given out, too."""
         return False
 
     @property
@@ -366,7 +366,7 @@ def by_table(items: Sequence[ChangeItem], *, mixed: bool = False) -> Sequence[Ch
     transactions of one row. Those that came together are given out as if they were one: the order
     of a table's rows on a shard stays, and what is between them and other tables' rows is lost.
 
-    Behind a boundary that tells of more than a position, as a DDL's, nothing of what was before it
+    After a boundary that tells of more than a position, as a DDL's, nothing of what was before it
     may come: where there is one, all stays as it is.
 
     With `mixed` those of several kinds and seconds are joined, too (`Rows.others`).

@@ -46,7 +46,7 @@ from tap_vitess.protocol.wire import (
 CHUNK_VALUES = 4000
 CHUNK_ROWS = 100  # at least
 
-# Behind each row: a value that no server can guess, and its length, packed.
+# After each row: a value that no server can guess, and its length, packed.
 MARK = secrets.token_bytes(8)
 LARGE = 1 << 22  # bytes of a value, or of a few rows, that are copied as rarely as can be
 _LENGTH_OF_MARK = bytes([2 * len(MARK)])
@@ -84,7 +84,7 @@ def _read(message: by_column.Images) -> Read:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images of rows, one after another, and behind each a mark.
+    """Images of rows, one after another, and after each a mark.
 
     lengths: of each value, packed, -1 for NULL.
     """
@@ -442,7 +442,7 @@ def _copied_response(response: bytes) -> list[StreamEvent] | None:
     """Read a response that has one run of copied rows; None when it has not.
 
     Where the last row is, is a guess: the bytes looked for may stand in a value, too. After a
-    wrong one the run ends within an event, or behind events of other types, and is none.
+    wrong one the run ends within an event, or after events of other types, and is none.
     """
     start, end = first_copied(response), last_copied_end(response)
     if start is None or end is None:

@@ -87,7 +87,7 @@ class TableCopy(Decoded):
         return f"not yet copied: shards {', '.join(sorted(self._unfinished))}"
 
     def request(self) -> vtgate.VStreamRequest:
-        """Ask for the rows behind each unfinished shard's lastpk.
+        """Ask for the rows after each unfinished shard's lastpk.
 
         Raises:
             CopyCutError: rows have been given out, and the copy cannot be resumed.

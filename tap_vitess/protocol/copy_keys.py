@@ -45,5 +45,5 @@ def _why(part: KeyPart, *, sorts: bool) -> str:
     if part.prefix or _NEVER_WHOLE.match(part.column_type):
         return "a prefix"
     if sorts and _BYTES.match(part.column_type):
-        return "beside a descending column"
+        return "together with a descending column"
     return ""

@@ -113,7 +113,7 @@ def _is_exchange(table: str, new: str, old: str, triggered: Collection[str]) -> 
 
 
 def altered_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
-    """Name those of `tables` whose columns may be others behind a statement."""
+    """Name those of `tables` whose columns may be others after a statement."""
     text = _without_comments(statement)
     return _named(text, tables) if _ALTERS.match(text) else frozenset()
 

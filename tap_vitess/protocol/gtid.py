@@ -127,7 +127,7 @@ class Goal:
         self._goal = goal
         self._where = where
         self._head: str | None = None
-        self._needed: int | None = None  # the last number behind this head; None: none is enough
+        self._needed: int | None = None  # the last number after this head; None: none is enough
 
     def reached(self, text: str) -> bool:
         """Return whether the set that a text names contains the goal.
@@ -143,7 +143,7 @@ class Goal:
         return self._needed is not None and int(last) >= self._needed
 
     def _learn(self, head: str, last: str, found: GtidSet) -> None:
-        """Note what number is enough behind a head that ends in its server's highest interval."""
+        """Note what number is enough after a head that ends in its server's highest interval."""
         self._head = None
         uuid = head.removeprefix(FLAVOR).rpartition(",")[2].partition(":")[0].strip().lower()
         ranges = found.intervals.get(uuid, ())

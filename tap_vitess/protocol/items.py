@@ -80,7 +80,7 @@ class Boundary:
         what did it.
     altered: what DDLs have changed in the columns of tables, in their order.
     statements: what has changed rows without a row event, as MySQL has logged it.
-    unplaced: of the transactions without a VGTID behind `vgtid`, which one this is; else 0.
+    unplaced: of the transactions without a VGTID after `vgtid`, which one this is; else 0.
     """
 
     shard: str
@@ -164,7 +164,7 @@ class Decoded:
     def _given_out(self, items: Collection[object]) -> Iterator[None]:
         """Keep a passing fault back where something has to be given out before it.
 
-        The place that is asked for next is behind the items already; without them rows are lost.
+        The place that is asked for next is after the items already; without them rows are lost.
         """
         try:
             yield

@@ -15,7 +15,7 @@ from itertools import pairwise
 from tap_vitess.errors import ConfigError
 
 _RANGE = re.compile(r"((?:[0-9a-f]{2})*)-((?:[0-9a-f]{2})*)", re.IGNORECASE)
-_END = (1, b"")  # behind every id
+_END = (1, b"")  # after every id
 
 Place = tuple[int, bytes]
 Range = tuple[Place, Place]

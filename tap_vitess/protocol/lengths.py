@@ -102,7 +102,7 @@ class Lengths:
             values: all values.
             start: where those of the first row begin.
             first: the number of a row.
-            last: the number of the row behind them.
+            last: the number of the row after them.
             columns: which are wanted, in order.
 
         Raises:

@@ -17,7 +17,7 @@ ROW_EVENT = COPIED[2:]
 _COMPLETED = b"\x08\x14"  # a VEvent's type, COPY_COMPLETED
 _FEW = 1 << 10  # bytes of a response
 _LONGEST = 5  # bytes of a size
-_EVENT = b"\x0a"  # opens an event of a response; its size comes behind it
+_EVENT = b"\x0a"  # opens an event of a response; its size comes after it
 
 
 def may_end_copy(response: bytes) -> bool:

@@ -75,7 +75,7 @@ class Inquiry:
     def whole(self, fields: Fields) -> Fields:
         """Return a FIELD event with the table's other columns, where not all were asked for.
 
-        They are asked for behind it, so they are never older; always the same for the same one.
+        They are asked for after it, so they are never older; always the same for the same one.
         """
         if not fields.projected:
             return fields

@@ -60,7 +60,7 @@ class Sieve:
     shards: frozenset[str]
 
     def sift(self, tables: frozenset[str], why: VitessError) -> dict[frozenset[str], VitessError]:
-        """Find the tables that do not pass, each with the error to leave it behind with.
+        """Find the tables that do not pass, each with the error that ends it in this run.
 
         Several under one error are those of which one at least does not pass: the time was up.
 

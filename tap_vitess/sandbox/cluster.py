@@ -182,7 +182,7 @@ class Shard:
     )
     throttled: dict[str, float] = field(default_factory=dict)  # app -> ratio; SQL tells, no more
     poisons: dict[int, Poison] = field(default_factory=dict)  # transactions that stop streams
-    # What VTGate opens again and again without a word: the statements of copies, None for binlogs.
+    # What VTGate silently opens again and again: the statements of copies, None for binlogs.
     circling: list[str | None] = field(default_factory=list)
 
     @property

@@ -4,7 +4,7 @@ Guarantees: a fault applies to the stream that is open when it is due, or to the
 comes, `times` times over the life of the process (None is always), and faults may be added or
 removed while streams run.
 
-Surprising: a cut falls behind the n-th event, wherever that is: in the middle of a transaction,
+Surprising: a cut falls after the n-th event, wherever that is: in the middle of a transaction,
 or of what would have been one response.
 """
 

@@ -83,7 +83,7 @@ class VitessSession(Session):
         super().__init__(SessionVariables(GlobalVariables(_VARIABLES)))
         self._cluster = cluster
         self._faults = faults
-        # Behind the first one, which puts values in the place of functions like now().
+        # After the first one, which puts values in the place of functions like now().
         self.middlewares.insert(1, self._run_own)
 
     async def handle_query(self, sql: str, attrs: dict[str, str]) -> AllowedResult:

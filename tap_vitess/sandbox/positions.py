@@ -1,7 +1,7 @@
 """GTID positions of the sandbox: each shard has one server uuid, so a position is a number.
 
 Surprising: VStream wants `MySQL56/` before a set and `show global gtid_executed` gives none;
-an empty set behind the prefix is the beginning of the binlog, an empty string is a fresh copy.
+an empty set after the prefix is the beginning of the binlog, an empty string is a fresh copy.
 """
 
 import re

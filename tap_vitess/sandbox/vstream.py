@@ -77,7 +77,7 @@ class VStream:
         return event
 
     def copy_completed_events(self, source: Source) -> Events:
-        """The shard's own event, and behind the last shard's the one without a shard."""
+        """The shard's own event, and after the last shard's the one without a shard."""
         self._copies_open -= 1
         events = [source.event(VEventType.COPY_COMPLETED)]
         if not self._copies_open:

@@ -127,7 +127,7 @@ def _nearly_purged(lag: int, found: ShardFacts, copied: float) -> bool:
     return lag > NEARLY_PURGED * found.executed.beyond(found.purged)
 
 
-# Before it, VStream drops updates that are logged with PARTIAL_JSON, without a word.
+# Before it, VStream silently drops updates that are logged with PARTIAL_JSON.
 READS_PARTIAL_JSON = (22, 0, 0)
 
 

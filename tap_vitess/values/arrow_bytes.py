@@ -53,7 +53,7 @@ class Cutter:
             ProtocolError: the images are not whole rows.
         """
         pa, take = self._pa, self._pa.compute.take
-        step = self._width + 1  # the mark behind each row
+        step = self._width + 1  # the mark after each row
         every = self._every(images, step)
         *found, marks = [
             take(every, pa.arange(index, len(every), step), boundscheck=False)

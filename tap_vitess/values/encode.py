@@ -135,7 +135,7 @@ class RowEncoder:
 
         Args:
             head: what stands before each row's members, each of which ends with a comma.
-            tail: what stands behind them: text, or a text for each row. An iterator is not asked
+            tail: what stands after them: text, or a text for each row. An iterator is not asked
                 for more than there are rows.
 
         Raises:

@@ -86,7 +86,7 @@ def geojson(raw: bytes) -> GeoJson:
 
 
 def ewkt(raw: bytes) -> str:
-    """Return WKT, behind `SRID=n;` for an SRID other than 0.
+    """Return WKT, after `SRID=n;` for an SRID other than 0.
 
     Raises:
         ValueError: the bytes are not a MySQL geometry.
@@ -126,7 +126,7 @@ def _read(raw: bytes) -> tuple[int, Geometry]:
 
 
 def _shape(raw: bytes, at: int, depth: int) -> tuple[Geometry, int]:
-    """Read the geometry at an offset; return it and the offset behind it."""
+    """Read the geometry at an offset; return it and the offset after it."""
     if raw[at] > 1 or depth > _MAX_DEPTH:
         raise ValueError("not a geometry")
     order = "<" if raw[at] else ">"

@@ -82,7 +82,7 @@ class ArrowReader:
         yield TableSchema(self._table.keyspace, self._table.name, self._known)
 
     def read(self, rows: Rows, version: int) -> list[TableSchema | TableRows]:
-        """Return the batch that rows are, behind its schema where that is another.
+        """Return the batch that rows are, after its schema where that is another.
 
         Raises:
             VitessError: a value or an image that cannot be taken as it is.
@@ -153,7 +153,7 @@ def _whole(told: Alike | list[Image]) -> Images | None:
 
 
 class _OwnColumns:
-    """The columns behind a table's own, without an object a row."""
+    """The columns after a table's own, without an object a row."""
 
     def __init__(self, wanted: Sequence[str]) -> None:
         self._pa = pa = pyarrow()

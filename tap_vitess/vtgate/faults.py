@@ -93,7 +93,7 @@ _GRPC: tuple[Case, ...] = (
         r"cannot build a row streamer plan .* lastpk",
         "the table's key was altered while it was copied",
     ),
-    # Behind a lastpk only: MySQL writes such values, but compares none with them.
+    # After a lastpk only: MySQL writes such values, but compares none with them.
     Case(
         KeyChangedError,
         r"errno 1525|errno 3854",

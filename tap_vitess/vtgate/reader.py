@@ -122,7 +122,7 @@ def _responses(
         for events in responses:
             items = feed.feed(events)
             now = time.monotonic()
-            # Given out before anything is raised: the feed's position is behind them already.
+            # Given out before anything is raised: the feed's position is after them already.
             yield items
             if feed.fault:
                 raise feed.fault

@@ -29,8 +29,8 @@ AHEAD = 1 << 20  # bytes
 SMALL = 1 << 18  # bytes of a response that is joined with others
 _BULK = 1 << 16  # bytes that are many
 _CLOSE = 0.0005  # seconds; a response that had to be waited for longer is none of a backlog
-_HUGE = 1 << 24  # bytes of a response behind which freed memory is not kept
-_TURN = 1.0  # seconds in which nothing comes, behind which who reads may leave
+_HUGE = 1 << 24  # bytes of a response after which freed memory is not kept
+_TURN = 1.0  # seconds in which nothing comes, after which who reads may leave
 
 
 @dataclass(frozen=True, slots=True)
