@@ -98,6 +98,26 @@ def test_table_added_later(
     assert len(pipe.state()["groups"]) == 1
 
 
+def test_tables_that_are_copied_again(
+    source: Source, pipeline: Callable[..., Pipeline], tables: list[str]
+) -> None:
+    """What resync_tables names for a run; the others bring their changes from their place."""
+    pipe = pipeline()
+    pipe.complete()
+    _change(source, tables, 1)
+    pipe.write_config(resync_tables=[f"*.{tables[1]}"])
+    outcome = pipe.complete()
+    copied = [
+        t for t in tables if f"{pipe.source.address.keyspace}.{t}: the copy begins" in outcome.log
+    ]
+    assert copied == [tables[1]]
+    _check(pipe, tables)
+    _change(source, tables, 2)
+    pipe.write_config()
+    assert "the copy begins" not in pipe.complete().log
+    _check(pipe, tables)
+
+
 def test_full_table(source: Source, pipeline: Callable[..., Pipeline], tables: list[str]) -> None:
     """FULL_TABLE copies afresh in each run; rows deleted meanwhile are gone by the version."""
     pipe = pipeline()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from cluster.launcher import Version
+from cluster.conftest import SHARDED
+from cluster.launcher import Cluster, Version
 from cluster.runs import Pipeline
 from cluster.source import Source, quote
 
@@ -55,6 +57,30 @@ def test_json_null(source: Source, pipeline: Callable[..., Pipeline]) -> None:
         pipe.complete()
     text = {record["id"]: record["d"] for record in pipe.records(table)}
     assert text == {0: "null", 1: "null", 10: None, 11: None}
+
+
+def test_zero_dates_in_a_document(
+    own_cluster: Cluster, source: Source, pipeline: Callable[..., Pipeline]
+) -> None:
+    """A copy has them as they are; streamed they are dates that look real, as the docs say."""
+    table = source.create("dated", "id bigint primary key, d json")
+    number = own_cluster.primary(SHARDED, "-80")
+    document = (
+        "json_object('a', cast('0000-00-00' as date), 'b', cast('2024-00-10' as date), "
+        "'c', cast('0000-00-00 00:00:00' as datetime))"
+    )
+    pipe = pipeline()
+    for run in (0, 1):
+        insert = f"insert into vt_{SHARDED}.{quote(table)} values ({run}, {document})"
+        own_cluster.mysql(number, "set sql_mode = ''", insert)
+        pipe.complete()
+    copied, streamed = (record["d"] for record in sorted(pipe.records(table), key=_id))
+    assert copied == {"a": "0000-00-00", "b": "2024-00-10", "c": "0000-00-00 00:00:00.000000"}
+    assert streamed == {"a": "-0001-11-30", "b": "2024-01-10", "c": "0001-01-01 00:00:00.000000"}
+
+
+def _id(record: dict[str, Any]) -> int:
+    return int(record["id"])
 
 
 def test_vectors(source: Source, pipeline: Callable[..., Pipeline], mysql_version: Version) -> None:
