@@ -10,11 +10,15 @@ from tap_vitess.stdout import script
 
 @script("tap-vitess")
 def main() -> None:
-    """Run the tap's command line, or `tap-vitess init`."""
+    """Run the tap's command line, `tap-vitess init`, or `tap-vitess join-states`."""
     if sys.argv[1:2] == ["init"]:
         with importing():
             from tap_vitess.init import main as init  # noqa: PLC0415
         sys.exit(init(sys.argv[2:]))
+    if sys.argv[1:2] == ["join-states"]:
+        with importing():
+            from tap_vitess.join import main as join  # noqa: PLC0415
+        sys.exit(join(sys.argv[2:]))
     with importing():
         from tap_vitess.singer.tap import main as run  # noqa: PLC0415
     run()

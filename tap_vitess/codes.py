@@ -348,6 +348,9 @@ CODES: Mapping[str, str] = {
     "TV330": "setting shards: the key ranges … and … overlap",
     "TV331": "keyspace …: setting shards: the keyspace is not sharded, its shard is …: read it by a job without the setting",
     "TV332": "keyspace …: setting shards: no shard is inside of …; there are",
+    "TV333": "not every state given is one of the keyspace",
+    "TV334": "the states are not those of jobs with different shards",
+    "TV335": "the jobs ask for different columns or rows of the table",
     # End.
 }
 

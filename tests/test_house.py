@@ -46,7 +46,8 @@ ARROWS = {
     "init": {"config", "settings", "signals", "errors"},
     "doctor": {*ENGINE, "codes", "run", "mirror", "signals", "settings", "stdout"},
     "sandbox": {"values", "protocol", "_proto", "errors", "stdout"},
-    "__main__": {"signals", "stdout", "singer", "init"},
+    "join": {"run", "errors"},
+    "__main__": {"signals", "stdout", "singer", "init", "join"},
 }
 OUTSIDE = {
     "grpc": {"vtgate", "sandbox"},

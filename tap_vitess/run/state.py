@@ -53,6 +53,12 @@ def bookmark_key(keyspace: str) -> str:
     return f"vitess:{keyspace}"
 
 
+def keyspaces_of(bookmarks: Iterable[str]) -> dict[str, str]:
+    """Return the keyspace of each bookmark that is one's."""
+    begin = bookmark_key("")
+    return {name: name.removeprefix(begin) for name in bookmarks if name.startswith(begin)}
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """A position and the tables followed from it; `tables` maps each to its copy's version."""

@@ -11,7 +11,7 @@ reshard in the middle of a copy the new shards are streamed and the rest of the 
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tap_vitess._proto.binlogdata_pb2 import ShardGtid, VEvent, VEventType, VGtid
 from tap_vitess._proto.vtgate_pb2 import VStreamRequest
@@ -91,7 +91,9 @@ class VStream:
             raise VStreamError(
                 "INTERNAL",
                 f"error starting stream from shard GTID {describe(entry)}: "
-                "not all journaling participants are in the stream",
+                "not all journaling participants are in the stream: journal: "
+                f"{_listed(journal.keyspace, journal.participants)}, stream: "
+                f"{_listed(journal.keyspace, sorted(streamed))}",
             )
         arrived = self._journals[journal.id]
         arrived.add(entry.shard)
@@ -125,6 +127,11 @@ class VStream:
         if heartbeat.due is not None:
             moments.append(heartbeat.due)
         return max(min(moments) - time.monotonic(), 0.0) if moments else None
+
+
+def _listed(keyspace: str, shards: Iterable[str]) -> str:
+    """Shards as Go prints a list of messages."""
+    return f"[{' '.join(describe(ShardGtid(keyspace=keyspace, shard=shard)) for shard in shards)}]"
 
 
 class _Heartbeat:

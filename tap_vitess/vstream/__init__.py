@@ -26,6 +26,7 @@ from tap_vitess.errors import ValueDecodeError as ValueDecodeError
 from tap_vitess.errors import VitessError as VitessError
 from tap_vitess.protocol.gtid import GtidSet as GtidSet
 from tap_vitess.protocol.vgtid import Vgtid as Vgtid
+from tap_vitess.run.joined import join_states as join_states
 from tap_vitess.vstream.aio import achanges as achanges
 from tap_vitess.vstream.aio import aconsume as aconsume
 from tap_vitess.vstream.arrow import arrow_changes as arrow_changes
