@@ -164,7 +164,7 @@ class Config(Address):
         "Shards",
         "The key ranges that this job reads, to split a keyspace over several jobs: every shard "
         "inside of a range belongs to the job, and a reshard inside of it is followed. Each job "
-        "has a state of its own. No ACTIVATE_VERSION is written, since it would remove the rows of "
+        "has its own state. No ACTIVATE_VERSION is written, since it would remove the rows of "
         "the other jobs. Default: all shards.",
         minItems=1,
         examples=[["-40", "40-80"]],
