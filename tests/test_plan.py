@@ -20,7 +20,7 @@ from support.taps import settings as of_tap
 from tap_vitess.config import Config
 from tap_vitess.doctor.__main__ import main
 from tap_vitess.doctor.split import EVEN_ENOUGH, Job, Sizes, range_of, settings_of, split
-from tap_vitess.protocol.keyranges import uncovered
+from tap_vitess.protocol.keyranges import KeyRanges
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
@@ -191,7 +191,7 @@ def test_the_settings_let_in_what_the_jobs_have(
     shared = Config.from_settings({"host": "h"})
     read = Counter[tuple[str, str]]()
     for job, own in zip(made, settings_of(made, "shop", shards, shared), strict=True):
-        there = [s for s in shards if not uncovered([s], own.get("shards", ["-"]))]
+        there = [*filter(KeyRanges.of(own.get("shards", ())).holds, shards)]
         assert [*job.shards] == there
         let_in = {t for t in (*sizes, "created later") if _lets_in(own, f"shop.{t}")}
         assert let_in - {"created later"} == {*job.tables}
@@ -249,8 +249,8 @@ def test_the_plan_of_a_sandbox(
     assert document["keyspace"] == "shop"
     assert sum(job["bytes"] for job in document["jobs"]) == document["bytes"]
     for job in document["jobs"]:
-        own = {n: value for n, value in job["settings"].items() if n != "shards"}
-        config = Config.from_settings({**of_tap(sandbox), **own})
+        config = Config.from_settings({**of_tap(sandbox), **job["settings"]})
+        assert [s for s in document["shards"] if config.ranges.holds(s)] == job["shards"]
         found = discovery.discover(config, RetryOptions(budget=5))
         assert {table.name for table in found} == {*job["tables"]}
 

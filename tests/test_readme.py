@@ -127,6 +127,7 @@ BLOCKS: Mapping[str, Typed | Shown | Left] = {
     "plugins:": Left("no command; test_meltano.py's test_batches_into_postgres uses it"),
     '{"batch_config"': Left("no command, but a config"),
     '{"orders": [': Left("no command; test_splitting.py reads such a file"),
+    '{"orders": {"tables"': Left("no command; test_key_range_jobs.py reads such a file"),
     "*/5 * * * *": Left("no command, but a line of a crontab"),
     "pip install dagster": Left("test_splitting.py runs Dagster"),
     " VTGate, MySQL port": Left("a picture"),

@@ -7,16 +7,13 @@ command of each pod is run here by bash, with the files of the ConfigMap and the
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from typing import Any
 import pytest
 from support import targets
 from support.environments import install
+from support.processes import Processes, environment
 from support.shops import served
 from support.taps import expected
 
@@ -96,40 +94,11 @@ def _tables(state: Mapping[str, Any]) -> set[str]:
     return {table for group in groups for table in group["tables"]}
 
 
-def _environment(**more: object) -> dict[str, str]:
-    """Let the programs be found as they are called in the examples."""
-    bins = (Path(sys.executable).parent, install(targets.JSONL))
-    path = os.pathsep.join([*map(str, bins), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, **{name: str(value) for name, value in more.items()}}
-
-
-class Processes:
-    """What a test has started; nothing of it outlives the test, however that ends."""
-
-    def __init__(self) -> None:
-        self._started: list[subprocess.Popen[str]] = []
-
-    def begin(self, command: Sequence[object], **options: Any) -> subprocess.Popen[str]:
-        """Start a process with a group of its own."""
-        process = subprocess.Popen(
-            list(map(str, command)), text=True, start_new_session=True, **options
-        )
-        self._started.append(process)
-        return process
-
-    def end(self) -> None:
-        for process in self._started:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-
-
 @pytest.fixture
 def processes() -> Iterator[Processes]:
     """Return what starts processes, and end them."""
-    made = Processes()
-    yield made
-    made.end()
+    with Processes() as made:
+        yield made
 
 
 # Dagster
@@ -207,8 +176,8 @@ def engine(sandbox: Sandbox, processes: Processes, tmp_path: Path) -> Engine:
     dagster_home = tmp_path / "dagster"
     dagster_home.mkdir()
     shutil.copy(EXAMPLES / "dagster" / "dagster.yaml", dagster_home)
-    environment = _environment(VITESS_JOBS=tmp_path, DAGSTER_HOME=dagster_home)
-    return Engine(tmp_path, environment, processes)
+    found = environment(targets.JSONL, VITESS_JOBS=tmp_path, DAGSTER_HOME=dagster_home)
+    return Engine(tmp_path, found, processes)
 
 
 @pytest.mark.environments
@@ -350,10 +319,10 @@ def pods(sandbox: Sandbox, processes: Processes, tmp_path: Path) -> Pods:
         command = [part.replace("/config", str(files)) for part in container["command"]]
         commands[command[-1]] = command
     assert commands.keys() == JOBS.keys()
-    environment = _environment(**secret["stringData"])
+    found = environment(targets.JSONL, **secret["stringData"])
     [ddl] = re.findall(r"#   (tap-vitess-mirror ddl .*)", CRONJOBS.read_text())
-    subprocess.run(ddl.split(), cwd=files, env=environment, check=True, stdout=subprocess.PIPE)
-    return Pods(environment, commands, processes)
+    subprocess.run(ddl.split(), cwd=files, env=found, check=True, stdout=subprocess.PIPE)
+    return Pods(found, commands, processes)
 
 
 @pytest.mark.environments

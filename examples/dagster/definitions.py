@@ -10,6 +10,13 @@ A table belongs to the first job of jobs.json with a pattern that fits, so it is
 and a last job with "*" takes the tables that are created later. Each job is an asset, a Dagster
 job and a schedule; `all_jobs` runs them beside each other. A job that fails holds up no other.
 
+A job of large tables can be split once more, over key ranges of their shards:
+
+      "orders": {"tables": ["shop.orders"], "shards": ["-40", "40-80", "80-c0", "c0-"]}
+
+Its asset has a static partition for each range, which runs as a job of its own, in <job>/<range>/.
+Its schedule runs all of them beside each other; `all_jobs` leaves it out.
+
 A state is stored the moment the target prints it, which is when the target has stored everything
 before it. So what ends a run, the tap, the target or the machine, its next run goes on from there.
 """
@@ -18,7 +25,7 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,32 +35,45 @@ HOME = Path(os.environ["VITESS_JOBS"]).resolve()
 TARGET = os.environ.get("VITESS_TARGET", "target-jsonl")
 EVERY = "*/15 * * * *"
 
-Patterns = Mapping[str, Sequence[str]]
+Jobs = Mapping[str, Any]  # patterns, or an object with `tables` and `shards`
 
 
-def settings_of(job: str, jobs: Patterns, shared: Mapping[str, Any]) -> dict[str, Any]:
+def patterns_of(job: str, jobs: Jobs) -> Sequence[str]:
+    """Return the patterns of a job's tables."""
+    return jobs[job]["tables"] if isinstance(jobs[job], Mapping) else jobs[job]
+
+
+def ranges_of(job: str, jobs: Jobs) -> Sequence[str]:
+    """Return the key ranges that a job is split over; none for a job of whole tables."""
+    return jobs[job].get("shards", ()) if isinstance(jobs[job], Mapping) else ()
+
+
+def settings_of(
+    job: str, jobs: Jobs, shared: Mapping[str, Any], key_range: str | None = None
+) -> dict[str, Any]:
     """Return what a job's tap reads: its own patterns, without those of the jobs before it."""
     names = list(jobs)
-    taken = [pattern for name in names[: names.index(job)] for pattern in jobs[name]]
+    taken = [p for name in names[: names.index(job)] for p in patterns_of(name, jobs)]
     return {
-        "tables": list(jobs[job]),
+        "tables": list(patterns_of(job, jobs)),
         "exclude_tables": [*shared.get("exclude_tables", ()), *taken],
+        **({} if key_range is None else {"shards": [key_range]}),
     }
 
 
-def run(job: str, jobs: Patterns) -> None:
+def run(job: str, jobs: Jobs, key_range: str | None = None) -> None:
     """Run a job's pipe to its end, alone; raise Failure when the tap or the target fails."""
-    folder = HOME / job
-    folder.mkdir(exist_ok=True)
+    folder = HOME / job / (key_range or "")
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _run(job, jobs, folder)
+        _run(folder, lambda shared: settings_of(job, jobs, shared, key_range))
 
 
-def _run(job: str, jobs: Patterns, folder: Path) -> None:
+def _run(folder: Path, own: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
     shared = json.loads((HOME / "vitess.json").read_text())
     settings, state = folder / "settings.json", folder / "state.json"
-    settings.write_text(json.dumps(settings_of(job, jobs, shared)))
+    settings.write_text(json.dumps(own(shared)))
     tap = ["tap-vitess", "--config", str(HOME / "vitess.json"), "--config", str(settings)]
     if state.exists():
         tap += ["--state", str(state)]
@@ -101,7 +121,15 @@ def _last_line(path: Path) -> str:
     return (path.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
 
 
-def _asset(job: str, jobs: Patterns) -> dg.AssetsDefinition:
+def _partitions(job: str, jobs: Jobs) -> dg.StaticPartitionsDefinition | None:
+    ranges = ranges_of(job, jobs)
+    return dg.StaticPartitionsDefinition(list(ranges)) if ranges else None
+
+
+def _asset(job: str, jobs: Jobs) -> dg.AssetsDefinition:
+    if ranges_of(job, jobs):
+        return _partitioned(job, jobs)
+
     # A pool of one (dagster.yaml sets the limit): the next run of a job waits. Two that asked in
     # the same moment were once seen to get it both, with Dagster's own SQLite: so `run` locks, too.
     @dg.asset(name=job, group_name="vitess", pool=f"vitess_{job}")
@@ -111,14 +139,41 @@ def _asset(job: str, jobs: Patterns) -> dg.AssetsDefinition:
     return asset
 
 
+def _partitioned(job: str, jobs: Jobs) -> dg.AssetsDefinition:
+    # No pool: the ranges run beside each other, and the lock keeps the runs of one apart. In the
+    # first runs several targets may try to create a table; one gets it, and the others try again.
+    @dg.asset(
+        name=job,
+        group_name="vitess",
+        partitions_def=_partitions(job, jobs),
+        retry_policy=dg.RetryPolicy(max_retries=3, delay=5, jitter=dg.Jitter.FULL),
+    )
+    def asset(context: dg.AssetExecutionContext) -> None:
+        run(job, jobs, context.partition_key)
+
+    return asset
+
+
+def _schedule(job: Any, ranges: Sequence[str]) -> Any:
+    if ranges:
+        return dg.build_schedule_from_partitioned_job(job, cron_schedule=EVERY)
+    return dg.ScheduleDefinition(job=job, cron_schedule=EVERY)
+
+
 def _definitions() -> dg.Definitions:
-    jobs: Patterns = json.loads((HOME / "jobs.json").read_text())
-    assets = [_asset(job, jobs) for job in jobs]
-    single = [dg.define_asset_job(f"{job}_job", selection=[job]) for job in jobs]
+    jobs: Jobs = json.loads((HOME / "jobs.json").read_text())
+    single = {
+        job: dg.define_asset_job(
+            f"{job}_job", selection=[job], partitions_def=_partitions(job, jobs)
+        )
+        for job in jobs
+    }
+    whole = [job for job in jobs if not ranges_of(job, jobs)]
+    every = [dg.define_asset_job("all_jobs", selection=whole)] if whole else []
     return dg.Definitions(
-        assets=assets,
-        jobs=[dg.define_asset_job("all_jobs", selection=list(jobs)), *single],
-        schedules=[dg.ScheduleDefinition(job=job, cron_schedule=EVERY) for job in single],
+        assets=[_asset(job, jobs) for job in jobs],
+        jobs=[*every, *single.values()],
+        schedules=[_schedule(single[job], ranges_of(job, jobs)) for job in jobs],
     )
 
 

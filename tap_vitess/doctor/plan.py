@@ -59,7 +59,7 @@ def planned(config: Config, jobs: int) -> Plan:
             "keyspaces to one of them"
         )
     [keyspace] = keyspaces
-    with Survey(config, keyspace, config.tablet_type).connected() as at:
+    with Survey(config, keyspace, config.tablet_type, config.ranges).connected() as at:
         shards = ks.shards(at)
         sizes = tables.sizes(at, [table.name for table in found])
     made = split(sizes, shards, jobs)
