@@ -28,7 +28,9 @@ from tap_vitess.protocol.columns import (
     StreamEvent,
     decode,
 )
-from tap_vitess.values.encode import same_columns
+from tap_vitess.protocol.items import Fields
+from tap_vitess.values.arrow import ArrowDecoder
+from tap_vitess.values.decode import RowDecoder
 
 A = "-80"
 Values = list[bytes | None]
@@ -348,15 +350,28 @@ def test_changes_of_several_kinds_are_not(told: list[binlogdata.RowChange]) -> N
     assert RowChanges(binlogdata.RowEvent(row_changes=told)).by_column() is None
 
 
-def test_the_columns_of_two_images_are_compared() -> None:
-    """All rows, and only the columns asked for."""
-    one, other = (read_images(row("1", "a"), row("2", last)) for last in "bc")
-    assert same_columns(one, other, 2, [0], "here")
-    assert not same_columns(one, other, 2, [0, 1], "here")
+@pytest.fixture(params=[RowDecoder, ArrowDecoder])
+def decoder(request: pytest.FixtureRequest) -> RowDecoder:
+    """What compares images of two columns."""
+    columns = column("a", "bigint"), column("b", "longtext")
+    made: RowDecoder = request.param(Fields("t", "-80", columns, copying=False), "shop", ())
+    return made
 
 
-def test_the_columns_of_long_and_short_values_are_compared() -> None:
+@pytest.mark.parametrize("count", [2, 3000])
+def test_the_columns_of_two_images_are_compared(decoder: RowDecoder, count: int) -> None:
+    """All rows, and only the columns asked for; NULL is not the empty text."""
+    rows = [row(str(n), "a") for n in range(count)]
+    one, other, null, empty = (read_images(*rows, row("2", last)) for last in ("b", "c", None, ""))
+    assert decoder.are_same(one, other, [0])
+    assert not decoder.are_same(one, other, [0, 1])
+    assert decoder.are_same(null, null, [0, 1])
+    assert not decoder.are_same(null, empty, [0, 1])
+
+
+@pytest.mark.parametrize("count", [9, 2000])
+def test_the_columns_of_long_and_short_values_are_compared(decoder: RowDecoder, count: int) -> None:
     """The two images are cut in different ways."""
-    one, other = (read_images(*[row("1", "x" * size)] * 9) for size in (3, 5000))
-    assert same_columns(one, other, 2, [0], "here")
-    assert not same_columns(one, other, 2, [1], "here")
+    one, other = (read_images(*[row("1", "x" * size)] * count) for size in (3, 500))
+    assert decoder.are_same(one, other, [0])
+    assert not decoder.are_same(one, other, [1])

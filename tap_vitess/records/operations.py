@@ -34,7 +34,6 @@ from tap_vitess.protocol.images import (
 from tap_vitess.protocol.items import Fields, Rows
 from tap_vitess.records.schema import StreamSchema
 from tap_vitess.values.decode import RowDecoder
-from tap_vitess.values.encode import same_columns
 from tap_vitess.values.mysql_types import value_types
 from tap_vitess.values.types import DEFAULTS, ValueOptions, ValueType
 
@@ -257,7 +256,7 @@ class TableImages(Generic[DecoderT]):
             return None
         if after is None:
             return "delete"
-        same = same_columns(before, after, told.width, told.key, told.where)
+        same = told.decoder.are_same(before, after, told.key)
         return "update" if same else None
 
     def _logs_whole_rows(self, told: Told[DecoderT]) -> bool:

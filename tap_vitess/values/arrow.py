@@ -24,6 +24,7 @@ from tap_vitess.values.decode import Row, RowDecoder, unfit
 from tap_vitess.values.types import Convert, ValueType
 
 _NAME = "ARROW:extension:name"
+_MANY = 1500  # rows from which on comparing columns by kernels is faster
 
 
 def pyarrow() -> Any:
@@ -108,6 +109,13 @@ class ArrowDecoder(RowDecoder):
         """
         columns = self._cutter.cut(images, self._wanted)
         return [*map(self._read, self.schema, columns)]
+
+    def are_same(self, one: Images, other: Images, columns: Sequence[int]) -> bool:
+        """See RowDecoder; of many rows by Arrow's kernels, in half the time."""
+        if one.count < _MANY:
+            return super().are_same(one, other, columns)
+        both = (self._cutter.cut(images, columns) for images in (one, other))
+        return all(own.equals(others) for own, others in zip(*both, strict=True))
 
     def assemble(self, rows: Sequence[Row]) -> list[Any]:
         """Return the wanted columns of rows from `decode`; what one does not have is null.

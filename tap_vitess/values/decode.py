@@ -6,7 +6,7 @@ does not carry is the matter of `protocol/images.py`.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from tap_vitess._proto import query_pb2 as query
@@ -76,6 +76,22 @@ class RowDecoder:
             # The cause would quote the value.
             raise unfit(f"{self.where}, column {name}", error) from None
         return record
+
+    def are_same(self, one: Images, other: Images, columns: Sequence[int]) -> bool:
+        """Tell whether two images of each row have the same bytes in some columns, given in order.
+
+        Raises:
+            ProtocolError: the images are not whole rows.
+        """
+        width = len(self.columns)
+        return all(
+            own == others
+            for own, others in zip(
+                one.chunks(width, self.where, columns),
+                other.chunks(width, self.where, columns),
+                strict=True,
+            )
+        )
 
 
 class ObjectDecoder(RowDecoder):

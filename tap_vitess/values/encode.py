@@ -186,19 +186,3 @@ class RowEncoder:
             yield member.key + opening
             yield texts
             yield closing + b","
-
-
-def same_columns(
-    one: Images, other: Images, width: int, indexes: Sequence[int], where: str
-) -> bool:
-    """Return whether two images of each row have the same bytes in some columns, given in order.
-
-    Raises:
-        ProtocolError: the images are not whole rows.
-    """
-    return all(
-        own == others
-        for own, others in zip(
-            one.chunks(width, where, indexes), other.chunks(width, where, indexes), strict=True
-        )
-    )
