@@ -9,24 +9,30 @@ import base64
 import json
 import logging
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.library import QUICK, Replica, vitess
 from support.shops import SHARDS, served, shop
-from support.taps import Target, discover, only, run, settings
+from support.taps import Asked, Target, discover, only, run, settings
 
 from tap_vitess.config import Config
 from tap_vitess.doctor.examine import examine
 from tap_vitess.errors import CatalogError, ConfigError, HistoryLostError
 from tap_vitess.protocol.filters import conditions_of
+from tap_vitess.protocol.vgtid import Vgtid
+from tap_vitess.run.inquiry import Inquiry
+from tap_vitess.run.rules import Rules, Wanted
 from tap_vitess.run.state import UNKNOWN, bookmark_key
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.options import Options
 from tap_vitess.sandbox.schema import Column as Made
 from tap_vitess.sandbox.schema import Table as MadeTable
 from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.survey.discovery import describe
 from tap_vitess.survey.facts import Column, Table
+from tap_vitess.survey.keyspace import version
 from tap_vitess.survey.rules import resumable, rule_of
 from tap_vitess.vstream import (
     MemoryState,
@@ -37,6 +43,7 @@ from tap_vitess.vstream import (
     consume,
     state_at,
 )
+from tap_vitess.vtgate.retry import RetryOptions
 
 TABLE = "orders"
 STREAM = "shop-orders"
@@ -235,6 +242,32 @@ def test_the_key_and_the_vindex_are_always_asked_for() -> None:
     rule = rule_of(table(), {"price", "gone"}, None, V22)
     assert rule.columns == ("id", "tenant", "price")
     assert rule.select("orders") == "select `id`, `tenant`, `price` from `orders`"
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "asked"),
+    [
+        ("t", {"id", "a", "gone"}, None),
+        ("t", {"a"}, ("id", "a")),
+        ("gone", {"a"}, None),
+        ("/t", {"a"}, None),
+    ],
+)
+def test_columns_that_nobody_remembers(
+    name: str, columns: set[str], asked: tuple[str, ...] | None
+) -> None:
+    """With none to leave out, or where that cannot be said, the call is a plain one."""
+    found = tuple(Column(n, "int", nullable=False, charset=None) for n in ("id", "a", "b"))
+    there = [Table("shop", "t", found[: 2 + (asked is not None)], ("id",), uniques=(("id",),))]
+    answers: dict[Callable[..., Any], Any] = {describe: there, version: V22}
+    asking = Asked(lambda: Vgtid("shop", {}), answers)
+    inquiry = Inquiry(asking, RetryOptions(), lambda: False)
+    wanted = {name: Wanted(frozenset(columns), remembered=False)}
+    rules = Rules("shop", wanted, inquiry, None)
+    assert {table: rule.columns for table, rule in rules.by_table.items()} == (
+        {name: asked} if asked else {}
+    )
+    assert rules.told([name]) == {}
 
 
 def test_a_filtered_copy_by_a_long_text() -> None:

@@ -88,6 +88,8 @@ class Rules:
         """
         if wanted.remembered or wanted.columns is None:
             return wanted
+        if name.startswith("/"):  # VStream takes no columns of such a name
+            return replace(wanted, columns=None)
         table = self._tables.get(name)
         names = frozenset[str]() if table is None else {column.name for column in table.columns}
         return replace(wanted, columns=None) if wanted.columns >= names else wanted
