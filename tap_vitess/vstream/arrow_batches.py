@@ -6,6 +6,7 @@ rows, schemas and finished copies stays; the order between tables was never prom
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -67,14 +68,18 @@ class ArrowCollector(Collector):
 
     def _batch(self, state: str | None) -> ArrowBatch:
         self._bytes = 0
-        return ArrowBatch(tuple(_joined(self._items)), state)
+        items = deque(self._items)
+        self._items.clear()
+        return ArrowBatch(tuple(_joined(items)), state)
 
 
 def _joined(
-    items: Sequence[TableRows | TableCopied | TableSchema],
+    items: deque[TableRows | TableCopied | TableSchema],
 ) -> Iterator[TableRows | TableCopied | TableSchema]:
+    """Yield items, the rows of each table joined; none of them stays in `items`."""
     waiting: dict[str, list[TableRows]] = {}
-    for item in items:
+    while items:
+        item = items.popleft()
         known = waiting.get(item.name)
         if isinstance(item, TableRows):
             if known and known[0].version == item.version:
@@ -90,7 +95,19 @@ def _joined(
     yield from map(_one, waiting.values())
 
 
-def _one(parts: Sequence[TableRows]) -> TableRows:
+def _one(parts: list[TableRows]) -> TableRows:
+    """Join rows a column at a time, and keep none: so what one column held is there for the next.
+
+    Memory that is new to the process costs far more time than the copying.
+    """
     if len(parts) == 1:
         return parts[0]
-    return replace(parts[0], rows=pyarrow().concat_batches([part.rows for part in parts]))
+    pa = pyarrow()
+    first, schema = replace(parts[0], rows=None), parts[0].rows.schema
+    columns = [[*pieces] for pieces in zip(*(part.rows.columns for part in parts), strict=True)]
+    parts.clear()
+    joined = []
+    for pieces in columns:
+        joined.append(pa.concat_arrays(pieces))
+        pieces.clear()
+    return replace(first, rows=pa.RecordBatch.from_arrays(joined, schema=schema))
