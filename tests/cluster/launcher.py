@@ -84,18 +84,54 @@ class Cluster:
             shards: its shards.
             variables: of the script, as VTTABLET_FLAGS, for these tablets.
         """
-        before = self._environment
-        self._environment = {**before, **variables}
-        try:
+        with self._tablets_with(variables):
             self.run("keyspace", name, *shards)
-        finally:
-            self._environment = before
         if len(shards) > 1:
             path = self.folder / f"{name}.json"
             path.write_text(VSCHEMA)
             path.chmod(0o644)
             self.run("vschema", name, str(path))
         self.wait_served(name)
+
+    @contextlib.contextmanager
+    def _tablets_with(self, variables: dict[str, str]) -> Iterator[None]:
+        before = self._environment
+        self._environment = {**before, **variables}
+        try:
+            yield
+        finally:
+            self._environment = before
+
+    def why_no_backups(self, number: int) -> str:
+        """Say what vttablet lacks for a backup of a tablet; empty when nothing is missing."""
+        folders = [Path(os.environ["VT_MYSQL_ROOT"], name) for name in ("bin", "sbin")]
+        if not any((folder / "mysqladmin").exists() for folder in folders):
+            return "no mysqladmin beside mysqld"
+        sql = "select * from information_schema.plugins where plugin_name like 'rpl_semi_sync%'"
+        return "" if self.mysql(number, sql) else "MySQL has no semi-synchronous plugins"
+
+    def snapshot(self, base: str, name: str, make: Callable[[], None]) -> None:
+        """Add a SNAPSHOT keyspace: a replica that is restored from a backup of another keyspace.
+
+        Args:
+            base: the other keyspace, which is added, too: of one shard.
+            name: its name.
+            make: fills the base before the backup.
+        """
+        storage = "--backup_storage_implementation file --file_backup_storage_root"
+        flags = f"{storage} {self.folder}/backups --restore_from_backup"
+        with self._tablets_with({"VTTABLET_FLAGS": flags}):
+            self.keyspace(base, "0")
+        make()
+        self.run("ctl", "Backup", "--allow-primary", _alias(self.primary(base, "0")))
+        self.wait_served(base)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        of = ("--base-keyspace", base, "--snapshot-timestamp", now)
+        self.run("ctl", "CreateKeyspace", "--type", "SNAPSHOT", *of, name)
+        flags += f" --init_db_name_override vt_{base}"  # the backup's database
+        with self._tablets_with({"VTTABLET_FLAGS": flags}):
+            number = int(self.run("replica", name, "0").split()[-1].rpartition("-")[2])
+        self._wait(f"tablet {number}", lambda: self._is_serving(number, "REPLICA"))
 
     def wait_served(self, keyspace: str) -> None:
         """Wait until VTGate reaches every shard: new tablets it sees only after a while."""

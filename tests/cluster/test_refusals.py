@@ -176,6 +176,39 @@ def test_a_keyspace_that_only_has_replicas(
     assert "keyspace tapreplicas: no tablet is a RDONLY" in nowhere.log
 
 
+def test_a_snapshot_keyspace(
+    own_cluster: Cluster, source: Source, address: Address, prefix: str, tmp_path: Path
+) -> None:
+    """Restored from a backup as `vtctldclient` does it: left out, told of, and read."""
+    if why := own_cluster.why_no_backups(own_cluster.primary(SHARDED, "-80")):
+        pytest.skip(why)
+    source.create("here", "id bigint primary key")
+    table = f"{prefix}small"
+
+    def make() -> None:
+        with closing(Source(replace(address, keyspace="tapbase"), prefix)) as base:
+            base.execute(f"create table {table} (id bigint primary key, v varchar(20))")
+            base.execute(f"insert into {table} (id, v) values (1, 'a'), (2, 'b')")
+
+    own_cluster.snapshot("tapbase", "tapsnap", make)
+    pipe = Pipeline(tmp_path / "snap", source, keyspaces=["tapsnap"], tables=[f"tapsnap.{prefix}*"])
+    found = _discovered(pipe)
+    assert found.code == 0, found.log
+    assert _seconds(found.log) < SOON
+    assert "keyspace tapsnap is left out: no tablet is a PRIMARY" in found.log
+    assert f"{source.address.keyspace}-{prefix}here" in found.out
+    assert f"tapbase-{table}" in found.out
+    assert f"tapsnap-{table}" not in found.out
+    named = pipe.alone("--discover")
+    assert (named.code, _seconds(named.log) < SOON) == (1, True), named.log
+    assert "keyspace tapsnap: no tablet is a PRIMARY" in named.log
+    pipe.write_config(tablet_type="REPLICA", keyspaces=["tapsnap"], tables=[f"tapsnap.{prefix}*"])
+    done = pipe.alone()
+    assert done.code == 0, done.log
+    records = [message["record"] for message in done.messages() if message["type"] == "RECORD"]
+    assert sorted((record["id"], record["v"]) for record in records) == [(1, "a"), (2, "b")]
+
+
 def test_a_bookmark_from_before_a_reshard(
     own_cluster: Cluster,
     vitess_version: Version,
