@@ -157,6 +157,7 @@ class Run(Generic[Made]):
                     yield sink.finish_copy(table, version)
                 case Checkpoint(phase=phase):
                     yield sink.keep(_stored(sync, sequence), phase=phase)
+            del event
 
     def _record_options(self, sync: KeyspaceSync) -> RecordOptions:
         """Return how to make records; what partial images lack is asked for by SQL."""

@@ -146,9 +146,12 @@ class SharedStream:
                     self._pass(item)
                 elif self._gives_out(item):
                     yield item
+                del item
             if not self._parts.running:
                 return
-            if items and isinstance(items[-1], Rows):
+            within = items and isinstance(items[-1], Rows)
+            del items
+            if within:
                 continue
             yield from self._pace.due()
             if feed.shards != shards:

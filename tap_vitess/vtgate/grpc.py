@@ -81,6 +81,7 @@ def _decoded(received: Iterable[list[bytes]]) -> Iterator[Sequence[StreamEvent]]
             continue
         del responses
         yield events
+        del events  # a huge one is let go before the next is received, here as in each loop above
 
 
 def _let_go(responses: list[bytes]) -> Generator[bytes, None, None]:

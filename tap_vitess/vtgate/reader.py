@@ -124,6 +124,7 @@ def _responses(
             now = time.monotonic()
             # Given out before anything is raised: the feed's position is after them already.
             yield items
+            del events, items
             if feed.fault:
                 raise feed.fault
             if feed.finished:
