@@ -343,14 +343,17 @@ CODES: Mapping[str, str] = {
     "TV325": "shard … of the bookmark is outside of the setting shards (…), and is forgotten: the job that reads it must begin with this state, else it copies all",
     "TV326": "shard … crosses the border … of the setting shards: choose ranges that hold whole shards; after a reshard, join the states of the jobs on both sides by `tap-vitess join-states` for one job with the ranges of both; see docs/operating.md",
     "TV327": "a reshard crosses the border of the setting shards (…): it takes shards of this job together with … outside of it; after a reshard, join the states of the jobs on both sides by `tap-vitess join-states` for one job with the ranges of both; see docs/operating.md",
-    "TV328": "setting shards: … is not a key range: write two ends of hexadecimal digits, an even number of them, as in 40-80, -40 or c0-",
-    "TV329": "setting shards: the key range … is empty: its end is not after it",
-    "TV330": "setting shards: the key ranges … and … overlap",
+    "TV328": "is not a key range: write two ends of hexadecimal digits, an even number of them, as in 40-80, -40 or c0-",
+    "TV329": "the key range … is empty: its end is not after it",
+    "TV330": "the key ranges … and … overlap",
     "TV331": "keyspace …: setting shards: the keyspace is not sharded, its shard is …: read it by a job without the setting",
     "TV332": "keyspace …: setting shards: no shard is inside of …; there are",
     "TV333": "not every state given is one of the keyspace",
     "TV334": "the states are not those of jobs with different shards",
     "TV335": "the jobs ask for different columns or rows of the table",
+    "TV336": ", or the setting shards was changed: then join the states of all jobs that had these shards by `tap-vitess join-states`",
+    "TV337": "setting shards",
+    "TV338": "setting shards: a load reads all shards of a keyspace",
     # End.
 }
 

@@ -28,8 +28,9 @@ def _read(name: str) -> str:
         return Path(name).read_text(encoding="utf-8-sig")
     except OSError as cause:
         raise StateError(f"{name} cannot be read ({cause.strerror})") from cause
-    except UnicodeDecodeError:
-        raise StateError(f"{name} is not UTF-8") from None
+    except UnicodeDecodeError as cause:
+        why = f"{cause.reason} at byte {cause.start:,}"
+        raise StateError(f"{name} is not UTF-8 ({why})") from None
 
 
 def main(arguments: list[str]) -> int:
