@@ -139,8 +139,13 @@ def test_the_throttler(
     assert all("vstreamer" in f["what"] for f in found)
 
 
-def test_a_plan(source: Source, own_cluster: Cluster, examine: Callable[..., Report]) -> None:
-    """By each shard's InnoDB: a table that is most of the keyspace is split over the shards."""
+def test_a_plan(
+    source: Source, own_cluster: Cluster, examine: Callable[..., Report], tmp_path: Path
+) -> None:
+    """By each shard's InnoDB: a table that is most of the keyspace is split over the shards.
+
+    Taps with the settings of the jobs bring each row once, and all of them.
+    """
     keyspace = source.address.keyspace
     rows = {"large": 6_000, "small": 300, "tiny": 3}
     tables = {name: source.create(name, "id bigint primary key, v blob") for name in rows}
@@ -179,3 +184,11 @@ def test_a_plan(source: Source, own_cluster: Cluster, examine: Callable[..., Rep
     sizes = [job["bytes"] for job in plan["jobs"]]
     assert sizes == sorted(sizes, reverse=True)
     assert max(sizes[:2]) < 1.5 * min(sizes[:2]), "hashed ids are spread evenly"
+    brought: dict[str, list[int]] = {table: [] for table in tables.values()}
+    for number, job in enumerate(plan["jobs"], start=1):
+        pipe = Pipeline(tmp_path / f"job{number}", source, **job["settings"])
+        pipe.complete()
+        for table, ids in brought.items():
+            ids += [record["id"] for record in pipe.records(table)]
+    for name, count in rows.items():
+        assert sorted(brought[tables[name]]) == [*range(count)]
