@@ -353,7 +353,8 @@ CODES: Mapping[str, str] = {
     "TV335": "the jobs ask for different columns or rows of the table",
     "TV336": ", or the setting shards was changed: then join the states of all jobs that had these shards by `tap-vitess join-states`",
     "TV337": "setting shards",
-    "TV338": "setting shards: a load reads all shards of a keyspace",
+    "TV338": "setting shards: rows are removed by the shard that they name, so set metadata_columns to true",
+    "TV339": "setting shards: jobs that load into one dataset at once need staging tables of their own: set dlt's destination.staging_dataset_name_layout to another name for each, as in …_staging_",
     # End.
 }
 

@@ -6,31 +6,23 @@ with the shards of all of them. See `run/joined.py`.
 
 from __future__ import annotations
 
+import json
 import sys
-from pathlib import Path
 
 import click
 
 from tap_vitess.errors import StateError, VitessError
 from tap_vitess.run.joined import join_states
+from tap_vitess.settings import read_json
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="STATE...")
 def command(files: tuple[str, ...]) -> None:
     """Join the states of jobs that have different shards; each file holds a last STATE's value."""
-    sys.stdout.write(join_states(*map(_read, files)) + "\n")
+    states = (json.dumps(read_json(name, StateError)) for name in files)
+    sys.stdout.write(join_states(*states) + "\n")
     sys.stdout.flush()
-
-
-def _read(name: str) -> str:
-    try:
-        return Path(name).read_text(encoding="utf-8-sig")
-    except OSError as cause:
-        raise StateError(f"{name} cannot be read ({cause.strerror})") from cause
-    except UnicodeDecodeError as cause:
-        why = f"{cause.reason} at byte {cause.start:,}"
-        raise StateError(f"{name} is not UTF-8 ({why})") from None
 
 
 def main(arguments: list[str]) -> int:

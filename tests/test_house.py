@@ -46,7 +46,7 @@ ARROWS = {
     "init": {"config", "settings", "signals", "errors"},
     "doctor": {*ENGINE, "codes", "run", "mirror", "signals", "settings", "stdout"},
     "sandbox": {"values", "protocol", "_proto", "errors", "stdout"},
-    "join": {"run", "errors"},
+    "join": {"run", "settings", "errors"},
     "__main__": {"signals", "stdout", "singer", "init", "join"},
 }
 OUTSIDE = {

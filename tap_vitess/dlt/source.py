@@ -21,9 +21,10 @@ import dlt
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.extract import DltResource, DltSource
 
-from tap_vitess.dlt.columns import DELETED_AT, SEQ, VERSION, Hint, Shape, newest, shape_of
+from tap_vitess.dlt.columns import DELETED_AT, SEQ, Hint, Shape, newest, shape_of
 from tap_vitess.dlt.feed import Feed, columns_of
 from tap_vitess.dlt.first import FirstCopy, is_empty
+from tap_vitess.dlt.older import check_jobs, note_older, remove_older_rows
 from tap_vitess.dlt.settings import settings_of
 from tap_vitess.errors import ConfigError
 from tap_vitess.log import logger_of
@@ -84,8 +85,11 @@ class Manner:
             names[found] = name
             if not table.key and self.write == "merge":
                 logger.warning("%s has no key: its changes are appended, each as a row", name)
-        if feed.config.shards:
-            raise ConfigError("setting shards: a load reads all shards of a keyspace")
+        if feed.config.shards and self.write == "merge" and not feed.config.metadata_columns:
+            raise ConfigError(
+                "setting shards: rows are removed by the shard that they name, so set "
+                "metadata_columns to true"
+            )
         if self.write == "merge" and feed.config.on_partial_image == "omit":
             raise ConfigError(
                 "on_partial_image: with omit a merge would put NULL in columns that the binlog "
@@ -201,7 +205,7 @@ def package_of(
         if name not in tables.appended
     }
     if manner.write == "merge":
-        state["older"] = older
+        note_older(state, older, feed.config.ranges)
 
 
 @dataclass
@@ -240,6 +244,8 @@ class _Tables:
         merged = manner.write == "merge" and any(t.key for t in feed.tables.values())
         caps = destination.capabilities()
         self._strategy = manner.strategy(caps, where) if merged else None
+        if feed.config.shards:
+            check_jobs(dlt.current.pipeline(), merges=self._strategy == "delete-insert")
         self._file_format = file_format(caps)
         by_driver = caps.loader_file_format_selector is not None
         self._by_driver = by_driver and self._file_format == "parquet"
@@ -366,35 +372,3 @@ class _Tables:
             table_format=self._manner.table_format,
             file_format=format_,
         )
-
-
-def remove_older_rows(pipeline: dlt.Pipeline, state: Mapping[str, Any]) -> None:
-    """Remove rows of older versions of the tables whose copy the last package has finished.
-
-    It does no harm to do so again.
-    """
-    older: Mapping[str, int] = state.get("older") or {}
-    if not older:
-        return
-    naming = pipeline.default_schema.naming
-    names = {naming.normalize_table_identifier(name): v for name, v in older.items()}
-    column = naming.normalize_identifier(VERSION)
-    if str(pipeline.destination.destination_type).endswith(".filesystem"):
-        _remove_from_files(pipeline, names, column)
-        return
-    with pipeline.sql_client() as client:
-        for name, version in names.items():
-            older_rows = (
-                f"FROM {client.make_qualified_table_name(name)} "
-                f"WHERE {client.escape_column_name(column)} < {version}"
-            )
-            [[count]] = client.execute_sql(f"SELECT COUNT(*) {older_rows}") or [[0]]
-            if count:
-                client.execute_sql(f"DELETE {older_rows}")
-
-
-def _remove_from_files(pipeline: dlt.Pipeline, names: Mapping[str, int], column: str) -> None:
-    from dlt.common.libs.deltalake import get_delta_tables  # noqa: PLC0415 - an extra of dlt's
-
-    for name, found in get_delta_tables(pipeline, *names).items():
-        found.delete(f"{column} < {names[name]}")

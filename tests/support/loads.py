@@ -36,10 +36,10 @@ def config_of(sandbox: Sandbox, **more: Any) -> Config:
     return checked({**where, **more})
 
 
-def pipeline_of(address: str, folder: Path) -> dlt.Pipeline:
+def pipeline_of(address: str, folder: Path, name: str = NAME) -> dlt.Pipeline:
     """Make a pipeline that has never worked before; what it knows is in the destination."""
     return dlt.pipeline(
-        NAME,
+        name,
         destination=destination_of(address, NAME),
         dataset_name=NAME,
         pipelines_dir=str(folder / f"working{next(_NUMBERS)}"),
@@ -47,7 +47,9 @@ def pipeline_of(address: str, folder: Path) -> dlt.Pipeline:
 
 
 class Warehouse:
-    """A destination, loaded by runs that remember nothing."""
+    """A destination, loaded by runs that remember nothing. name: of the pipeline."""
+
+    name = NAME
 
     def __init__(self, sandbox: Sandbox, address: str, folder: Path, **manner: Any) -> None:
         self.sandbox = sandbox
@@ -64,12 +66,12 @@ class Warehouse:
     ) -> Loaded:
         """Load up to now, or until told to stop."""
         config = config_of(self.sandbox, **settings)
-        pipeline = pipeline_of(self.address, self.folder)
+        pipeline = pipeline_of(self.address, self.folder, self.name)
         return load_config(pipeline, config, self.manner, limits, stop, columns)
 
     def pipeline(self) -> dlt.Pipeline:
         """Make a pipeline that knows what the destination knows."""
-        pipeline = pipeline_of(self.address, self.folder)
+        pipeline = pipeline_of(self.address, self.folder, self.name)
         pipeline.sync_destination()
         return pipeline
 
