@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from support.shops import TABLES, insert, served, table, write
+from support.findings import brief, look
+from support.shops import SHARDS, TABLES, insert, served, table, write
 from support.taps import ImpatientTap, Target, expected, run, settings
 
 from tap_vitess.errors import BorderError, ConfigError, ShardsGoneError, StateError
@@ -373,6 +374,24 @@ def test_events_of_some_shards(sandbox: Sandbox) -> None:
     assert {event.shard for event in found if event.shard} == {"-80"}
     position = state_at(library(sandbox, "-80"), ["shop.alpha"])
     assert "80-\\" not in position
+
+
+def test_the_doctor_looks_at_the_jobs_shards(sandbox: Sandbox) -> None:
+    """It judges no others, names a border that is crossed, and a state that is another job's."""
+    target = Target()
+    run_job(sandbox, ["-"], target)
+    for shard in ("-80", "80-"):
+        found = look(sandbox, target.state, shards=[shard])
+        assert brief(found) <= {("INFO", "position", f"shop/{other}") for other in SHARDS}
+        assert {str(f.place) for f in found if f.check == "shard"} == {f"shop/{shard}"}
+        assert {f.what for f in found if f.check == "position" and "forgets it" in f.what}
+    run_job(sandbox, ["-80"], target)
+    assert brief(look(sandbox, target.state, shards=["-80"])) == set()
+    found = look(sandbox, target.state, shards=["80-"])
+    [other] = [f for f in found if f.check == "position" and f.severity.name == "ERROR"]
+    assert "knows nothing of shard 80-" in other.what
+    crossed = [f for f in look(sandbox, shards=["-40"]) if "crosses the border 40" in f.what]
+    assert {f.severity.name for f in crossed} == {"ERROR"}
 
 
 # Joined states

@@ -27,7 +27,13 @@ def bookmark(
             yield _lost(Place(state.keyspace), f"{names}: {why}", config)
         for name in sorted(group.position.shards):
             place = Place(state.keyspace, name)
-            if name not in serving:
+            if not config.ranges.meets(name):
+                yield place.info(
+                    "position",
+                    f"the bookmark of {names} knows this shard, which is outside of the setting "
+                    "shards: the next run forgets it",
+                )
+            elif name not in serving:
                 yield _shard_gone(place, names, {tablet.shard for tablet in found}, config)
             elif name in facts:
                 yield from _position(place, names, group, facts[name], config)

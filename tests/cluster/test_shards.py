@@ -18,6 +18,8 @@ from cluster.launcher import Cluster
 from cluster.runs import TAP, Outcome, Pipeline
 from cluster.source import Source
 from cluster.writers import Tables, Writer
+from tap_vitess.errors import BorderError
+from tap_vitess.vstream import Vitess, changes
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
 
@@ -76,6 +78,14 @@ def take_over(pipe: Pipeline, others: Sequence[Pipeline], state: str) -> None:
         new.commit()
 
 
+def follow(source: Source, table: str, shard: str) -> None:
+    """Follow a table's shard until an error; SQL is not asked where the keyspace is."""
+    address = source.address
+    vitess = Vitess(address.host, address.grpc_port, address.mysql_port, shards=[shard])
+    for _ in changes(vitess, [f"{KEYSPACE}.{table}"], follow=True, poll_seconds=300):
+        pass
+
+
 def test_four_jobs_through_reshards(
     own_cluster: Cluster, source: Source, tmp_path: Path, seed: int
 ) -> None:
@@ -93,11 +103,15 @@ def test_four_jobs_through_reshards(
     check(source, [*jobs.values()], tables)
     assert shards_of(jobs["40-80"]) == {"40-60", "60-80"}
 
-    with Writer(source, tables, seed + 1) as writer, ThreadPoolExecutor(1) as pool:
+    with Writer(source, tables, seed + 1) as writer, ThreadPoolExecutor(2) as pool:
+        followed = pool.submit(follow, source, tables.big, "c0-")
         across = pool.submit(own_cluster.reshard, KEYSPACE, "80-c0,c0-", "80-")
         ends = list(until(across, jobs))
         failed = [(shard, o.log) for shard, o in ends if o.tap]
         assert all(shard in SHARDS[2:] and SENTENCE in log for shard, log in failed), failed
+        with pytest.raises(BorderError, match="together with shard 80-c0 outside of it") as caught:
+            followed.result(120)
+        print(caught.value.coded())
     print(f"runs: {len(ends)}; transactions: {dict(writer.done)}")
     own_cluster.wait_served(KEYSPACE)
     for shard in SHARDS[2:]:
