@@ -411,6 +411,20 @@ def test_states_that_cannot_be_joined(sandbox: Sandbox) -> None:
             join_states(*states)
 
 
+@pytest.mark.parametrize("lines", [5, 8, 14, 22])
+def test_a_cut_copy_is_joined(sandbox: Sandbox, lines: int) -> None:
+    """A table starts over whose copy one job has not finished, or not begun."""
+    first = Target()
+    second = job(first)
+    run_job(sandbox, ["-80"], second)
+    assert not run(settings(sandbox, shards=["80-"]), first, lines=lines)
+    write(sandbox.cluster)
+    both = joined(first, second)
+    run(settings(sandbox), both)
+    check_all(sandbox, first)
+    assert positions(both) == {"-80", "80-"}
+
+
 def test_the_command_joins(
     sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
