@@ -195,9 +195,9 @@ def test_a_reshard_across_a_border(sandbox: Sandbox, new: list[str]) -> None:
     scramble(cluster, rng)
     cluster.reshard("shop", THREE[:2], new)
     scramble(cluster, rng)
-    for shard, target in zip(THREE[:2], targets, strict=False):
+    for shard, target, policy in zip(THREE, targets, ("fail", "resync"), strict=False):
         with pytest.raises(BorderError, match=r"border .*setting shards.*tap-vitess join-states"):
-            run_job(sandbox, [shard], target)
+            run_job(sandbox, [shard], target, on_lost_position=policy)
         assert positions(target) == {shard}
     run_job(sandbox, ["80-"], targets[2])
     both = joined(left, targets[1])
