@@ -12,7 +12,7 @@ import sys
 import click
 
 from tap_vitess.errors import StateError, VitessError
-from tap_vitess.run.joined import join_states
+from tap_vitess.run.joined import join_states, tables_of
 from tap_vitess.settings import read_json
 
 
@@ -20,9 +20,13 @@ from tap_vitess.settings import read_json
 @click.argument("files", nargs=-1, required=True, metavar="STATE...")
 def command(files: tuple[str, ...]) -> None:
     """Join the states of jobs that have different shards; each file holds a last STATE's value."""
-    states = (json.dumps(read_json(name, StateError)) for name in files)
-    sys.stdout.write(join_states(*states) + "\n")
+    states = [json.dumps(read_json(name, StateError)) for name in files]
+    joined = join_states(*states)
+    sys.stdout.write(joined + "\n")
     sys.stdout.flush()
+    for table in sorted(set().union(*map(tables_of, states)) - tables_of(joined)):
+        why = "not every state follows it on shards of its own, so it is copied as a new table"
+        click.echo(f"tap-vitess join-states: {table}: {why}", err=True)
 
 
 def main(arguments: list[str]) -> int:

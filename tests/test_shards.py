@@ -394,6 +394,38 @@ def test_the_doctor_looks_at_the_jobs_shards(sandbox: Sandbox) -> None:
     assert {f.severity.name for f in crossed} == {"ERROR"}
 
 
+# A run that is refused
+
+
+def test_a_refused_run_forgets_nothing(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """A typo in shards costs nothing: the state is as it was, and the old setting resumes."""
+    target = Target()
+    run_job(sandbox, ["-"], target)
+    with pytest.raises(BorderError, match="shard -80 crosses the border 40"):
+        run_job(sandbox, ["-40"], target)
+    assert positions(target) == {*SHARDS}
+    sandbox.cluster.reshard("shop", ["-80"], ["-40", "40-80"])
+    write(sandbox.cluster)
+    with pytest.raises(ShardsGoneError, match="run once more with ranges that hold it"):
+        run_job(sandbox, ["-40"], target)
+    assert positions(target) == {*SHARDS}
+    assert "is forgotten" not in caplog.text
+    before = len(target.records())
+    run_job(sandbox, ["-"], target)
+    check_all(sandbox, target)
+    assert "copy" not in {r["_sdc_vitess_op"] for r in target.records()[before:]}
+
+
+def test_forgotten_shards_are_named_whatever_else_the_state_has(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another table of the state keeps them, because the run does not read it."""
+    target = Target()
+    run_job(sandbox, ["-"], target)
+    run_job(sandbox, ["-80"], target, tables=["shop.alpha"])
+    assert "shard 80- of the bookmark is outside of the setting shards (-80)" in caplog.text
+
+
 # Joined states
 
 
@@ -409,6 +441,28 @@ def test_states_that_cannot_be_joined(sandbox: Sandbox) -> None:
     ):
         with pytest.raises(StateError, match=words):
             join_states(*states)
+
+
+def test_a_table_that_no_job_reads_any_more(
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is forgotten, and named; the others are joined."""
+    whole = Target()
+    run_job(sandbox, ["-"], whole)
+    paths = []
+    for shard in SHARDS:
+        target = job(whole)
+        target.states.append(whole.state)
+        run_job(sandbox, [shard], target, tables=["shop.alpha"])
+        paths.append(str(tmp_path / f"{shard}.json"))
+        Path(paths[-1]).write_text(json.dumps(target.state))
+    capsys.readouterr()
+    assert join(paths) == 0
+    told = capsys.readouterr()
+    [group] = json.loads(told.out)["bookmarks"]["vitess:shop"]["groups"]
+    assert group["tables"] == ["alpha"]
+    assert {entry["shard"] for entry in json.loads(group["vgtid"])["shard_gtids"]} == {*SHARDS}
+    assert "shop.beta: not every state follows it" in told.err
 
 
 @pytest.mark.parametrize("lines", [5, 8, 14, 22])

@@ -105,11 +105,11 @@ class Diagnosis:
     def _look_for_jobs(self, error: ParticipantsMissingError) -> VitessError:
         """See whether the shards that are not in the stream are those of other jobs."""
         ranges = self._survey.ranges
-        if not ranges.names:
-            return ShardsGoneError(str(error), shard=error.shard)
         told = str(error).partition("journal:")[2].partition("stream:")[0]
         named = set(re.findall(r'shard:"([^"]*)"', told))
         others = {shard for shard in named if not ranges.holds(shard)}
+        if not others:  # they are the job's own: a copy asks for those alone that are not done
+            return ShardsGoneError(str(error), shard=error.shard)
         return resharded_together(self._survey.keyspace, others, ranges)
 
     def _look_for_columns(self, error: ColumnsUnknownError) -> VitessError:

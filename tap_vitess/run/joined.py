@@ -4,7 +4,8 @@ A position is one GTID set a shard, so the positions of jobs that have no shard 
 of one position: nothing is copied again, and nothing lost. A table whose copy is not finished in
 one of the states is copied again: the copies of two jobs have two versions, and the end of one
 would tell a target to remove the rows of the other. Of a table that one state lacks nothing would
-be known for its shards: it is forgotten, and copied as a new one.
+be known for its shards: it is forgotten, and copied as a new one. So is a table that no job reads
+any more: it has kept all of its shards in each state.
 """
 
 from __future__ import annotations
@@ -52,8 +53,15 @@ def join(states: Sequence[KeyspaceState]) -> KeyspaceState:
     """Join states of one keyspace; raises what `join_states` does."""
     keyspace = states[0].keyspace
     every = [{table for group in state.groups for table in group.tables} for state in states]
-    tables = sorted(set.intersection(*every))
+    common = sorted(set.intersection(*every))
     states = sorted(states, key=lambda state: state.seq)
+    why = {table: _overlap(table, states) for table in common}
+    tables = [table for table in common if why[table] is None]
+    if common and not tables:
+        raise StateError(
+            f"{keyspace}.{common[0]}: the states are not those of jobs with different shards: "
+            f"{why[common[0]]}"
+        )
     _check(keyspace, tables, states)
     return KeyspaceState(
         keyspace,
@@ -73,20 +81,28 @@ def join(states: Sequence[KeyspaceState]) -> KeyspaceState:
     ).merged()
 
 
+def tables_of(state: str) -> set[str]:
+    """Name the tables that a state follows, as `keyspace.table`; raises what `join_states` does."""
+    bookmarks = bookmarks_of(_document(state))
+    found = (parse(keyspace, bookmarks[key]) for key, keyspace in keyspaces_of(bookmarks).items())
+    return {f"{one.keyspace}.{table}" for one in found for g in one.groups for table in g.tables}
+
+
+def _overlap(table: str, states: Sequence[KeyspaceState]) -> str | None:
+    """Say which shards of a table two states follow; None where there are none."""
+    try:
+        KeyRanges.of([shard for state in states for shard in _shards(table, state)])
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
 def _check(keyspace: str, tables: Sequence[str], states: Sequence[KeyspaceState]) -> None:
     for table in tables:
         if len({state.rules.get(table) for state in states}) > 1:
             raise StateError(
                 f"{keyspace}.{table}: the jobs ask for different columns or rows of the table"
             )
-        shards = [shard for state in states for shard in _shards(table, state)]
-        try:
-            KeyRanges.of(shards)
-        except ConfigError as error:
-            raise StateError(
-                f"{keyspace}.{table}: the states are not those of jobs with different shards: "
-                f"{error}"
-            ) from None
 
 
 def _shards(table: str, state: KeyspaceState) -> Mapping[str, GtidSet]:

@@ -113,8 +113,7 @@ class Parts:
             state = state.without(table)
         for table in self._asked:
             state = state.recopied(table)
-        state = self._ruled(state).split(self.log_based).split(self._asked)
-        self._state = self._narrowed(state)
+        self._state = self._ruled(state).split(self.log_based).split(self._asked)
 
     @property
     def request(self) -> RequestOptions:
@@ -131,22 +130,6 @@ class Parts:
         """Note what is asked for of the tables of this run."""
         others = {name: rule for name, rule in state.rules.items() if name not in self.log_based}
         return replace(state, rules=others | self._rules.told(self.log_based))
-
-    def _narrowed(self, state: KeyspaceState) -> KeyspaceState:
-        """Leave shards outside of the ranges to other jobs."""
-        narrowed = state.narrowed(self.log_based, self._inquiry.ranges.meets)
-        before, after = (
-            {s for g in of.groups for s in g.position.shards} for of in (state, narrowed)
-        )
-        if left := before - after:
-            logger.warning(
-                "%s: shard %s of the bookmark is outside of the setting shards (%s), and is "
-                "forgotten: the job that reads it must begin with this state, else it copies all",
-                self.keyspace,
-                ", ".join(sorted(left)),
-                self._inquiry.ranges,
-            )
-        return narrowed
 
     # Where the tables are
 
@@ -181,6 +164,24 @@ class Parts:
     def position(self) -> Vgtid:
         """Where the tables are streamed from."""
         return self.state.position_of(self.running)
+
+    def own_position(self) -> Vgtid:
+        """Return `position` without the shards outside of the ranges that this job reads."""
+        state = self.state.narrowed(self.running, self._inquiry.ranges.meets)
+        return state.position_of(self.running)
+
+    def forget_others_shards(self) -> None:
+        """Leave shards outside of the ranges to other jobs, for good: only once all is checked."""
+        before = self.position.shards.keys()
+        self.state = self.state.narrowed(self.running, self._inquiry.ranges.meets)
+        if left := before - self.position.shards.keys():
+            logger.warning(
+                "%s: shard %s of the bookmark is outside of the setting shards (%s), and is "
+                "forgotten: the job that reads it must begin with this state, else it copies all",
+                self.keyspace,
+                ", ".join(sorted(left)),
+                self._inquiry.ranges,
+            )
 
     def groups(self) -> list[Group]:
         """List the groups that the shared stream of this run may follow."""

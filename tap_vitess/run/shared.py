@@ -100,9 +100,11 @@ class SharedStream:
                 return
             try:
                 # Older than the stop position it may be purged, newer it comes from elsewhere.
-                if not checked and parts.position != stop:
-                    copied = max(parts.versions[table] for table in parts.running) / 1000
-                    self._inquiry.check(parts.position, stop.shards, copied)
+                if not checked:
+                    if (position := parts.own_position()) != stop:
+                        copied = max(parts.versions[table] for table in parts.running) / 1000
+                        self._inquiry.check(position, stop.shards, copied)
+                    parts.forget_others_shards()
                     checked = True
                 if (yield from self._stream(stop, endless=endless)):
                     return

@@ -144,19 +144,19 @@ class KeyspaceState:
         return replace(self, copies=copies)
 
     def narrowed(self, tables: frozenset[str], meets: Callable[[str], bool]) -> KeyspaceState:
-        """Forget the shards of groups of these tables alone that do not meet what is read.
+        """Forget the shards of the group of exactly these tables that do not meet what is read.
 
         A group of which nothing would be left stays as it is.
         """
-        groups = list(self.groups)
+        position = self.position_of(tables)
+        left = {s: gtids for s, gtids in position.shards.items() if meets(s)}
+        if not left or left.keys() == position.shards.keys():
+            return self
         copies = dict(self.copies)
-        for i, group in enumerate(groups):
-            left = {s: gtids for s, gtids in group.position.shards.items() if meets(s)}
-            if left and group.tables.keys() <= tables:
-                groups[i] = Group(Vgtid(self.keyspace, left), group.tables)
-                for table in group.tables.keys() & copies.keys():
-                    copies[table] = {s: p for s, p in copies[table].items() if meets(s)}
-        return replace(self, groups=tuple(groups), copies=copies)
+        for table in tables & copies.keys():
+            copies[table] = {s: p for s, p in copies[table].items() if meets(s)}
+        moved = self.moved(tables, Vgtid(self.keyspace, left))
+        return replace(moved, copies=copies)
 
     def recopied(self, table: str) -> KeyspaceState:
         """Ask for a new copy of a table that is followed; what was copied of it does not count."""

@@ -59,7 +59,7 @@ def lacking(position: Vgtid, serving: Collection[str], ranges: KeyRanges = WHOLE
     return (
         f"the bookmark knows nothing of shard {', '.join(missing)}, which serves, only of "
         f"{', '.join(sorted(position.shards))}: the state was cut short, or is another keyspace's"
-        f"{job if ranges.names else ''}"
+        f"{job}"
     )
 
 

@@ -31,7 +31,7 @@ def own_shards(keyspace: str, serving: Collection[str], ranges: KeyRanges) -> li
     if strange := sorted(shard for shard in serving if not is_range(shard)):
         raise ConfigError(
             f"keyspace {keyspace}: setting shards: the keyspace is not sharded, its shard is "
-            f"{strange[0]}: read it by a job without the setting"
+            f"{strange[0]}: leave it to a job without the setting, by keyspaces or tables"
         )
     for shard in sorted(serving):
         if border := ranges.border(shard):
@@ -50,8 +50,7 @@ def own_shards(keyspace: str, serving: Collection[str], ranges: KeyRanges) -> li
 
 def resharded_together(keyspace: str, others: Collection[str], ranges: KeyRanges) -> BorderError:
     """Return the error of a stream whose shards were resharded together with some of other jobs."""
-    named = f"shard {', '.join(sorted(others))}" if others else "shards"
     return BorderError(
         f"{keyspace}: a reshard crosses the border of the setting shards ({ranges}): it takes "
-        f"shards of this job together with {named} outside of it; {_JOIN}"
+        f"shards of this job together with shard {', '.join(sorted(others))} outside of it; {_JOIN}"
     )
