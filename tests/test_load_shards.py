@@ -10,10 +10,12 @@ import dlt
 import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 from support.loads import Warehouse, config_of, pipeline_of
-from support.shops import insert, write
+from support.shops import insert, served, shop, table, write
 
-from tap_vitess.dlt import vitess_source
+from tap_vitess.dlt import source, vitess_source
 from tap_vitess.errors import BorderError, PositionLostError, ShardsGoneError
+from tap_vitess.sandbox.cluster import Cluster, keyspace_id
+from tap_vitess.sandbox.schema import Table
 from tap_vitess.sandbox.server import Sandbox
 
 pytestmark = pytest.mark.slow
@@ -130,3 +132,35 @@ def test_rows_must_name_their_shard(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(PipelineStepFailed, match="set metadata_columns to true") as caught:
         Job(warehouse, "low").load("-80", metadata_columns=False)
     assert isinstance(caught.value.__context__ or caught.value.__cause__, Exception)
+
+
+def tables_of_shared_keys() -> Cluster:
+    columns = table("alpha").columns
+    tables = (
+        table("alpha"),
+        Table("everywhere", columns, ("id",), role="reference"),
+        Table("unlisted", columns, ("id",), role="unlisted", vindex=("name",)),
+        Table("by_name", columns, ("id",), vindex=("name",)),
+    )
+    cluster = shop(*tables)
+    for name in ("alpha", "everywhere"):
+        insert(cluster, name, *range(12))
+    for one in tables[2:]:
+        rows = [{"id": b"%d" % i, "name": b"n%d" % n} for n in range(20) for i in range(12)]
+        low = [row for row in rows if keyspace_id(one, row) < b"\x80"]
+        high = [row for row in rows if keyspace_id(one, row) >= b"\x80"]
+        cluster.insert("shop", one.name, [*low[:12], *high[:12]])
+    return cluster
+
+
+@served(tables_of_shared_keys)
+def test_only_keys_that_no_other_job_has_are_appended(
+    sandbox: Sandbox, jobs: tuple[Warehouse, Job, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both jobs find all tables empty, as they do where both begin at once."""
+    warehouse, *both = jobs
+    monkeypatch.setattr(source, "is_empty", lambda *_: True)
+    for job, shard in zip(both, ("-80", "80-"), strict=True):
+        job.load(shard, keys="primary")
+    for name in ("alpha", "everywhere", "unlisted", "by_name"):
+        assert [i for [i] in warehouse.rows(name, "id")] == [*range(12)], name

@@ -4,6 +4,9 @@ A merge writes rows twice and sorts them, which takes most of the time of a copy
 is not needed if there is nothing to merge with: the state does not know the table, the table in the
 destination is empty, and the package has only copied rows of it, each key once. If a killed run has
 left rows, the next one merges.
+
+Jobs with some shards each may all find the table empty, and each its own keys once. So their keys
+must differ as well: each has to hold the primary vindex, which says on which shard a row is.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from typing import Any
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from tap_vitess.survey.facts import Table
+from tap_vitess.survey.identity import doubt
 from tap_vitess.values.arrow import pyarrow
 from tap_vitess.vstream import TableRows
 
@@ -38,6 +43,11 @@ class FirstCopy:
         """Look at the keys of all rows."""
         keys = pyarrow().Table.from_batches(self._keys)
         return len(keys.group_by(list(self.key)).aggregate([])) == len(keys)
+
+
+def has_new_keys(table: Table, *, alone: bool) -> bool:
+    """Return whether no other job can bring a key of this one's; a job may be alone."""
+    return bool(table.key) and (alone or bool(table.vindex and not doubt(table.key, table.vindex)))
 
 
 def is_empty(pipeline: dlt.Pipeline, table: str) -> bool:

@@ -23,7 +23,7 @@ from dlt.extract import DltResource, DltSource
 
 from tap_vitess.dlt.columns import DELETED_AT, SEQ, Hint, Shape, newest, shape_of
 from tap_vitess.dlt.feed import Feed, columns_of
-from tap_vitess.dlt.first import FirstCopy, is_empty
+from tap_vitess.dlt.first import FirstCopy, has_new_keys, is_empty
 from tap_vitess.dlt.older import check_jobs, note_older, remove_older_rows
 from tap_vitess.dlt.settings import settings_of
 from tap_vitess.errors import ConfigError
@@ -252,7 +252,10 @@ class _Tables:
         self.appended = set() if appended is None else appended
         may_append = appended is not None and self._strategy == "delete-insert"
         known = feed.known() if may_append else feed.tables
-        self._untold = {n for n, t in feed.tables.items() if t.key and n not in known}
+        alone = not feed.config.shards
+        self._untold = {
+            n for n, t in feed.tables.items() if n not in known and has_new_keys(t, alone=alone)
+        }
         self._first: dict[str, FirstCopy] = {}
 
     def add(self, item: TableRows) -> Iterator[Any]:
