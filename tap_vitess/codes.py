@@ -355,6 +355,7 @@ CODES: Mapping[str, str] = {
     "TV337": "setting shards",
     "TV338": "setting shards: rows are removed by the shard that they name, so set metadata_columns to true",
     "TV339": "setting shards: jobs that load into one dataset at once need staging tables of their own: set dlt's destination.staging_dataset_name_layout to another name for each, as in …_staging_",
+    "TV340": "setting shards: each job has its state under its own name, and two of one name replace each other's: give each a --name",
     # End.
 }
 

@@ -524,6 +524,7 @@ BAD = [
     ("postgres", {}, "lacks"),
     ("duckdb:///x.duckdb", {"grpc_port": "high"}, "setting grpc_port"),
     ("duckdb:///x.duckdb", {"tables": ["shop.nothing"]}, "matches no table"),
+    ("duckdb:///x.duckdb", {"shards": ["-80"]}, "give each a --name"),
 ]
 
 

@@ -155,7 +155,7 @@ def tables_of_shared_keys() -> Cluster:
 
 @served(tables_of_shared_keys)
 def test_only_keys_that_no_other_job_has_are_appended(
-    sandbox: Sandbox, jobs: tuple[Warehouse, Job, Job], monkeypatch: pytest.MonkeyPatch
+    jobs: tuple[Warehouse, Job, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both jobs find all tables empty, as they do where both begin at once."""
     warehouse, *both = jobs

@@ -27,6 +27,7 @@ from tap_vitess.dlt.loading import Loaded, load_config, pipeline_of
 from tap_vitess.dlt.settings import without_meaning
 from tap_vitess.dlt.source import Manner
 from tap_vitess.errors import ConfigError, VitessError
+from tap_vitess.load.options import NAME
 from tap_vitess.log import logger_of
 from tap_vitess.settings import read_config
 from tap_vitess.signals import Taken, taken_over
@@ -55,6 +56,11 @@ def _load(options: argparse.Namespace, signal: Taken) -> None:
     config = read_config(options.config, os.environ)
     if idle := without_meaning(config):
         logger.warning("settings that mean nothing to a load: %s", ", ".join(idle))
+    if config.shards and options.name == NAME:
+        raise ConfigError(
+            "setting shards: each job has its state under its own name, and two of one name "
+            "replace each other's: give each a --name"
+        )
     destination = destination_of(options.to, options.dataset)
     manner = Manner(options.write, options.table_names, options.table_format)
     columns = columns_of(dict(options.columns))
