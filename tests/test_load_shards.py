@@ -146,7 +146,9 @@ def tables_of_shared_keys() -> Cluster:
     for name in ("alpha", "everywhere"):
         insert(cluster, name, *range(12))
     for one in tables[2:]:
-        rows = [{"id": b"%d" % i, "name": b"n%d" % n} for n in range(20) for i in range(12)]
+        rows: list[dict[str, bytes | None]] = [
+            {"id": b"%d" % i, "name": b"n%d" % n} for n in range(20) for i in range(12)
+        ]
         low = [row for row in rows if keyspace_id(one, row) < b"\x80"]
         high = [row for row in rows if keyspace_id(one, row) >= b"\x80"]
         cluster.insert("shop", one.name, [*low[:12], *high[:12]])
