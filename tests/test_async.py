@@ -39,7 +39,10 @@ THREADS = ("achanges", "aconsume")
 def _no_thread_is_left() -> Any:
     """Whatever a test does, its threads have ended behind it."""
     yield
-    assert not [t.name for t in threading.enumerate() if t.name in THREADS]
+    left = [thread for thread in threading.enumerate() if thread.name in THREADS]
+    for thread in left:  # it has told its end, and may not have had its last turn yet
+        thread.join(10)
+    assert not [thread.name for thread in left if thread.is_alive()]
 
 
 def check(cluster: Cluster, replica: Replica) -> None:
