@@ -354,8 +354,9 @@ CODES: Mapping[str, str] = {
     "TV336": ", or the setting shards was changed: then join the states of all jobs that had these shards by `tap-vitess join-states`",
     "TV337": "setting shards",
     "TV338": "setting shards: rows are removed by the shard that they name, so set metadata_columns to true",
-    "TV339": "setting shards: jobs that load into one dataset at once need staging tables of their own: set dlt's destination.staging_dataset_name_layout to another name for each, as in …_staging_",
+    "TV339": "setting shards: jobs that load into one dataset at once need staging tables of their own: set dlt's destination.staging_dataset_name_layout of the pipeline … to",
     "TV340": "setting shards: each job has its state under its own name, and two of one name replace each other's: give each a --name",
+    "TV341": "rows of older versions stay, because their … does not say which job's they are: once all jobs have copied the table again, delete the rows whose … is lower than that of each job's new copy (here …)",
     # End.
 }
 

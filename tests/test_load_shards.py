@@ -45,10 +45,12 @@ class Job:
 def jobs(
     request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path
 ) -> tuple[Warehouse, Job, Job]:
-    if getattr(request, "param", "duckdb") == "delta":
+    kind, address = getattr(request, "param", "duckdb"), f"duckdb:///{tmp_path}/shop.duckdb"
+    if kind == "postgres":
+        address = request.getfixturevalue("postgres_address")
+    warehouse = Warehouse(sandbox, address, tmp_path)
+    if kind == "delta":
         warehouse = Warehouse(sandbox, f"file://{tmp_path}/lake", tmp_path, table_format="delta")
-    else:
-        warehouse = Warehouse(sandbox, f"duckdb:///{tmp_path}/shop.duckdb", tmp_path)
     return warehouse, Job(warehouse, "low"), Job(warehouse, "high")
 
 
@@ -110,6 +112,45 @@ def write_after(sandbox: Sandbox) -> None:
         sandbox.cluster.delete("shop", "alpha", {"id": b"%d" % number})
 
 
+@pytest.mark.parametrize("jobs", ["duckdb", "delta", "postgres"], indirect=True)
+def test_rows_of_a_load_without_their_shards_stay(
+    sandbox: Sandbox, jobs: tuple[Warehouse, Job, Job], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A table that is empty in the job's shards does not even get the column."""
+    warehouse, low, high = jobs
+    warehouse.load(metadata_columns=False)
+    for name in ("alpha", "beta"):
+        for number in range(12):
+            sandbox.cluster.delete("shop", name, {"id": b"%d" % number})
+    insert(sandbox.cluster, "beta", *range(5))
+    low.load("-80")
+    assert "alpha: 12 rows of older versions stay" in caplog.text
+    assert "empty: " not in caplog.text
+    caplog.clear()
+    high.load("80-")
+    assert "beta: 7 rows of older versions stay" in caplog.text
+
+
+def test_rows_whose_shard_is_no_ones_stay(
+    sandbox: Sandbox, jobs: tuple[Warehouse, Job, Job], caplog: pytest.LogCaptureFixture
+) -> None:
+    warehouse, low, high = jobs
+    low.load("-80")
+    high.load("80-")
+    with warehouse.pipeline().sql_client() as client:
+        for number, shard in ((1, "'0'"), (2, "'40-c0'"), (3, "NULL")):
+            where = client.make_qualified_table_name("alpha")
+            client.execute_sql(
+                f"UPDATE {where} SET _sdc_vitess_shard = {shard} WHERE id = {number}"
+            )
+    lose(sandbox, 1, 2, 3, 5)
+    for job, shard in ((low, "-80"), (high, "80-")):
+        caplog.clear()
+        job.load(shard, on_lost_position="resync")
+        assert "alpha: 3 rows of older versions stay" in caplog.text
+    assert [i for [i] in warehouse.rows("alpha", "id")] == [*range(5), *range(6, 12)]
+
+
 def test_dlts_own_way_needs_staging_of_its_own(sandbox: Sandbox, tmp_path: Path) -> None:
     config = config_of(sandbox)
     where = {n: getattr(config, n) for n in ("host", "grpc_port", "mysql_port")}
@@ -118,13 +159,31 @@ def test_dlts_own_way_needs_staging_of_its_own(sandbox: Sandbox, tmp_path: Path)
     def source(shard: str) -> Any:
         return vitess_source(**where, shards=[shard])
 
-    pipeline = pipeline_of(warehouse.address, tmp_path, "low")
-    with pytest.raises(PipelineStepFailed, match="staging_dataset_name_layout"):
-        pipeline.run(source("-80"))
-    for name, shard in (("low", "-80"), ("high", "80-")):
-        dlt.config["destination.staging_dataset_name_layout"] = f"%s_staging_{name}"
+    layout = "destination.staging_dataset_name_layout"
+    for shard, name in (("-80", "jobA"), ("80-", "job_a")):
+        for shared in ("%s_staging", "%s_staging_job_a", "other"):
+            dlt.config[layout] = shared
+            with pytest.raises(PipelineStepFailed, match=layout) as caught:
+                pipeline_of(warehouse.address, tmp_path, name).run(source(shard))
+        dlt.config[layout] = str(caught.value).split(" to ")[-1].split()[0]
         pipeline_of(warehouse.address, tmp_path, name).run(source(shard))
     warehouse.check()
+
+
+def test_names_that_dlt_writes_alike(
+    jobs: tuple[Warehouse, Job, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their staging datasets differ; what is set for the destination alone must not win."""
+    warehouse, *_ = jobs
+    found = set()
+    for name, shard in (("jobA", "-80"), ("job_a", "80-")):
+        Job(warehouse, name).load(shard)
+        with warehouse.pipeline().sql_client() as client:
+            found.add(client.staging_dataset_name)
+    assert len(found) == 2
+    monkeypatch.setenv("DESTINATION__DUCKDB__STAGING_DATASET_NAME_LAYOUT", "%s_mine")
+    with pytest.raises(PipelineStepFailed, match="need staging tables of their own"):
+        Job(warehouse, "another").load("-80")
 
 
 def test_rows_must_name_their_shard(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dlt.common.destination import AnyDestination
 from tap_vitess.config import Config
 from tap_vitess.dlt.destinations import name_of
 from tap_vitess.dlt.feed import Columns, Feed, Limits
-from tap_vitess.dlt.older import remove_older_rows
+from tap_vitess.dlt.older import remove_older_rows, staging_layout
 from tap_vitess.dlt.source import NAME, Manner, package_of, source_of
 from tap_vitess.log import logger_of
 
@@ -51,8 +51,7 @@ def load_config(
     kept = name_of(pipeline) == "filesystem"
     dlt.config["data_writer.compression"] = "snappy" if kept else "none"
     if config.shards:  # jobs that load at once must not share tables between load and merge
-        own = f"%s_staging_{pipeline.pipeline_name}"
-        dlt.config["destination.staging_dataset_name_layout"] = own
+        dlt.config["destination.staging_dataset_name_layout"] = staging_layout(pipeline)
     pipeline.run()  # what an earlier run has left, and the state of the destination
     state = _state_of(pipeline)
     remove_older_rows(pipeline, state)

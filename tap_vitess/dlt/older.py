@@ -4,19 +4,25 @@ Other jobs may fill the same tables, each with some shards of its own (the setti
 job's state has its ranges beside the versions, and rows go only where they name a shard within the
 ranges, as they do from before a reshard in them, too. The ranges are those of the copy and not of
 today: a job whose setting has grown must not touch what it has not copied. What names a shard
-across a border stays, because nobody knows whose it is.
+across a border, or no shard, stays, because nobody knows whose it is; a warning counts such rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+import hashlib
+import re
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import dlt
 
 from tap_vitess.dlt.columns import SHARD, VERSION
 from tap_vitess.errors import ConfigError
+from tap_vitess.log import logger_of
 from tap_vitess.protocol.keyranges import KeyRanges, is_range
+from tap_vitess.values.arrow import pyarrow
+
+logger = logger_of(__name__)
 
 
 def note_older(
@@ -42,19 +48,42 @@ def remove_older_rows(pipeline: dlt.Pipeline, state: Mapping[str, Any]) -> None:
     with pipeline.sql_client() as client:
         of, at = map(client.escape_column_name, (version, shard))
         for name, newest in names.items():
-            older_rows = f"FROM {client.make_qualified_table_name(name)} WHERE {of} < {newest}"
+            table = client.make_qualified_table_name(name)
+            older_rows = f"FROM {table} WHERE {of} < {newest}"
             if ranges.names:
-                found = client.execute_sql(f"SELECT DISTINCT {at} {older_rows}") or []
-                older_rows += f" AND {_among(at, (one for [one] in found), ranges)}"
+                no_rows = f"{older_rows} AND 1 = 0"
+                with client.execute_query(f"SELECT * {no_rows}") as nothing:
+                    columns = {str(column[0]).lower() for column in nothing.description}
+                counting = f"SELECT NULL, COUNT(*) {older_rows}"
+                if shard.lower() in columns:
+                    counting = f"SELECT {at}, COUNT(*) {older_rows} GROUP BY {at}"
+                own = _own(name, client.execute_sql(counting) or [], ranges, newest)
+                older_rows += f" AND {_among(at, own)}"
             [[count]] = client.execute_sql(f"SELECT COUNT(*) {older_rows}") or [[0]]
             if count:
                 client.execute_sql(f"DELETE {older_rows}")
 
 
-def _among(column: str, shards: Iterable[str | None], ranges: KeyRanges) -> str:
-    """Write the condition that a row is of one of some shards that lie within the ranges."""
-    own = sorted(s for s in shards if s is not None and is_range(s) and ranges.holds(s))
-    return f"{column} IN ({', '.join(map(repr, own))})" if own else "1 = 0"
+def _own(table: str, found: Any, ranges: KeyRanges, newest: int) -> list[str]:
+    """Name the shards that lie within the ranges; warn of older rows that no job removes.
+
+    found: pairs of a shard that older rows name, or None, and how many of them do.
+    """
+    counts: dict[str | None, int] = {shard: int(count) for shard, count in found}
+    own = sorted(s for s in counts if s is not None and is_range(s) and ranges.holds(s))
+    strays = sum(n for s, n in counts.items() if s is None or (s not in own and ranges.meets(s)))
+    if strays:
+        logger.warning(
+            "%s: %d rows of older versions stay, because their %s does not say which job's they "
+            "are: once all jobs have copied the table again, delete the rows whose %s is lower "
+            "than that of each job's new copy (here %d)",
+            *(table, strays, SHARD, VERSION, newest),
+        )
+    return own
+
+
+def _among(column: str, shards: list[str]) -> str:
+    return f"{column} IN ({', '.join(map(repr, shards))})" if shards else "1 = 0"
 
 
 def _remove_from_files(
@@ -65,9 +94,25 @@ def _remove_from_files(
     for name, found in get_delta_tables(pipeline, *names).items():
         older_rows = f"{version} < {names[name]}"
         if ranges.names:
-            shards = found.to_pyarrow_dataset().to_table([shard])[shard].unique().to_pylist()
-            older_rows += f" AND {_among(shard, shards, ranges)}"
+            rows = found.to_pyarrow_dataset()
+            field = pyarrow().compute.field
+            known = field(shard) if shard in rows.schema.names else pyarrow().scalar(None)
+            older = rows.to_table({shard: known}, filter=field(version) < names[name])
+            counts = older.group_by(shard).aggregate([([], "count_all")]).to_pydict()
+            found_shards = zip(counts[shard], counts["count_all"], strict=True)
+            older_rows += f" AND {_among(shard, _own(name, found_shards, ranges, names[name]))}"
         found.delete(older_rows)
+
+
+def staging_layout(pipeline: dlt.Pipeline) -> str:
+    """Return dlt's staging_dataset_name_layout for a job that has some shards alone."""
+    name = re.sub(r"\W", "_", pipeline.pipeline_name, flags=re.ASCII)
+    return f"%s_staging_{name}_{_mark(pipeline)}"
+
+
+def _mark(pipeline: dlt.Pipeline) -> str:
+    """Return what tells names apart that dlt would write alike, as jobA and job_a."""
+    return hashlib.sha256(pipeline.pipeline_name.encode()).hexdigest()[:8]
 
 
 def check_jobs(pipeline: dlt.Pipeline, *, merges: bool) -> None:
@@ -79,9 +124,9 @@ def check_jobs(pipeline: dlt.Pipeline, *, merges: bool) -> None:
     if not merges:
         return
     with pipeline.sql_client() as client:
-        if client.staging_dataset_name == f"{client.dataset_name}_staging":
+        if _mark(pipeline) not in client.staging_dataset_name.lower():
             raise ConfigError(
                 "setting shards: jobs that load into one dataset at once need staging tables of "
-                "their own: set dlt's destination.staging_dataset_name_layout to another name for "
-                f"each, as in %s_staging_{pipeline.pipeline_name}"
+                "their own: set dlt's destination.staging_dataset_name_layout of the pipeline "
+                f"{pipeline.pipeline_name} to {staging_layout(pipeline)}"
             )
