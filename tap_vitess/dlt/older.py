@@ -95,8 +95,8 @@ def _remove_from_files(
         older_rows = f"{version} < {names[name]}"
         if ranges.names:
             rows = found.to_pyarrow_dataset()
-            field = pyarrow().compute.field
-            known = field(shard) if shard in rows.schema.names else pyarrow().scalar(None)
+            field, scalar = pyarrow().compute.field, pyarrow().compute.scalar
+            known = field(shard) if shard in rows.schema.names else scalar(None)
             older = rows.to_table({shard: known}, filter=field(version) < names[name])
             counts = older.group_by(shard).aggregate([([], "count_all")]).to_pydict()
             found_shards = zip(counts[shard], counts["count_all"], strict=True)
