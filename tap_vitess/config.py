@@ -305,7 +305,8 @@ class Config(Address):
     batch_keep_hours: float = _setting(
         "Hours to keep BATCH files",
         "With batch_config, a run removes files that earlier runs left in the same place with "
-        "the same prefix, if those runs began more than this many hours ago.",
+        "the same prefix, if they were written more than this many hours ago (in an object store: "
+        "if those runs began so long ago).",
         24,
         minimum=0,
         maximum=_LONGEST,

@@ -12,6 +12,7 @@ import random
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,7 +65,7 @@ class BatchTarget(Target):
         return {m["type"] for m in self.messages if m.get("stream") == stream}
 
 
-def batches(folder: Path, *, rows: int = 50, **encoding: str) -> dict[str, Any]:
+def batches(folder: Path | str, *, rows: int = 50, **encoding: str) -> dict[str, Any]:
     kind = {"format": "jsonl", "compression": "gzip", **encoding}
     return {"encoding": kind, "storage": {"root": str(folder)}, "batch_size": rows}
 
@@ -162,7 +163,8 @@ def test_cut_anywhere(sandbox: Sandbox, tmp_path: Path) -> None:
             assert target.contents(f"shop-{name}") == expected(sandbox.cluster, "shop", name)
 
 
-def test_old_files_go(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_old_files_go(sandbox: Sandbox, tmp_path: Path, scheme: str) -> None:
     """Those of earlier runs in the same place with the same prefix, and no others."""
     old = "tap-vitess-20200101T000000Z-0123abcd-000001-shop-alpha.jsonl.gz"
     others = [
@@ -170,12 +172,16 @@ def test_old_files_go(sandbox: Sandbox, tmp_path: Path) -> None:
         "tap-vitess-2020.jsonl.gz",
         "tap-vitess-20990101T000000Z-0123abcd-000001-x.jsonl",
     ]
-    for name in (old, *others):
+    unread = old.replace("0123abcd", "4567abcd")  # another job, whose copy has run since 2020
+    for name in (old, unread, *others):
         (tmp_path / name).touch()
-    config, target = settings(sandbox, batch_config=batches(tmp_path)), BatchTarget()
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
+    for name in (old, *others):
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    config, target = settings(sandbox, batch_config=batches(f"{scheme}{tmp_path}")), BatchTarget()
     run(config, target)
     assert not (tmp_path / old).exists()
-    assert all((tmp_path / name).exists() for name in others)
+    assert all((tmp_path / name).exists() for name in (unread, *others))
     run(config, target)
     assert all(path.exists() for path in target.files)
     run({**config, "batch_keep_hours": 0}, target)

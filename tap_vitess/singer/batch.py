@@ -1,7 +1,8 @@
 """Rows as BATCH messages: files of JSON lines that targets built on the SDK load as they are.
 
 A row's file is announced before the STATE, SCHEMA or ACTIVATE_VERSION that follows the row. From
-then on it belongs to the target; a later run removes it when it is old enough.
+then on it belongs to the target; a later run removes it when it is old enough: by the time that it
+was written at, or, where that is not to be had (object stores), that its run began at.
 
 What surprised us about targets built on the SDK (tests/test_sdk.py): they store a BATCH as it
 comes, but a RECORD later, so a stream has only one of the two in a run. They do not give a BATCH's
@@ -14,6 +15,7 @@ import gzip
 import re
 import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -99,14 +101,14 @@ class BatchFolder:
             ) from error
 
     def tidy(self, hours: float) -> None:
-        """Remove the files of runs that began so long ago."""
+        """Remove the files that earlier runs wrote so long ago."""
         form = re.compile(re.escape(self.options.prefix) + _NAME)
-        oldest = f"{datetime.now(UTC) - timedelta(hours=hours):{_FORM}}"
+        oldest = datetime.now(UTC) - timedelta(hours=hours)
         removed = 0
         try:
             for path in self._root.iterdir():
                 match = form.fullmatch(path.name)
-                if match and match[1] <= oldest:
+                if match and match[1] <= f"{oldest:{_FORM}}" and _written(path) <= oldest:
                     path.unlink(missing_ok=True)
                     removed += 1
         except OSError as error:
@@ -166,6 +168,14 @@ class Batch:
             self._lines.clear()
             self._rows = self._size = 0
             self._folder.put(self._stream, lines)
+
+
+def _written(path: UPath) -> datetime:
+    """Return when a file was written; the oldest time where that is not known, or it is gone."""
+    if path.protocol in {"", "file", "local"}:
+        with suppress(FileNotFoundError):  # another job may tidy the same folder
+            return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return datetime.min.replace(tzinfo=UTC)
 
 
 def _said(error: Exception) -> str:
