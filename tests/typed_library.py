@@ -39,6 +39,7 @@ from tap_vitess.vstream import (
     changes,
     consume,
     events,
+    join_states,
     rows_as,
     state_at,
 )
@@ -56,6 +57,9 @@ vitess = Vitess(
     on_lost_position="resync",
 )
 Vitess("h", tls=True)
+Vitess("h", shards=["-40", "c0-"])
+Vitess("h", shards=1)  # type: ignore[arg-type]
+assert_type(join_states("{}", "{}"), str)
 Vitess("h", tablet_type="replica")  # type: ignore[arg-type]
 vitess.host = "other"  # type: ignore[misc]
 
