@@ -11,6 +11,7 @@ import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 from support.loads import Warehouse, config_of, pipeline_of
 from support.shops import insert, served, shop, table, write
+from support.targets import postgres
 
 from tap_vitess.dlt import source, vitess_source
 from tap_vitess.errors import BorderError, PositionLostError, ShardsGoneError
@@ -42,12 +43,19 @@ class Job:
 
 
 @pytest.fixture
+def database() -> Iterator[str]:
+    """Return the address of a Postgres of the test's own: the shared one has others' tables."""
+    with postgres() as address:
+        yield address
+
+
+@pytest.fixture
 def jobs(
     request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path
 ) -> tuple[Warehouse, Job, Job]:
     kind, address = getattr(request, "param", "duckdb"), f"duckdb:///{tmp_path}/shop.duckdb"
     if kind == "postgres":
-        address = request.getfixturevalue("postgres_address")
+        address = request.getfixturevalue("database")
     warehouse = Warehouse(sandbox, address, tmp_path)
     if kind == "delta":
         warehouse = Warehouse(sandbox, f"file://{tmp_path}/lake", tmp_path, table_format="delta")
