@@ -4,7 +4,7 @@ With binlog_row_image=NOBLOB or binlog_row_value_options=PARTIAL_JSON a change c
 the row. Seen on v22 (MySQL 8.0):
 
 - `data_columns` and `json_partial_values` describe the after image only, and are set only if
-something is left out of it. Nothing shows what the before image lacks: a TEXT or BLOB that is
+  something is left out of it. Nothing shows what the before image lacks: a TEXT or BLOB that is
   NULL there, in a delete too, may be a value that was not sent. (JSON is always sent whole
   in it. What was logged with MINIMAL, before it was set back, may lack any column.)
 - A column that the after image lacks was not changed, so the before image has it if it carries

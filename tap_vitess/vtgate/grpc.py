@@ -111,9 +111,6 @@ def connect(address: Address, units: Units = BY_LINE) -> Iterator[Client]:
         # grpc.experimental.ChannelOptions.SingleThreadedUnaryStream).
         ("SingleThreadedUnaryStream", 1),
     ]
-    if units.window is not None:
-        # Else gRPC finds a size by trying, and receiving takes an eighth more CPU time.
-        options.append(("grpc.http2.lookahead_bytes", units.window))
     if address.tls is None:
         channel = grpc.insecure_channel(where, options)
     else:

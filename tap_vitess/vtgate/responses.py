@@ -41,7 +41,7 @@ class Units:
     enough, many: bytes and responses for which no more are waited for. moment: seconds to wait for
     them. copied: whether copied rows are joined, too; then more are waited for where many bytes
     have come. pause: seconds without any response after which none is waited for, as a backlog ends
-    with less. window: bytes that VTGate may send before they are asked for, where gRPC is told.
+    with less.
     """
 
     ahead: int
@@ -51,7 +51,6 @@ class Units:
     moment: float
     copied: bool
     pause: float = math.inf
-    window: int | None = None
 
 
 BY_LINE = Units(ahead=AHEAD, joined=SMALL, enough=1 << 18, many=128, moment=0.004, copied=False)
@@ -63,7 +62,6 @@ BY_COLUMN = Units(
     moment=0.1,
     copied=True,
     pause=0.03,
-    window=1 << 22,
 )
 
 
