@@ -5,7 +5,7 @@ reused. scripts/generate-docs gives the next number to a sentence that is new on
 reword a sentence, reword it here too. `…` stands for what varies.
 
 A message may hold several of the sentences: a place, what happened, what to do, what the server
-said. It gets one code, that of the sentence of which it holds most.
+said. It gets one code, that of the longest.
 """
 
 from __future__ import annotations
@@ -362,26 +362,26 @@ CODES: Mapping[str, str] = {
 
 
 def plain(text: str) -> str:
-    """Return a sentence without what varies at its ends, and on one line."""
+    """Return a sentence on one line, without varying parts and punctuation at its ends."""
     line = re.sub(rf"{VARIES}+", VARIES, " ".join(text.split()))
     return line.strip(f"{VARIES}:;. ")
 
 
 def code_of(message: str) -> str | None:
-    """Find the code of a message; None where it holds no sentence that has one."""
+    """Return the code of a message; None if it contains no sentence that has one."""
     line = " ".join(message.split())
     return next((code for code, pieces in _by_length() if _holds(line, pieces)), None)
 
 
 def coded(message: str) -> str:
-    """Return a message that ends with its code, if it has one."""
+    """Append a message's code, if it has one."""
     code = code_of(message)
     return message if code is None else f"{message} [{code}]"
 
 
 @functools.cache
 def _by_length() -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Cut each sentence at what varies; those with most letters first."""
+    """Split each sentence at what varies; the longest comes first."""
     cut = [(code, tuple(filter(None, s.split(VARIES)))) for code, s in CODES.items()]
     return tuple(sorted(cut, key=lambda one: -sum(map(len, one[1]))))
 

@@ -26,7 +26,7 @@ Keys = Literal["with_vindex", "primary"]
 TabletType = Literal["PRIMARY", "REPLICA", "RDONLY"]
 OnLostPosition = Literal["fail", "resync"]
 
-# More seconds than any clock or timeout of Python's can count to.
+# Seconds, 31 years: more than anybody needs, and few enough for Python's clocks and timeouts.
 _LONGEST = 1_000_000_000
 _PORT = {"minimum": 1, "maximum": 65_535}
 
@@ -53,13 +53,13 @@ def _told(
 
 
 def _setting(title: str, description: str, default: Any = None, **more: Any) -> Any:
-    """Make the field of a setting: its name for people, what it does, and see `_told`."""
+    """Make the field of a setting; see `_told` for the arguments."""
     told = _told(title, description, default, **more)
     made = {"default_factory": dict} if default == {} else {"default": default}
     return field(**made, repr="secret" not in told, metadata=told)
 
 
-# The settings that make a Tls and ValueOptions, whose fields tell their choices and defaults.
+# Settings that are fields of Tls and ValueOptions, which hold their choices and defaults.
 _PARTS: Mapping[str, tuple[str, str]] = {
     "tls_ca_file": (
         "TLS CA file",
@@ -114,7 +114,7 @@ _PARTS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Address):
-    """All settings of a run; field names are the settings', in the order of their list."""
+    """All settings of a run; the fields have the settings' names and order."""
 
     host: str = _setting("Host", "Host name or address of VTGate, for both ports.", minLength=1)
     grpc_port: int = _setting("gRPC port", "VTGate's gRPC port (VStream).", 15991, **_PORT)
@@ -315,7 +315,7 @@ class Config(Address):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Config:
-        """Build the Config of settings that fit the JSON schema.
+        """Build a Config from settings that match the JSON schema.
 
         Raises:
             ConfigError: settings contradict each other, or a file cannot be read.
@@ -349,7 +349,7 @@ class Config(Address):
 
     @property
     def request(self) -> RequestOptions:
-        """What all requests of a run share."""
+        """The options that all requests of a run share."""
         return RequestOptions(
             self.tablet_type,
             self.cells,
@@ -368,14 +368,14 @@ class Config(Address):
         return _STREAM_PARTS.sub(lambda part: parts[part.group()], self.stream_name)
 
     def table_of(self, keyspace: str, stream: str) -> str | None:
-        """Return the table of a stream's name; None where the name is not of this form."""
+        """Return the table of a stream; None if the stream's name does not match `stream_name`."""
         head, _, tail = self.stream_name.partition("{table}")
         head, tail = (part.replace("{keyspace}", keyspace) for part in (head, tail))
         fits = stream.startswith(head) and stream.endswith(tail)
         return stream[len(head) : len(stream) - len(tail)] or None if fits else None
 
     def wants(self, keyspace: str, table: str) -> bool:
-        """Return whether the settings let a table in; the mirror never is."""
+        """Return whether the settings select a table; they never select the mirror."""
         if (keyspace, table) == (self.mirror_keyspace, self.mirror_table):
             return False
         name = f"{keyspace}.{table}"
@@ -389,7 +389,7 @@ class Config(Address):
         return named or keyspace in (self.keyspaces or ())
 
     def may_want(self, keyspace: str) -> bool:
-        """Return whether the patterns could let in a table of a keyspace, whatever it has."""
+        """Return whether the patterns could select any table of a keyspace."""
         wanted = self.tables is None or any(_may_meet(p, keyspace) for p in self.tables)
         whole = tuple(p.removesuffix(".*") for p in self.exclude_tables if p.endswith(".*"))
         return wanted and not self.matches(keyspace, whole)
@@ -400,7 +400,7 @@ class Config(Address):
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-# Of what is no Literal; whether there is a Tls is a setting of its own.
+# Of all types but Literal; the setting `tls` says whether there is a Tls.
 _STRING = {"type": "string"}
 _JSON_TYPES: Mapping[Any, dict[str, Any]] = {
     str: _STRING,
@@ -433,7 +433,7 @@ def _parts(kind: type[Tls | ValueOptions], begin: str) -> Iterator[tuple[str, di
 
 
 def _json_type(hint: Any) -> dict[str, Any]:
-    if get_origin(hint) in {UnionType, Union}:  # the latter of what has a name
+    if get_origin(hint) in {UnionType, Union}:  # a Literal or None is a Union
         hint = next(kind for kind in get_args(hint) if kind is not NoneType)
     if get_origin(hint) is Literal:
         return {"type": "string", "enum": [*get_args(hint)]}
@@ -445,13 +445,13 @@ SETTINGS_SCHEMA: dict[str, Any] = {"type": "object", "properties": SETTINGS, "re
 
 
 def _may_meet(pattern: str, keyspace: str) -> bool:
-    """Return whether a pattern could fit a table of the keyspace, by what it begins with."""
+    """Return whether a pattern could match a table of the keyspace, by its literal prefix."""
     literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     return literal.startswith(f"{keyspace}.") or f"{keyspace}.".startswith(literal)
 
 
 def _check_patterns(values: Mapping[str, Any]) -> None:
-    """Refuse patterns that no name fits, whatever VTGate has: privacy may hang on one."""
+    """Refuse patterns that can never match: privacy may depend on one."""
     for name in ("tables", "exclude_tables", "resync_tables"):
         for pattern in values[name] or ():
             if "." not in pattern and not pattern.startswith("*"):

@@ -29,7 +29,7 @@ from typing import ClassVar, Self
 from tap_vitess.codes import code_of, coded
 
 _LONG_WORD = re.compile(r"\S{500,}")
-_LONGEST, _END = 20_000, 5_000  # characters of a text, and of its end that is kept
+_LONGEST, _END = 20_000, 5_000  # characters of a text, and of its end if it is cut
 
 
 def shown(text: str) -> str:
@@ -82,13 +82,13 @@ class VitessError(Exception):
         return code_of(str(self))
 
     def coded(self) -> str:
-        """Return the message and its code, as the last line that somebody sees."""
+        """Return the message and its code, for the last line that a user sees."""
         return coded(str(self))
 
     def within(self, where: str) -> str:
-        """Return the message for a line that begins with words, which it may repeat itself.
+        """Return the message for a line that begins with `where`, without saying it twice.
 
-        They are a keyspace, or end with one, or are what the message begins with.
+        `where` is a keyspace, ends with one, or is what the message begins with.
         """
         found = str(self)
         for name in (where, where.rpartition(" ")[2]):
@@ -203,7 +203,7 @@ class TableUnseenError(RetriableError):
 
 
 class StalledError(RetriableError):
-    """A stream brings nothing but heartbeats."""
+    """A stream delivers nothing but heartbeats."""
 
     remedy = Remedy.LOOK
 

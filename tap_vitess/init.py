@@ -55,7 +55,7 @@ def command(path: str, *, force: bool, **given: Any) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command line; return the exit code."""
-    for number in SIGNALS:  # they end it at once, but click says of Ctrl-C that it aborts
+    for number in SIGNALS:  # they end it at once; on Ctrl-C, click says that it aborts
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -67,12 +67,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _tell(text: str) -> None:
-    with suppress(OSError):  # what stderr does not take is lost, and ends nothing
+    with suppress(OSError):  # a closed stderr ends nothing
         click.echo(text, err=True, nl=False)
 
 
 def _asked(given: dict[str, Any]) -> dict[str, Any]:
-    """Ask for what a first run needs; what an option has given is the answer by default.
+    """Ask for what a first run needs; the options given are the default answers.
 
     Raises:
         ConfigError: there is no terminal to ask on.
@@ -116,8 +116,9 @@ def _text(question: str, given: str | None) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write the file whole, or leave what is there: a disk may be full. The file is a new one, so
-    one of before leaves its rights to nobody.
+    """Write the whole file, or keep the old one: a disk may be full.
+
+    It is always a new file, so permissions of an old one do not carry over.
     """
     part = None
     try:

@@ -1,7 +1,7 @@
 """`tap-vitess join-states`: the last states of several jobs as one, on stdout.
 
-For jobs that have some of a keyspace's shards each (the setting shards), before one job goes on
-with the shards of all of them. See `run/joined.py`.
+For jobs that have some of a keyspace's shards each (the setting shards), before one job
+continues with the shards of all of them. See `run/joined.py`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Lines hold names that come from a server. The filter is attached to each logger 
 handler, because handlers belong to the SDK, a platform or the library's user.
 
 In console scripts, warnings and errors end with their codes. A program that uses the library has
-`VitessError.code` instead, because the factory of log records belongs to its process.
+`VitessError.code` instead, because the factory of log records is the program's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _showable(record: logging.LogRecord) -> bool:
 
 
 def with_codes() -> None:
-    """Let warnings and errors of this process end with their codes, whoever formats them."""
+    """Append their codes to this process's warnings and errors, whoever formats them."""
     made = logging.getLogRecordFactory()
 
     def make(*arguments: Any, **more: Any) -> logging.LogRecord:

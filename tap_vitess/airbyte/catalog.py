@@ -1,6 +1,6 @@
 """Tables as Airbyte streams, and the streams a sync is configured with. Pure.
 
-A stream is called like its table, its namespace is the keyspace. Tables with a key can be
+A stream has the name of its table; its namespace is the keyspace. Tables with a key can be
 followed (`incremental`). Without a key, changes could not be matched in the destination, so there
 is only `full_refresh`. `is_resumable` is false: it is about full refreshes, which start over.
 
@@ -62,7 +62,7 @@ def stream_of(table: Table, options: ValueOptions) -> dict[str, Any]:
 
 
 def _property(schema: JsonSchema) -> JsonSchema:
-    """Say a property in Airbyte's words; of what is noted of the column, keep the charset."""
+    """Return a property's schema for Airbyte; of the column's datatype, keep only the charset."""
     found = {name: value for name, value in schema.items() if name != DATATYPE_PROPERTIES}
     if found.get("format") == "x-singer.decimal":
         del found["format"]
@@ -75,7 +75,7 @@ def _property(schema: JsonSchema) -> JsonSchema:
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredStream:
-    """A stream of a sync; `key` is in the order of the catalog. Records are made for it."""
+    """A stream of a sync; `primary_keys` has the catalog's order."""
 
     own_columns: ClassVar[Mapping[str, str]] = {
         "deleted_at": DELETED_AT,
@@ -91,23 +91,23 @@ class ConfiguredStream:
 
     @property
     def name(self) -> str:
-        """What log lines and errors call it."""
+        """The stream's name in log lines and errors."""
         return f"{self.keyspace}.{self.table}"
 
     @property
     def columns(self) -> frozenset[str]:
-        """The table's columns that are configured."""
+        """The configured columns of the table."""
         return frozenset(self.properties.keys() - OWN_PROPERTIES.keys())
 
     def stream_schema(self) -> StreamSchema:
-        """Return the properties, to be compared with what comes."""
+        """Return the configured properties, to compare with the incoming columns."""
         return StreamSchema(
             self.name, self.properties, self.primary_keys, OWN_PROPERTIES, (), closed=True
         )
 
 
 def configured_streams(document: object) -> list[ConfiguredStream]:
-    """Read a configured catalog; raises CatalogError: it is none, or asks for what cannot be."""
+    """Read a configured catalog; raises CatalogError: it is not one, or asks for the impossible."""
     try:
         streams = [_configured(entry) for entry in document["streams"]]  # type: ignore[index]
     except (KeyError, TypeError, AttributeError, IndexError) as error:

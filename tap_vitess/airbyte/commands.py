@@ -33,7 +33,7 @@ from tap_vitess.vtgate.retry import RetryOptions
 
 logger = logger_of(__name__)
 
-_ONCE = RetryOptions(budget=0, settle=0)  # who asks for a check wants to know how it is now
+_ONCE = RetryOptions(budget=0, settle=0)  # a check reports the present, so it does not wait
 
 
 def run(arguments: Sequence[str] | None = None, *, retry: RetryOptions | None = None) -> int:
@@ -82,7 +82,7 @@ def _check(options: argparse.Namespace) -> Message:
 
 
 class _Read:
-    """The command read: its files, its signals, its end."""
+    """The command `read`: its files, its signals, its exit code."""
 
     def __init__(self, options: argparse.Namespace, output: Output, retry: RetryOptions) -> None:
         self._options = options
@@ -131,9 +131,9 @@ def _log_to(output: Output) -> None:
 def _unexpected(
     output: Output,
 ) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
-    """Return a handler that reports an error that is not ours; Python then ends with exit code 1.
+    """Return a handler that reports unexpected errors; Python then ends with exit code 1.
 
-    Its text is left out, as it may quote values.
+    It leaves out the error's text, which may quote values.
     """
 
     def tell(kind: type[BaseException], _error: BaseException, trace: TracebackType | None) -> None:

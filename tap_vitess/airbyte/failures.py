@@ -1,4 +1,4 @@
-"""What kind of failure each error is to Airbyte: the one place that says so. Pure.
+"""Airbyte's failure type of each error, decided only here. Pure.
 
 config_error     somebody must do something; Airbyte does not try again
 transient_error  Airbyte tries again, from the last STATE
@@ -27,7 +27,7 @@ from tap_vitess.errors import (
 
 FailureType = Literal["config_error", "transient_error", "system_error"]
 
-# Each branch of the tree in errors.py; what stands below a branch is of its kind.
+# One entry for each branch of the tree in errors.py; subclasses inherit its type.
 FAILURE_TYPES: dict[type[VitessError], FailureType] = {
     ConfigError: "config_error",
     CatalogError: "config_error",
@@ -35,10 +35,10 @@ FAILURE_TYPES: dict[type[VitessError], FailureType] = {
     AuthError: "config_error",
     RequestError: "config_error",
     ValueDecodeError: "config_error",  # a setting or the selection of columns helps
-    ConnectError: "transient_error",  # `check` has reached it before
+    ConnectError: "transient_error",  # `check` has reached the server before
     RetriableError: "transient_error",
     CopyCutError: "transient_error",
-    FencedError: "config_error",  # another run has taken over: one of the two is too many
+    FencedError: "config_error",  # another run has taken over: one of the two must be stopped
     ProtocolError: "system_error",
     TargetClosedError: "system_error",
 }

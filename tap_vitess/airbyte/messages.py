@@ -1,7 +1,7 @@
 """Airbyte's messages, and stdout, which holds nothing else.
 
-All that is written goes through one `Output`: records, states, traces and the log. It is flushed
-by size and after every message that is not a RECORD. Log lines come from threads, too.
+One `Output` writes everything: records, states, traces and the log. It flushes by size and after
+every message that is not a RECORD. Threads write log lines, too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Output:
         self._lock = threading.RLock()
 
     def write(self, message: Mapping[str, Any]) -> None:
-        """Write a message, and all that was held back before it.
+        """Write a message, and flush what was buffered before it.
 
         Raises:
             TargetClosedError: nobody reads stdout any more.
@@ -37,7 +37,7 @@ class Output:
         self.write_lines((orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE),), flush=True)
 
     def write_lines(self, lines: Iterable[bytes], *, flush: bool = False) -> None:
-        """Write messages that are lines already; pieces of several lines are taken, too.
+        """Write messages that are already lines of JSON; a piece may hold several lines.
 
         Raises:
             TargetClosedError: nobody reads stdout any more.
@@ -50,7 +50,7 @@ class Output:
 
 
 class LogHandler(logging.Handler):
-    """Writes log lines as LOG messages; never a traceback, whose error may quote values."""
+    """Writes log lines as LOG messages; never a traceback, which may quote values."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
@@ -73,19 +73,19 @@ def descriptor(keyspace: str, table: str) -> dict[str, str]:
 
 
 def record_frame(keyspace: str, table: str) -> tuple[bytes, bytes]:
-    """Return what stands before and after the members of a record's data."""
+    """Return the bytes before and after the members of a record's data."""
     head = b'{"type":"RECORD","record":{"stream":%b,"namespace":%b,"emitted_at":%d,"data":{'
     return head % (orjson.dumps(table), orjson.dumps(keyspace), now()), b"}}}\n"
 
 
 def stream_status(keyspace: str, table: str, status: Status) -> Message:
-    """Return where a stream is."""
+    """Report a stream's status."""
     told = {"stream_descriptor": descriptor(keyspace, table), "status": status}
     return _trace("STREAM_STATUS", "stream_status", told)
 
 
 def estimate(keyspace: str, table: str, rows: int) -> Message:
-    """Return how many rows of a stream may come."""
+    """Report an estimate of a stream's rows."""
     told = {"type": "STREAM", **descriptor(keyspace, table), "row_estimate": rows}
     return _trace("ESTIMATE", "estimate", told)
 
@@ -102,9 +102,9 @@ def error_trace(
 
     Args:
         message: what happened, where, and what to do, for the user.
-        kind: who must act.
+        kind: Airbyte's type, which says who must act.
         internal: the error's class.
-        stream: keyspace and table, where one is concerned.
+        stream: keyspace and table, if the error concerns one.
         stack: the traceback, of code only.
     """
     told: Message = {"message": message, "internal_message": internal, "failure_type": kind}

@@ -1,7 +1,7 @@
-"""Certificates that are pasted into Airbyte's settings, as files.
+"""Certificates pasted into Airbyte's settings, as files.
 
-OpenSSL reads keys only from files. These are in a folder that nobody else may read, and are removed
-when the process ends.
+OpenSSL reads keys only from files. Nobody else can read their folder, which is removed when the
+process ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from tap_vitess.errors import ConfigError
 
-# What is pasted, by the setting of the file that it becomes.
+# The setting for a file -> the setting for its pasted text.
 PASTED = {
     "tls_ca_file": "tls_ca_pem",
     "tls_cert_file": "tls_cert_pem",
@@ -26,10 +26,10 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOT
 
 
 def files_of(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with files in the place of what is pasted.
+    """Return the settings with files in place of pasted texts.
 
     Raises:
-        ConfigError: it is not PEM text, or the file is given as well. Nothing is quoted.
+        ConfigError: a text is not PEM, or its file is set as well. The message quotes nothing.
     """
     found = {name: value for name, value in settings.items() if name not in PASTED.values()}
     for name, pasted in PASTED.items():
@@ -43,7 +43,7 @@ def files_of(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _written(name: str, text: object) -> str:
-    # Forms that take one line make blanks, or \n, of the ends of lines.
+    # One-line input fields turn line ends into blanks, or into the two characters \n.
     blocks = _BLOCK.findall(text.replace("\\n", "\n")) if isinstance(text, str) else []
     if not blocks:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""A sync: what the runs of the keyspaces bring, as Airbyte's messages.
+"""A sync: writes what the keyspaces' runs deliver, as Airbyte's messages.
 
 The first message is a STATE with the position where the sync starts. Another STATE comes after all
 records and before the statuses of a keyspace's streams, even if an error or a signal ends the sync
@@ -47,7 +47,7 @@ logger = logger_of(__name__)
 class Reading:
     """A sync over all keyspaces; call `run` once.
 
-    errors: how many have been told. complete: whether all streams are, of those that have ended.
+    errors: how many were reported. complete: whether every stream that has ended is complete.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Reading:
         retry: RetryOptions,
         signalled: Callable[[], bool],
     ) -> None:
-        """Prepare for streams, from where the last sync has left all keyspaces, by name."""
+        """Prepare to read streams; `states` are those of the last sync, by keyspace."""
         self.config = config
         self.output = output
         self.signalled = signalled
@@ -78,7 +78,7 @@ class Reading:
         self.complete = True
 
     def run(self) -> bool:
-        """Bring all streams; return whether all of them are complete. Errors have been told then.
+        """Read all streams, report their errors, and return whether all streams are complete.
 
         Raises:
             VitessError: VTGate cannot be reached.
@@ -92,7 +92,7 @@ class Reading:
         return self.complete
 
     def write_records(self, lines: Iterable[bytes]) -> None:
-        """Write records, many lines in one piece; those before an error have been written."""
+        """Write records, many lines in a piece; if `lines` raises, those before it are written."""
         self.output.write_lines(self._counted(lines))
 
     def _counted(self, lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -101,7 +101,7 @@ class Reading:
             yield some
 
     def keep(self, state: KeyspaceState) -> None:
-        """Write a STATE with where a keyspace is now."""
+        """Write a STATE with a keyspace's new state."""
         self._states[state.keyspace] = state
         self._write_state()
 
@@ -111,7 +111,7 @@ class Reading:
 
 
 class _KeyspaceReading:
-    """Writes what the run of one keyspace brings."""
+    """Writes the records, statuses and states of one keyspace."""
 
     def __init__(
         self, reading: Reading, state: KeyspaceState, streams: Sequence[ConfiguredStream]
@@ -146,7 +146,7 @@ class _KeyspaceReading:
         self._makers = {t: RecordMaker(s, sequence, options) for t, s in self._streams.items()}
 
     def _estimate(self) -> None:
-        """Report how many rows the copies may have; changes cannot be counted before."""
+        """Report an estimate of the rows to copy; changes cannot be counted in advance."""
         keyspace, state = self.state.keyspace, self.state
         copies = [
             stream.table
@@ -168,7 +168,7 @@ class _KeyspaceReading:
     def write(self, rows: Rows, version: int) -> None:
         table = rows.fields.table
         maker, stream = self._makers[table], self._streams[table]
-        if maker.prepare(rows.fields):  # nothing tells a destination of columns that have changed
+        if maker.prepare(rows.fields):  # no message tells a destination of changed columns
             raise CatalogError(
                 f"stream {stream.name}: the table was altered, and its columns no longer fit the "
                 "catalog: refresh the source schema",
@@ -185,7 +185,7 @@ class _KeyspaceReading:
         self._note(table, version)
 
     def _note(self, table: str, version: int) -> None:
-        """Warn when a followed table is copied again: nothing takes its vanished rows away."""
+        """Warn when a followed table is copied again: vanished rows stay in the destination."""
         stream = self._streams[table]
         if self._given.setdefault(table, version) != version and not stream.full_refresh:
             logger.warning(
@@ -199,7 +199,7 @@ class _KeyspaceReading:
         self._reading.keep(state)
 
     def failed(self, error: VitessError) -> None:
-        """Keep it for the last STATE."""
+        """Report nothing yet: `end` does so, after the last STATE."""
 
     def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None:
         if sync is None:
@@ -228,7 +228,7 @@ class _KeyspaceReading:
         )
 
     def _tell(self, done: Callable[[str], bool]) -> list[str]:
-        """Report where the streams have ended; return the names of those that are not complete."""
+        """Report each stream's last status; return the names of incomplete streams."""
         unfinished = []
         for stream in self._streams.values():
             status: Status = "COMPLETE" if done(stream.table) else "INCOMPLETE"

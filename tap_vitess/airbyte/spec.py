@@ -24,7 +24,7 @@ _OMITTED = {
     *("metadata_columns", "resync_tables", "batch_keep_hours"),
     *("stream_name", "emit_activate_version_messages", "shards"),
 }
-# Airbyte keeps the state and tells how far a sync is. Not shown, and taken as ever where given.
+# Airbyte keeps the state and shows progress. These are not shown, but work if they are given.
 _HIDDEN = {
     *("mirror_keyspace", "mirror_table", "mirror_name", "start_from_mirror"),
     "progress_seconds",
@@ -53,7 +53,7 @@ _CHANGES: dict[str, dict[str, Any]] = {
 
 
 def specification() -> dict[str, Any]:
-    """Return what SPEC says."""
+    """Return the body of the SPEC message."""
     return {
         "protocol_version": "0.18.0",
         "supportsIncremental": True,
@@ -105,7 +105,7 @@ def _pasted(name: str, order: int) -> dict[str, Any]:
 
 
 def config_of(settings: Mapping[str, Any]) -> Config:
-    """Make the Config of the settings that Airbyte gives.
+    """Make a Config from Airbyte's settings.
 
     Raises:
         ConfigError: a setting is wrong. Secrets are not quoted.

@@ -1,4 +1,4 @@
-"""The GLOBAL state: the keyspaces' bookmarks, and the streams they are about. Pure.
+"""The GLOBAL state: the keyspaces' bookmarks and their streams. Pure.
 
     {"type": "GLOBAL", "global": {
         "shared_state": {"vitess:<keyspace>": <what run/state.py renders>},
@@ -23,7 +23,7 @@ States = Mapping[str, KeyspaceState]  # by keyspace
 
 
 def state_message(states: States, records: int) -> Message:
-    """Make a STATE message, after so many records since the last one."""
+    """Make a STATE message; records: how many were written since the last one."""
     return {
         "type": "STATE",
         "state": {
@@ -47,7 +47,7 @@ def _listed(state: KeyspaceState) -> Iterator[Message]:
 
 
 def states_of(document: object) -> dict[str, KeyspaceState]:
-    """Read what stands in a state file: a list of state messages, or one.
+    """Read the contents of a state file: a list of state messages, or one.
 
     Raises:
         StateError: it is broken, or not ours. Nothing is guessed.
@@ -82,7 +82,7 @@ def _messages(document: object) -> Iterable[Mapping[str, Any]]:
 
 
 def _is_empty(state: Mapping[str, Any]) -> bool:
-    """Return whether it says nothing, as the leftovers of full refreshes do."""
+    """Return whether a state is empty, like the leftovers of full refreshes."""
     if state.get("type") == "STREAM":
         return not _member(state, "stream").get("stream_state")
     if state.get("type") == "GLOBAL":

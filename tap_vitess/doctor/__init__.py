@@ -1,1 +1,1 @@
-"""The preflight report: what a run would meet, found out without running; without the SDK."""
+"""The preflight report: the problems a run would meet, found without a run and without the SDK."""

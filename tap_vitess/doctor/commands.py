@@ -92,7 +92,7 @@ def _jobs(text: str) -> int:
     """Read a number of jobs.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: it is not a number from 1 to `MOST_JOBS`.
     """
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MOST_JOBS):
         raise argparse.ArgumentTypeError(f"a number from 1 to {MOST_JOBS} is expected")

@@ -1,4 +1,4 @@
-"""Asks VTGate everything the doctor reports, and has the answers judged.
+"""Asks VTGate for everything that the doctor reports; the judge modules assess the answers.
 
 A question that fails becomes a finding, and the next one is asked. Each opens a new connection, so
 a question that hangs or breaks its connection does not affect later ones.
@@ -35,14 +35,14 @@ _BOOKMARK = bookmark_key("")
 def examine(
     config: Config, selected: Selected | None = None, bookmarks: Mapping[str, Any] | None = None
 ) -> list[Finding]:
-    """Ask and judge everything; what cannot be asked is a finding too."""
+    """Ask and judge everything; a question that fails is a finding, too."""
     examination = _Examination(config, selected, bookmarks or {})
     examination.run()
     return examination.findings
 
 
 def failed(check: str, error: VitessError, place: Place = _HERE) -> Finding:
-    """Make a finding of an error, which says what to do itself."""
+    """Make a finding from an error, whose message says what to do."""
     return place.error(check, error.within(place.keyspace or ""))
 
 
@@ -86,7 +86,7 @@ class _Examination:
         *arguments: P.args,
         **named: P.kwargs,
     ) -> T | None:
-        """Return the answer; None, and a finding, when there is none."""
+        """Return the answer; if the question fails, note a finding and return None."""
         opened = False
         try:
             with survey.connected() as at:
@@ -134,12 +134,12 @@ class _Examination:
             self._note(judge_tables.filters(read, self._config.filters, self._version))
 
     def _keyspaces(self, known: Collection[str]) -> set[str]:
-        """Name the keyspaces to look at: those of the catalog or the settings, and the state's."""
+        """Return the keyspaces to examine: those of the catalog or settings, and the state's."""
         if self._selected is not None:
             return {*self._selected, *self._states}
         named = self._config.keyspaces
         among = known if named is None else named
-        # What is not there is told whatever the patterns say, as discovery does.
+        # Missing keyspaces are reported whatever the patterns say, as in discovery.
         may_be_read = (ks for ks in among if ks not in known or self._config.may_want(ks))
         return {*may_be_read, *self._states}
 
@@ -152,7 +152,7 @@ class _Examination:
     # One keyspace
 
     def _keyspace(self, keyspace: str, *, streams: bool) -> Sequence[Table] | None:
-        """Examine a keyspace; return its tables, None when they could not be read."""
+        """Examine a keyspace; return its tables, or None if they could not be read."""
         place, survey = Place(keyspace), self._survey(keyspace)
         shards = self._ask("shards", place, survey, ks.shards)
         tablets = self._ask("tablets", place, survey, ks.tablets)
@@ -185,13 +185,13 @@ class _Examination:
         return Survey(self._config, keyspace, kind, self._config.ranges)
 
     def _type_to_ask(self, tablets: Iterable[Tablet]) -> str:
-        """Choose the tablets that describe the tables: others, where there are none as wanted."""
+        """Return the tablet type that describes tables: PRIMARY if there is none as configured."""
         serving = {tablet.tablet_type for tablet in tablets if tablet.state == "SERVING"}
         kind = self._config.tablet_type
         return "PRIMARY" if kind not in serving and "PRIMARY" in serving else kind
 
     def _shard(self, survey: Survey, shard: str, *, throttler: bool) -> ShardFacts | None:
-        """Examine a shard; throttler: whether VTGate sees a primary, which alone tells of it."""
+        """Examine a shard; throttler: ask for it, too, which only a primary can answer."""
         keyspace, place = survey.keyspace, Place(survey.keyspace, shard)
         answer = self._ask("shard", place, survey, _timed_facts, shard)
         if throttler and (found := self._ask("throttler", place, survey, throttling, shard)):
@@ -273,7 +273,7 @@ class _Examination:
 
 
 def _timed_facts(at: KeyspaceSql, shard: str) -> tuple[ShardFacts, float]:
-    """Return a shard's facts, and by how many seconds at least its clock is ahead of ours."""
+    """Return a shard's facts, and by how many seconds its clock is at least ahead of ours."""
     before = time.time()
     facts = ks.shard_facts(at, shard)
     after = time.time()
@@ -281,7 +281,7 @@ def _timed_facts(at: KeyspaceSql, shard: str) -> tuple[ShardFacts, float]:
 
 
 def _refused(at: KeyspaceSql, names: Iterable[str]) -> dict[str, str]:
-    """Try to read one row of each table; say why where that fails."""
+    """Try to read one row of each table; return why not, by table."""
     found: dict[str, str] = {}
     for table in names:
         name = f"{quote(at.keyspace)}.{quote(table)}"

@@ -14,7 +14,7 @@ from tap_vitess.errors import shown
 
 
 class Severity(IntEnum):
-    """How bad; an error means that a run fails, or is wrong, as things are."""
+    """How bad a finding is; ERROR means that a run fails or gives wrong data."""
 
     OK = 0
     INFO = 1
@@ -27,7 +27,7 @@ OK, INFO, WARNING, ERROR = Severity
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a finding is about; nothing at all is VTGate or the settings."""
+    """What a finding is about; without any field it is VTGate or the settings."""
 
     keyspace: str | None = None
     shard: str | None = None
@@ -71,7 +71,7 @@ def exit_code(findings: Iterable[Finding]) -> int:
 
 
 def duration(seconds: float) -> str:
-    """Say a time in the largest unit that fits."""
+    """Format seconds in the largest unit that fits."""
     for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= length:
             number = f"{seconds / length:.1f}".removesuffix(".0")

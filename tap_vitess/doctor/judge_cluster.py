@@ -1,6 +1,6 @@
 """Judges VTGate and a keyspace's shards: facts in, findings out. Pure.
 
-Where a limit is a matter of taste, it is a constant.
+Limits that are a matter of taste are constants.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def transport(config: Config) -> Iterator[Finding]:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong before the first releases that are right, one a release line."""
+    """A fault of Vitess, and the first release without it in each release line."""
 
     right: tuple[Version, ...]
     what: str
@@ -67,7 +67,7 @@ _PROBLEMS = (
 
 
 def version(found: Version | None) -> Iterator[Finding]:
-    """Judge VTGate's version by what is known of it."""
+    """Judge VTGate's version by its known faults."""
     if found is None:
         yield _HERE.warning("version", "VTGate does not report its version")
         return
@@ -94,7 +94,7 @@ def has(found: Version, problem: Problem) -> bool:
 
 
 def keyspaces(wanted: Iterable[str], known: Collection[str]) -> Iterator[Finding]:
-    """Judge whether the keyspaces of the settings, catalog and state are there."""
+    """Judge whether the keyspaces of the settings, catalog and state exist."""
     for name in sorted(set(wanted) - set(known)):
         yield Place(name).error(
             "keyspace",
@@ -109,7 +109,7 @@ def keyspaces(wanted: Iterable[str], known: Collection[str]) -> Iterator[Finding
 def tablets(
     keyspace: str, shards: Sequence[str], found: Sequence[Tablet], config: Config
 ) -> Iterator[Finding]:
-    """Judge whether each shard has a tablet of the type, and in the cells, of the settings."""
+    """Judge whether each shard has a tablet of the configured type, in the configured cells."""
     kind = config.tablet_type
     cells = config.cells if kind != "PRIMARY" else ()
     if not shards:
@@ -150,7 +150,7 @@ def vschema(
 def shard(
     keyspace: str, facts: ShardFacts, vitess: Version | None, skew: float, config: Config
 ) -> Iterator[Finding]:
-    """Judge what a shard's MySQL writes into its binlogs, how long it keeps them, its clock."""
+    """Judge what a shard's MySQL writes into its binlogs, how long it keeps them, and its clock."""
     place = Place(keyspace, facts.shard)
     if facts.binlog_format != "ROW":
         yield place.error(

@@ -53,7 +53,7 @@ def unfinished(state: KeyspaceState) -> Iterator[Finding]:
 def followed(
     state: KeyspaceState, there: Collection[str], chosen: Collection[str]
 ) -> Iterator[Finding]:
-    """Compare the state's tables with those that are there, and with those to be read."""
+    """Compare the state's tables with those that exist, and with those to read."""
     names = {table for group in state.groups for table in group.tables}
     for table in sorted(names - set(there)):
         yield Place(state.keyspace, table=table).finding(
@@ -88,7 +88,7 @@ def _lost(place: Place, what: str, config: Config) -> Finding:
 def _position(
     place: Place, names: str, group: Group, facts: ShardFacts, config: Config
 ) -> Iterator[Finding]:
-    """Judge a position on one shard as a run would, and tell how far it is from both ends."""
+    """Judge a position on one shard as a run would, and report its distance from both ends."""
     saved, copied = group.position, max(group.tables.values(), default=0) / 1000
     verdict = judge(saved, {facts.shard: facts}, config.tablet_type, copied)
     for why in verdict.lost:

@@ -26,7 +26,7 @@ _BAD_JSON = Problem(
 def tables(
     keyspace: str, wanted: Collection[str] | None, found: Sequence[Table], chosen: Sequence[Table]
 ) -> Iterator[Finding]:
-    """Judge the tables to be read; `wanted` are a catalog's, None without one."""
+    """Judge the tables to read; `wanted` are those of the catalog, None without a catalog."""
     names = {table.name for table in found}
     for name in sorted(set(wanted or ()) - names):
         yield Place(keyspace, table=name).error(
@@ -44,19 +44,19 @@ def tables(
 
 
 def left_out(unmatched: Iterable[str]) -> Iterator[Finding]:
-    """Report which patterns of exclude_tables leave nothing out, in the words of discovery."""
+    """Report the patterns of exclude_tables that match nothing, in discovery's words."""
     for what in unmatched:
         yield Place().warning("config", what)
 
 
 def streams(chosen: Iterable[Table], config: Config) -> Iterator[Finding]:
-    """Judge the names of the streams that the tap makes of tables, over all keyspaces."""
+    """Judge the names of the tables' streams, over all keyspaces."""
     for what, advice in doubts(config.stream(t.keyspace, t.name) for t in chosen):
         yield Place().warning("stream_name", what, advice)
 
 
 def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Iterator[Finding]:
-    """Judge the keys that identify rows; `told` are a catalog's."""
+    """Judge the keys that identify rows; `told` are the catalog's."""
     for table in chosen:
         place = Place(table.keyspace, table=table.name)
         key = told.get(table.name, table.key)
@@ -83,7 +83,7 @@ def keys(chosen: Sequence[Table], told: Mapping[str, Key], setting: Keys) -> Ite
 def filters(
     chosen: Iterable[Table], wanted: Mapping[str, str], vitess: Version | None
 ) -> Iterator[Finding]:
-    """Judge the setting filters by the tables to be read."""
+    """Judge the setting filters by the tables to read."""
     tables = {f"{table.keyspace}.{table.name}": table for table in chosen}
     try:
         check_names(wanted, tables, "those to read")
@@ -104,7 +104,7 @@ def filters(
 
 
 def cascades(keyspace: str, told: Mapping[str, str]) -> Iterator[Finding]:
-    """Judge the foreign keys by which rows change without being logged; tables with what to say."""
+    """Report tables whose rows change by foreign keys without being logged; told: why, by table."""
     for table, what in told.items():
         yield Place(keyspace, table=table).warning("cascade", what, ADVICE)
 
@@ -115,7 +115,7 @@ def copies(
     not_resumable: Mapping[str, str],
     row_counts: Mapping[str, int],
 ) -> Iterator[Finding]:
-    """Judge the tables whose copies start over when they are cut, although they have a key."""
+    """Report tables that have a key, and whose copies nevertheless start over when they are cut."""
     for table in chosen:
         if table.key and (why := not_resumable.get(table.name)):
             count = row_counts.get(table.name)
@@ -167,7 +167,7 @@ def _listed(texts: Iterable[Text]) -> str:
 
 
 def routed(keyspace: str, found: Mapping[str, str]) -> Iterator[Finding]:
-    """Judge tables whose queries go to another keyspace."""
+    """Report tables whose queries go to another keyspace."""
     for table, other in sorted(found.items()):
         yield Place(keyspace, table=table).error(
             "moved",
@@ -178,7 +178,7 @@ def routed(keyspace: str, found: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def unreadable(keyspace: str, refused: Mapping[str, str]) -> Iterator[Finding]:
-    """Judge tables that SELECT cannot read; VStream looks at no such right."""
+    """Report tables that SELECT cannot read; VStream does not check this right."""
     for table, why in refused.items():
         yield Place(keyspace, table=table).warning(
             "select",

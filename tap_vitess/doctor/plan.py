@@ -27,7 +27,7 @@ _HEAD = ("job", "size", "share", "shards")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A split of a keyspace's tables; settings: what each of the jobs has of its own."""
+    """A split of a keyspace's tables; settings: each job's own."""
 
     keyspace: str
     shards: Sequence[str]
@@ -45,10 +45,10 @@ class Plan:
 
 
 def planned(config: Config, jobs: int) -> Plan:
-    """Split the tables that the settings let in.
+    """Split the tables that the settings select.
 
     Raises:
-        ConfigError: they are of several keyspaces.
+        ConfigError: the tables are of several keyspaces.
         VitessError: VTGate does not answer, or a setting is wrong.
     """
     found = discovery.discover(config, _PATIENCE)
@@ -67,7 +67,7 @@ def planned(config: Config, jobs: int) -> Plan:
 
 
 def as_text(plan: Plan, width: int) -> str:
-    """Lay out a table for people, and the settings below it."""
+    """Format the jobs as a table, with their settings below it."""
     names = {table for job in plan.jobs for table in job.tables}
     largest = max(map(plan.share, plan.jobs))
     told = (
@@ -120,7 +120,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def _bytes(size: float) -> str:
-    """Say a size in the largest unit that fits."""
+    """Format bytes in the largest unit that fits."""
     for unit in _UNITS:
         if size < 1000 or unit == _UNITS[-1]:
             break
@@ -129,7 +129,7 @@ def _bytes(size: float) -> str:
 
 
 def as_json(plan: Plan) -> str:
-    """Return one JSON document: a job's size, tables and shards beside its settings."""
+    """Return one JSON document with the size, tables, shards and settings of each job."""
     document = {
         "format": 1,
         "keyspace": plan.keyspace,

@@ -24,7 +24,7 @@ _WORDS = {
 
 
 def as_text(findings: Sequence[Finding], width: int) -> str:
-    """Lay out severity, place, and what was found with what to do about it."""
+    """Format each finding: its severity, its place, what was found, and what to do."""
     places = [str(finding.place) for finding in findings]
     margin = 9 + min(28, max(map(len, places), default=0)) + 2
     body = max(30, width - margin)
@@ -71,7 +71,7 @@ def _what(finding: Finding) -> str:
 
 
 def _code(finding: Finding) -> str | None:
-    """Return the code of what is not well."""
+    """Return a finding's code; an OK has none."""
     return None if finding.severity is Severity.OK else code_of(finding.what)
 
 

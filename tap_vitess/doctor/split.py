@@ -1,7 +1,7 @@
-"""How tables and shards are split over jobs, by their sizes. Pure.
+"""Splits tables and shards over jobs, by their sizes. Pure.
 
-Each table on each shard is in exactly one job, and a job has all of its tables on all of its
-shards, as the settings `tables` and `shards` say it. Neighbouring shards are in one job, so that a
+Each table on each shard is in exactly one job. A job has all of its tables on all of its shards,
+because the settings `tables` and `shards` cannot say more. A job's shards are neighbours, so a
 reshard within its range changes nothing.
 
 Tables stay whole where that is nearly as even (`EVEN_ENOUGH`; InnoDB's sizes are estimates): a job
@@ -35,14 +35,14 @@ class Job:
 
 
 def split(sizes: Sizes, shards: Collection[str], jobs: int) -> list[Job]:
-    """Split tables over at most so many jobs; fewer, where there are not as many pieces.
+    """Split tables over at most `jobs` jobs; fewer if there are not enough pieces.
 
     The last job is one of those with the smallest tables.
 
     Args:
-        sizes: of all tables; a shard that a table lacks counts as nothing.
-        shards: the keyspace's, one at least.
-        jobs: how many, one at least.
+        sizes: of all tables; a shard that a table lacks counts as 0.
+        shards: the keyspace's, at least one.
+        jobs: how many, at least one.
     """
     return _Split(sizes, sorted(shards), jobs).chosen()
 
@@ -57,13 +57,13 @@ class _Split:
         self.cut = functools.cache(self._cut)
 
     def chosen(self) -> list[Job]:
-        """Choose the split that leaves most tables whole of those that are even enough."""
+        """Return the first plan that is even enough; later plans cut more tables."""
         plans = [*self._plans()]
         enough = EVEN_ENOUGH * min(map(_largest, plans))
         return next(plan for plan in plans if _largest(plan) <= enough)
 
     def _plans(self) -> Iterator[list[Job]]:
-        """Yield splits: no table is split over shards, then the largest ones, and then all."""
+        """Yield splits: first no table is split over shards, then the largest ones, then all."""
         yield self._packed(self._tables, self._jobs)
         if len(self._shards) == 1 or self._jobs == 1:
             return
@@ -75,7 +75,7 @@ class _Split:
         yield min(every, key=_largest)
 
     def _with_cut(self, large: Sequence[str], rest: Sequence[str]) -> Iterator[list[Job]]:
-        """Yield splits of large tables over shards, beside the rest, whose tables stay whole."""
+        """Yield splits that cut the large tables over shards and keep the rest whole."""
         for jobs in range(1, self._jobs + (not rest)):
             packed = self._packed(rest, self._jobs - jobs)
             yield [*self.cut(tuple(large), jobs), *packed]
@@ -83,7 +83,7 @@ class _Split:
                 yield [*self._each_cut([(table,) for table in large], jobs), *packed]
 
     def _packed(self, tables: Sequence[str], jobs: int) -> list[Job]:
-        """Have each table whole in one job; the tables are in order, the largest first."""
+        """Put each table whole into one job; the tables come with the largest first."""
         heap = [(0, 0, number) for number in range(jobs)]
         packed: list[list[str]] = [[] for _ in heap]
         for table in tables:
@@ -98,7 +98,7 @@ class _Split:
         return sorted(made, key=lambda job: -job.size)
 
     def _each_cut(self, groups: Sequence[tuple[str, ...]], jobs: int) -> list[Job]:
-        """Have each group of tables split over shards for itself."""
+        """Cut each group of tables over shards, independently of the others."""
         parts = dict.fromkeys(groups, 1)
         for _ in range(jobs - len(groups)):
             widest = max(groups, key=lambda group: _largest(self.cut(group, parts[group])))
@@ -106,7 +106,7 @@ class _Split:
         return [job for group in groups for job in self.cut(group, parts[group])]
 
     def _cut(self, tables: tuple[str, ...], jobs: int) -> list[Job]:
-        """Have all tables together, split over neighbouring shards."""
+        """Cut the tables together, into runs of neighbouring shards."""
         weights = [sum(column) for column in zip(*map(self._sizes.get, tables), strict=True)]
         least, most = max(weights), sum(weights)
         while least < most:
@@ -122,7 +122,7 @@ class _Split:
 
 
 def _runs(weights: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
-    """Yield the first and the end of runs that are no larger than a limit, each as long as may."""
+    """Yield the start and end of the longest possible runs that do not exceed a limit."""
     first = size = 0
     for number, weight in enumerate(weights):
         if size + weight > limit:
@@ -139,10 +139,10 @@ def _largest(jobs: Sequence[Job]) -> int:
 def settings_of(
     jobs: Sequence[Job], keyspace: str, shards: Collection[str], config: Config
 ) -> list[dict[str, Any]]:
-    """Return what each job's settings have beside those that all jobs share.
+    """Return each job's settings beyond those that all jobs share.
 
-    The last job's tables are not named: they are those that no other job has, so that tables which
-    are created later are read too.
+    The last job excludes the other jobs' tables instead of naming its own, so that it reads tables
+    that are created later, too.
     """
     last = jobs[-1].tables
     taken = [table for job in jobs if job.tables != last for table in job.tables]

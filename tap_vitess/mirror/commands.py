@@ -74,7 +74,7 @@ class _Confirmer:
         self.error: VitessError | None = None
 
     def take(self, line: bytes) -> None:
-        """Look at a line; store its state when the last one was not stored just now."""
+        """Look at a line; store its state, unless one was stored just now."""
         state = _state(line)
         if state is None:
             return
@@ -93,7 +93,7 @@ class _Confirmer:
             raise self.error
 
     def store(self, retry: RetryOptions = _ONCE, *, ending: bool = False) -> None:
-        """Store what waits, within seconds when `ending`; an error is kept, the pipe continues."""
+        """Store the waiting state, within seconds if `ending`; keep an error for the end."""
         if self._waiting is None or isinstance(self.error, FencedError):
             return
         try:
@@ -125,7 +125,7 @@ def confirm(config: Config, lines: Iterable[bytes]) -> None:
             sys.stdout.buffer.write(line)
             sys.stdout.flush()
             confirmer.take(line)
-    except (SystemExit, OSError):  # of a signal; of stdout, which says nothing against the state
+    except (SystemExit, OSError):  # a signal, or a closed stdout; the state is still good
         confirmer.store(ending=True)
         raise
     confirmer.end()

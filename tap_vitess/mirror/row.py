@@ -36,7 +36,7 @@ from tap_vitess.vtgate.address import Address
 from tap_vitess.vtgate.mysql import Sql, SqlRow, connect, quote, text
 
 VINDEX: Final = "xxhash"
-# Plans of a statement that goes to one shard, and always to the same.
+# Plans of a statement that always goes to the same single shard.
 _ONE_SHARD: Final = {"Unsharded", "EqualUnique", "Reference"}
 _DDL = """\
 create table {table} (
@@ -55,7 +55,7 @@ create table {table} (
 class Place:
     """The row a job's state is in. Times in it are UTC.
 
-    what: its word in errors. keyspace_from: their words for where the keyspace was named.
+    what: its name in errors. keyspace_from: where the user named the keyspace, for errors.
     """
 
     keyspace: str
@@ -110,16 +110,16 @@ class Claim:
     token: str
 
     def confirm(self, state: str | None) -> None:
-        """Store what is stored for good; None says that nothing is.
+        """Store the state that is stored durably; None means that nothing is.
 
         Raises:
             FencedError: a newer run has taken the row over; it was not changed.
-            VitessError: it could not be written, or may have been; trying again does no harm.
+            VitessError: the write failed, or may have; it is safe to try again.
         """
         self._write("confirmed", state)
 
     def emit(self, state: str) -> None:
-        """Store what was promised; raises what `confirm` does."""
+        """Store a state that was only promised; raises the errors of `confirm`."""
         self._write("emitted", state)
 
     def _write(self, column: str, state: str | None) -> None:
@@ -134,9 +134,9 @@ class Claim:
 
 
 def claim(address: Address, place: Place) -> tuple[Claim, str | None]:
-    """Take a row over from whoever has it; make it when there is none.
+    """Take a row over from whoever has it; insert it if there is none.
 
-    Returns the claim, and what is confirmed.
+    Returns the claim and the confirmed state.
 
     Raises:
         FencedError: a run that began at the same time has it.
@@ -150,7 +150,7 @@ def claim(address: Address, place: Place) -> tuple[Claim, str | None]:
             _insert(sql, place, token)
         change = f"update {table} set token = %s, started_at = %s where name = %s"  # noqa: S608
         sql.query(change, token, _now(), place.name)
-        # What is confirmed is read after the change: nobody else writes it any more.
+        # `confirmed` is read after the UPDATE: from then on nobody else writes it.
         row = _check(_row(sql, place, "token, started_at, confirmed"), place, token)
     confirmed = row["confirmed"]
     return Claim(address, place, token), None if confirmed is None else text(confirmed)
@@ -164,7 +164,7 @@ def _insert(sql: Sql, place: Place, token: str) -> None:
     except RequestError:
         if _row(sql, place, "token") is None:
             raise
-        # Another run of this name has made it meanwhile.
+        # Another run of this name has inserted it in the meantime.
 
 
 def _row(sql: Sql, place: Place, columns: str) -> SqlRow | None:
@@ -187,7 +187,7 @@ def _check(row: SqlRow | None, place: Place, token: str) -> SqlRow:
 
 
 def _check_sharding(sql: Sql, place: Place) -> None:
-    """See that all writes of a name go to one shard; a plan is asked for, nothing is executed."""
+    """Check that all writes of a name go to one shard, by a plan; nothing is executed."""
     shards = sql.column("show vitess_shards")
     if sum(name.rpartition("/")[0] == place.keyspace for name in shards) <= 1:
         return
@@ -214,7 +214,7 @@ _ADVICE = (
 
 @contextmanager
 def _opened(address: Address, place: Place, advice: str = _ADVICE) -> Iterator[Sql]:
-    """Open a connection to the primary; a workload olap knows no changes."""
+    """Open a connection to the primary, in workload oltp, since olap allows no changes."""
     with connect(address) as sql:
         try:
             sql.use(f"{place.keyspace}@primary")

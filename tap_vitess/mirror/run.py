@@ -31,9 +31,9 @@ from tap_vitess.vtgate.retry import Answer, RetryOptions, answered, retrying
 
 logger = logger_of(__name__)
 
-BOOKMARK = "vitess-mirror"  # no keyspace's: those are vitess:<keyspace>
+BOOKMARK = "vitess-mirror"  # a keyspace's is vitess:<keyspace>
 _RUN = "run"
-_LEAST_SECONDS = 1.0  # between two writes, also where each transaction is a checkpoint
+_LEAST_SECONDS = 1.0  # between two writes, even if each transaction is a checkpoint
 
 State = dict[str, Any]
 
@@ -59,10 +59,10 @@ def text_of(state: Mapping[str, Any]) -> str:
 
 
 class Mirroring:
-    """A run's mirror, or none; all methods of one thread."""
+    """A run's mirror, or none; for one thread."""
 
     def __init__(self, settings: Config, retry: RetryOptions, stopping: Callable[[], bool]) -> None:
-        """Prepare; nothing is asked before `start`."""
+        """Prepare; `start` is the first to connect."""
         self._settings = settings
         self._retry = retry
         self._stopping = stopping
@@ -74,7 +74,7 @@ class Mirroring:
         """Take the row over; return the state to start from, which carries the run's token.
 
         Args:
-            given: whether one was given at all.
+            given: whether the run was given a state.
 
         Raises:
             VitessError: the row cannot be taken over.
@@ -95,7 +95,7 @@ class Mirroring:
         return {**state, "bookmarks": bookmarks}
 
     def emit(self, state: Mapping[str, Any]) -> None:
-        """Note a STATE that is about to be written, unless one was noted just now.
+        """Store a STATE that is about to be written, unless one was stored just now.
 
         Raises:
             FencedError: a newer run has taken over; the STATE must not be written.
@@ -111,7 +111,7 @@ class Mirroring:
         self._written = time.monotonic()
 
     def finish(self, state: Mapping[str, Any]) -> list[VitessError]:
-        """Note the last STATE; return the error that kept it from that."""
+        """Store the last STATE; return the error if that fails."""
         if self._claim is None:
             return []
         try:

@@ -1,10 +1,10 @@
 """Reads an ALTER TABLE: can rows logged before it still be read by position after it? Pure.
 
-Vitess reads older rows with today's columns, by position. Two changes leave that right: columns
-added at the end, and a column's type given again in its place, as long as it is the same type in
-another size. What the type was does not stand in the statement, and it may leave out the charset,
-which is the table's then: so a type is kept as it is written, without its size, and two of one
-column are the same type only where that text is the same. ENUM and SET keep their labels.
+Vitess reads older rows with today's columns, by position. That still works after two changes:
+columns added at the end, and a column's type stated again in its place, if only its size differs.
+A statement does not say what the type was, and may omit the charset, which is then the table's.
+So a type is kept as written, without its size; two types of a column are the same only if their
+texts are. ENUM and SET keep their labels.
 
 A statement that is not understood word for word may change anything: None.
 """
@@ -23,7 +23,7 @@ _TOKEN = re.compile(
 )
 _INDEXES = frozenset({"index", "key", "unique", "fulltext", "spatial", "primary"})
 _CONSTRAINTS = frozenset({"constraint", "foreign", "check"})
-# Options of a table, and of how it is altered, that say nothing of columns.
+# Options of a table, or of the ALTER itself, that do not concern columns.
 _OPTIONS = frozenset(
     [
         *("algorithm", "lock", "engine", "comment", "auto_increment", "row_format"),
@@ -32,7 +32,7 @@ _OPTIONS = frozenset(
         *("pack_keys", "encryption"),
     ]
 )
-# How long a type may be written and still be that type: MySQL may make a longer one a TEXT.
+# The largest size with which a type stays that type: MySQL may make a longer one a TEXT.
 _SIZED = {
     **dict.fromkeys(("char", "binary"), 255),
     **dict.fromkeys(("varchar", "varbinary"), 16383),
@@ -41,7 +41,7 @@ _SIZED = {
     **dict.fromkeys(("datetime", "timestamp", "time"), 6),
 }
 _LABELLED = frozenset({"enum", "set"})
-# What is written after a type and changes no bytes; the latter with a value after it.
+# Attributes of a column that do not change its bytes; the second set takes a value.
 _NOTHING = frozenset(
     [
         *("not", "null", "auto_increment", "primary", "unique", "key"),
@@ -56,7 +56,7 @@ Tokens = Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class WrittenType:
-    """A column's type as a statement has it, without its size."""
+    """A column's type as a statement writes it, without its size."""
 
     words: tuple[str, ...]
     labels: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class WrittenType:
 
 @dataclass(frozen=True, slots=True)
 class ColumnChange:
-    """A column that is added, or whose type is given again in its place.
+    """A column that is added, or whose type is stated again in its place.
 
     after: the column that it follows, if the statement says so; else it is added at the end.
     """
@@ -76,7 +76,7 @@ class ColumnChange:
 
 
 def column_changes(statement: str) -> tuple[ColumnChange, ...] | None:
-    """Read an ALTER TABLE; None where it may do more to columns than the above."""
+    """Read an ALTER TABLE; None if it may do more to columns than that."""
     try:
         tokens = list(_tokens(statement))
         start = _behind_the_table(tokens)
@@ -90,13 +90,13 @@ class _UnknownError(Exception):
 
 
 def _tokens(statement: str) -> Iterator[str]:
-    if "\\" in statement:  # what it means in a string depends on the session's sql_mode
+    if "\\" in statement:  # its meaning in a string depends on the session's sql_mode
         raise _UnknownError
     at = 0
     text = statement.rstrip().rstrip(";")
     while at < len(text):
         match = _TOKEN.match(text, at)
-        if match is None:  # a backslash, or quotes without an end
+        if match is None:  # unclosed quotes
             raise _UnknownError
         at = match.end()
         if word := match["word"]:
@@ -112,7 +112,7 @@ def _behind_the_table(tokens: Tokens) -> int:
 
 
 def _parts(tokens: Tokens) -> Iterator[Tokens]:
-    """Split at the commas that are in no parentheses."""
+    """Split at the commas outside of parentheses."""
     part: list[str] = []
     depth = 0
     for word in tokens:
@@ -159,9 +159,9 @@ def _says_nothing_of_columns(tokens: Tokens) -> bool:
 
 
 def _is_of_an_index(verb: str, tokens: Tokens) -> bool:
-    """Return whether a clause is of an index or a constraint; an index on expressions is none.
+    """Return whether a clause concerns an index or a constraint, but no index on expressions.
 
-    MySQL keeps the values of an expression in a hidden column, which rows have in the binlog.
+    MySQL keeps the values of an expression in a hidden column, which the binlog's rows contain.
     """
     first = tokens[0] if tokens else ""
     if verb == "rename":
@@ -205,15 +205,15 @@ def _type(tokens: Tokens) -> WrittenType:
         sizes = [word for word in arguments if word != ","]
         if not all(word.isdigit() and int(word) <= _SIZED[base] for word in sizes):
             raise _UnknownError
-    elif base == "real":  # a DOUBLE or a FLOAT, as the session's sql_mode has it
+    elif base == "real":  # a DOUBLE or a FLOAT, depending on the session's sql_mode
         raise _UnknownError
-    else:  # the size may be a part of the type: TEXT(70000) is a MEDIUMTEXT, FLOAT(30) a DOUBLE
+    else:  # the size may decide the type: TEXT(70000) is a MEDIUMTEXT, FLOAT(30) a DOUBLE
         words += arguments
     return WrittenType(tuple(words))
 
 
 def _attributes(tokens: Tokens) -> Iterator[str]:
-    """Keep of a column's attributes what its bytes may depend on."""
+    """Yield the attributes of a column that its bytes may depend on."""
     at = 0
     while at < len(tokens):
         word, at = tokens[at], at + 1
@@ -230,7 +230,7 @@ def _attributes(tokens: Tokens) -> Iterator[str]:
 
 
 def _behind_a_value(tokens: Tokens, at: int) -> int:
-    """Pass over -1, 'x', now(6) or (a + 1)."""
+    """Skip a value such as -1, 'x', now(6) or (a + 1)."""
     at += tokens[at : at + 1] in (["+"], ["-"])
     at += tokens[at : at + 1] != ["("]
     if tokens[at : at + 1] != ["("]:

@@ -1,22 +1,20 @@
 """The shared stream of a keyspace: VEvents in; rows and boundaries out. No I/O.
 
 Its position moves at COMMIT, DDL and OTHER only: a VGTID comes before the COMMIT of its
-transaction, and everything up to that COMMIT is one step. Reaching a stop position is containment,
-shard by shard.
+transaction, and everything up to that COMMIT is one step. A stop position is reached when each
+shard's position contains it.
 
 What surprised us. The timestamp of a ROW is the second its statement ran; only that of COMMIT is
 the second of the commit, so rows that arrive in one response with their COMMIT get its time, and
 others keep their own.
 
-A DDL or OTHER may stand within a transaction (CREATE TABLE ... SELECT on MySQL 8.0.21 and later; a
-statement in a comment `/*! ... */` that a session of binlog_format MIXED has logged), and comes
-with a VGTID that contains the whole transaction. It is not a boundary, but VTGate takes it for one:
-if VTGate resumes from there by itself, the rest of the transaction never comes, and the next BEGIN
-shows that.
+A DDL or OTHER may come within a transaction (CREATE TABLE ... SELECT on MySQL 8.0.21 and later; a
+statement in a comment `/*! ... */` logged by a session in binlog_format MIXED), with a VGTID that
+contains the whole transaction. It is not a boundary, but VTGate takes it for one: if VTGate resumes
+from there by itself, the rest of the transaction never comes, and the next BEGIN shows that.
 
-Rows that no reader could place end the call: of a table or a shard that was not requested, outside
-of a transaction, before their FIELD event, after the end of their copy. Nothing shows that a whole
-event is missing.
+Rows that cannot belong here end the call: rows of a table or shard that was not requested, outside
+of a transaction, or before their FIELD event. Nothing shows that a whole event is missing.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
 class _Beside:
-    """What has come since the last boundary besides rows: DDL, and statements logged as such."""
+    """What came since the last boundary besides rows: DDL, and DML logged as statements."""
 
     def __init__(self, tables: frozenset[str]) -> None:
         self._tables = tables
@@ -50,7 +48,7 @@ class _Beside:
         self.statements: set[str] = set()
 
     def note(self, event: binlogdata.VEvent) -> None:
-        """Keep what an event does to tables; most do nothing."""
+        """Note what an event does to tables; most do nothing."""
         match event.type:
             case binlogdata.DDL:
                 self._ddl(event.shard, event.statement)
@@ -67,7 +65,7 @@ class _Beside:
         self._altered += [Alteration(table, shard, changes) for table in altered]
 
     def told(self, shard: str, vgtid: binlogdata.VGtid, unplaced: int) -> Boundary:
-        """Report it once, with a boundary."""
+        """Make a boundary that reports all this, and forget it."""
         statements = frozenset(self.statements)
         told = Boundary(
             shard, vgtid, dict(self._replaced), tuple(self._altered), statements, unplaced
@@ -76,7 +74,7 @@ class _Beside:
         return told
 
     def forget(self) -> None:
-        """Forget what is to be reported; it comes again."""
+        """Forget what was not reported; after a new request it comes again."""
         self._replaced.clear()
         self._altered.clear()
         self.statements.clear()
@@ -94,7 +92,7 @@ class ChangeStream(Decoded):
         self._go_to(position.to_proto())
         self._pending: binlogdata.VGtid | None = None
         self._open: set[str] = set()
-        self._torn: set[str] = set()  # shards whose open transaction VTGate gave a position within
+        self._torn: set[str] = set()  # shards that got a position within their open transaction
         self._delayed = False  # a shard's boundary had to wait for another shard's
         self.stop_at(stop)
         self._unplaced: dict[str, int] = {}
@@ -114,7 +112,7 @@ class ChangeStream(Decoded):
 
     @property
     def shards(self) -> frozenset[str]:
-        """The shards of the position; they change when a reshard is passed."""
+        """The shards of the position; a reshard changes them."""
         return self._shards
 
     @property
@@ -124,11 +122,11 @@ class ChangeStream(Decoded):
 
     @property
     def waits_for(self) -> str:
-        """Say which shards have not reached the stop position."""
+        """Which shards have not reached the stop position, as text."""
         return f"not yet at the stop position: shards {', '.join(self.behind)}"
 
     def place(self, shard: str | None) -> object:
-        """Return the GTID set of a shard, or those of all."""
+        """Return the GTID set of a shard, or of all shards."""
         entries = self._vgtid.shard_gtids
         return tuple(entry.gtid for entry in entries if shard in (None, entry.shard))
 
@@ -136,8 +134,9 @@ class ChangeStream(Decoded):
     def finished(self) -> bool:
         """Whether every shard of the position contains the stop position.
 
-        A transaction that ends with a Query COMMIT (MyISAM, injected GTIDs) has no VGTID: a shard
-        that sent one and is silent since has nothing more, and its position stays before it.
+        A transaction that ends with a Query COMMIT (MyISAM, injected GTIDs) has no VGTID. A shard
+        that has sent one, and then nothing for `SILENT_SECONDS`, has no more to send; its position
+        stays before that transaction.
         """
         if self._unknown:
             return False
@@ -146,14 +145,14 @@ class ChangeStream(Decoded):
 
     @property
     def behind(self) -> list[str]:
-        """Name the shards that have not reached the stop position."""
+        """The shards that have not reached the stop position."""
         return sorted(self._behind)
 
     @property
     def distance(self) -> dict[str, int]:
-        """Count the transactions of each shard up to the stop position; those at it are left out.
+        """The number of transactions to the stop position of each shard that is not there yet.
 
-        Another thread may ask: the position and the stop position are exchanged, never changed.
+        Safe for other threads: both positions are replaced, never changed in place.
         """
         stop = self.stop.shards
         found = {
@@ -178,7 +177,7 @@ class ChangeStream(Decoded):
         self._unknown = self._shards - self.stop.shards.keys()
 
     def _go_to(self, vgtid: binlogdata.VGtid) -> None:
-        """Take a position over; its shards are looked at again only where they are others."""
+        """Move to a position; note its shards only if they have changed."""
         names = self._shards_of(vgtid)
         self._vgtid = vgtid
         if names != self._names:
@@ -186,7 +185,7 @@ class ChangeStream(Decoded):
             self._shards = frozenset(names)
 
     def request(self) -> vtgate.VStreamRequest:
-        """Ask for what follows the last boundary; forgets what came after it."""
+        """Ask for what follows the last boundary, and forget what came after it."""
         self.fault = None
         self._pending = None
         self._open.clear()
@@ -235,7 +234,7 @@ class ChangeStream(Decoded):
                     self._note(event)
 
     def _note(self, event: binlogdata.VEvent) -> None:
-        """Keep what belongs to the boundary that follows."""
+        """Note what belongs to the next boundary."""
         match event.type:
             case binlogdata.FIELD:
                 self._learn(event, copying=False)
@@ -277,7 +276,7 @@ class ChangeStream(Decoded):
     def _boundary(self, event: binlogdata.VEvent) -> list[Boundary]:
         """End a shard's transaction; there is no boundary while another shard's is open.
 
-        Statements that come without a VGTID are told with the position before them.
+        Statements without a VGTID are reported with the position before them.
         """
         shard = event.shard
         self._open.discard(shard)
@@ -308,11 +307,11 @@ class ChangeStream(Decoded):
         return [self._told(shard)]
 
     def _told(self, shard: str, unplaced: int = 0) -> Boundary:
-        """Report the position, and what has come since the last boundary besides rows."""
+        """Make a boundary of the position and of what came besides rows."""
         return self._beside.told(shard, self._vgtid, unplaced)
 
     def _moved(self, shard: str) -> None:
-        """Look at the one shard whose GTID set has changed."""
+        """Check whether the one shard that has moved has reached the stop position."""
         if shard not in self._behind or shard not in self._names:
             return
         gtid = self._vgtid.shard_gtids[self._names.index(shard)].gtid
@@ -321,7 +320,7 @@ class ChangeStream(Decoded):
 
 
 def _committed(uncommitted: list[Rows], event: binlogdata.VEvent) -> list[Rows]:
-    """Give the rows of a shard the time of their commit; return the others."""
+    """Set the commit time of one shard's rows; return the others."""
     others: list[Rows] = []
     for rows in uncommitted:
         if rows.fields.shard != event.shard:
@@ -332,17 +331,17 @@ def _committed(uncommitted: list[Rows], event: binlogdata.VEvent) -> list[Rows]:
 
 
 class EndlessStream(ChangeStream):
-    """The shared stream of a keyspace's tables, from a position on; its reader leaves it.
+    """The shared stream of a keyspace's tables from a position on; it ends when its reader leaves.
 
-    A stop position that is reached is replaced by a later one (`stop_at`), so what SQL knows of and
-    the stream does not bring is still noticed as a stall. Between two of them heartbeats are all
-    there is to wait for: then each response is a sign, and a step, so that a call that is cut after
-    an hour of silence is a first fault and not the last of many.
+    A later stop position replaces one that is reached (`stop_at`). So a stall is still noticed:
+    SQL knows of changes, and the stream does not deliver them. Between two stop positions only
+    heartbeats can come. Each response is then a sign and a step, so that a call that is cut after
+    an hour of silence counts as a first fault and not as the last of many.
     """
 
     @property
     def finished(self) -> bool:
-        """Never: what comes after the stop position is given out, too."""
+        """Never: changes after the stop position are delivered, too."""
         return False
 
     @property
@@ -360,16 +359,14 @@ class EndlessStream(ChangeStream):
 
 
 def by_table(items: Sequence[ChangeItem], *, mixed: bool = False) -> Sequence[ChangeItem]:
-    """Join rows of one table and shard, kind and second; of the boundaries the last one stays.
+    """Join rows of one table and shard, kind and second; keep only the last boundary.
 
-    Rows cost least when they come many at a time (`columns.py`), and a backlog mostly is of
-    transactions of one row. Those that came together are given out as if they were one: the order
-    of a table's rows on a shard stays, and what is between them and other tables' rows is lost.
-
-    After a boundary that tells of more than a position, as a DDL's, nothing of what was before it
-    may come: where there is one, all stays as it is.
-
-    With `mixed` those of several kinds and seconds are joined, too (`Rows.others`).
+    Rows are cheapest many at a time (`columns.py`), and the transactions of a backlog mostly have
+    one row. Transactions that came together are joined into one: a table's rows on a shard keep
+    their order, but not their order relative to other tables' rows.
+    Rows must not move past a boundary that reports more than a position, such as a DDL's: if there
+    is one, everything stays as it is.
+    With `mixed`, rows of several kinds and seconds are joined, too (`Rows.others`).
     """
     boundaries = [item for item in items if isinstance(item, Boundary)]
     if not all(b.is_plain for b in boundaries) or (len(boundaries) < 2 and not mixed):
@@ -385,7 +382,7 @@ def by_table(items: Sequence[ChangeItem], *, mixed: bool = False) -> Sequence[Ch
 def _runs(
     items: Iterable[ChangeItem], goes_on: Callable[[Rows, Rows], bool]
 ) -> Sequence[list[Rows]]:
-    """Sort rows by table and shard; a run ends where the next rows do not go on with it."""
+    """Group rows by table and shard; a run ends where the next rows do not continue it."""
     runs: list[list[Rows]] = []
     last: dict[Fields, list[Rows]] = {}
     for rows in items:

@@ -1,18 +1,18 @@
-"""Rows taken apart by column, many at a time. Pure; the hot path.
+"""Splits rows into columns, many at a time. Pure; the hot path.
 
 Reading protobuf in Python costs an object and a few calls for each row. Here a response's
-copied rows, or a ROW event's changes, are read again as other messages of the same bytes
+copied rows, or a ROW event's changes, are parsed as other messages with the same bytes
 (`_proto/columns.proto`): all lengths one after another, and all values. One call then cuts many
-values (`lengths.py`), and slices of what it gives are the columns.
+values (`lengths.py`), and slices of its result are the columns.
 
-The same goes for changes: MySQL logs them in events of 8 kB, so a transaction of some size comes
-as many ROW events of few rows each, and those that follow each other are read as one.
+MySQL logs changes in events of 8 kB, so a larger transaction comes as many ROW events of few rows
+each. Consecutive events are read as one.
 
-What does not have VTGate's usual shape is left to the events themselves: an interrupted series of
-copied rows, changes of several kinds in one event, images that lack columns.
+Anything without VTGate's usual shape is read event by event: an interrupted series of copied rows,
+changes of several kinds in one event, images that lack columns.
 
-Merged rows no longer show where a row ends, and malformed bytes must not make one row of two
-halves. So a mark is put after each row, and must be found there again.
+Merged rows no longer show where a row ends, and malformed bytes must not join two halves into one
+row. So a mark is put after each row, and must be found there again.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from tap_vitess.protocol.wire import (
     sized,
 )
 
-# Taken apart at a time, some thousand values: with more the processor's caches help less.
+# Values split at a time: with more, the processor's caches help less.
 CHUNK_VALUES = 4000
 CHUNK_ROWS = 100  # at least
 
 # After each row: a value that no server can guess, and its length, packed.
 MARK = secrets.token_bytes(8)
-LARGE = 1 << 22  # bytes of a value, or of a few rows, that are copied as rarely as can be
+LARGE = 1 << 22  # bytes of a value, or of a few rows, that are copied as rarely as possible
 _LENGTH_OF_MARK = bytes([2 * len(MARK)])
 
 Column = list[bytes | None]
@@ -73,18 +73,18 @@ class Chunk:
         return column
 
 
-# Lengths and values of each row. Of a message copies: it is let go before they are copied again,
-# or a huge value would be held once more.
+# Lengths and values of each row, copied from a message. The message is freed before the next copy:
+# otherwise a huge value would be in memory once more.
 Read = tuple[Sequence[bytes], Sequence[bytes]]
 
 
 def _read(message: by_column.Images) -> Read:
-    return message.lengths[:], message.values[:]  # a fifth faster than one by one
+    return message.lengths[:], message.values[:]  # slices: a fifth faster than an iteration
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images of rows, one after another, and after each a mark.
+    """Images of rows, one after another, with a mark after each.
 
     lengths: of each value, packed, -1 for NULL.
     """
@@ -95,7 +95,7 @@ class Images:
 
     @classmethod
     def of(cls, read: Read, rows: int) -> Images | None:
-        """Take what was read of so many rows; None when not each has lengths and values once.
+        """Make images of so many rows; None unless each has its lengths and its values once.
 
         A row without a single byte has no values.
         """
@@ -106,7 +106,7 @@ class Images:
 
     @classmethod
     def of_rows(cls, rows: Sequence[query.Row]) -> Images | None:
-        """Take rows; None when one has not a single byte."""
+        """Make images of rows; None if a row has not a single byte."""
         written = b"".join([row.SerializeToString() for row in rows])
         return cls.of(_read(by_column.Images.FromString(written)), len(rows))
 
@@ -126,7 +126,7 @@ class Images:
 
         Args:
             width: how many values each has.
-            columns: whose values are wanted, in order.
+            columns: the wanted ones, in order.
 
         Raises:
             ProtocolError: a row has other columns, or its lengths are not those of its values.
@@ -148,7 +148,7 @@ class Images:
             raise ProtocolError(f"{where}: a row has more bytes than its values")
 
     def has_null(self, width: int, where: str, columns: Sequence[int]) -> bool:
-        """Return whether a row has NULL in one of some columns, given in order."""
+        """Return whether a row has NULL in one of the columns, which are in order."""
         return any(any(chunk.nulls.values()) for chunk in self.chunks(width, where, columns))
 
     def rows(self, width: int, where: str) -> Iterator[query.Row]:
@@ -171,7 +171,7 @@ class RowChanges(Collection[binlogdata.RowChange]):
     """The changes of a ROW event, one by one or by column."""
 
     def __init__(self, event: binlogdata.RowEvent) -> None:
-        """Read them when they are asked for."""
+        """Keep the event; iterating parses its changes."""
         self._event = event
 
     def __len__(self) -> int:
@@ -184,7 +184,7 @@ class RowChanges(Collection[binlogdata.RowChange]):
         return change in self._event.row_changes
 
     def by_column(self) -> Changes | None:
-        """Return whole images; None when there are others, or several kinds."""
+        """Return the images; None if some are not whole, or of several kinds."""
         event = by_column.ChangedRowEvent.FromString(self._event.SerializeToString())
         return _by_column(event.row_changes)
 
@@ -200,14 +200,14 @@ def _whole_changes() -> Iterator[None]:
 class EncodedChanges(Collection[binlogdata.RowChange]):
     """Serialized RowChanges, one by one or by column.
 
-    Raises ProtocolError when they are read and are none.
+    Reading them raises ProtocolError if they are not RowChanges.
     """
 
     def __init__(self, encoded: Sequence[bytes], kind: str) -> None:
-        """Read them when they are asked for.
+        """Keep the bytes; iterating parses them.
 
         Args:
-            kind: what distinguishes inserts, updates and deletes.
+            kind: which images they have; see `_kind`.
         """
         self.encoded = encoded
         self.kind = kind
@@ -229,11 +229,11 @@ class EncodedChanges(Collection[binlogdata.RowChange]):
 
     @property
     def size(self) -> int:
-        """Bytes of all."""
+        """The total of bytes."""
         return sum(map(len, self.encoded))
 
     def by_column(self) -> Changes | None:
-        """Return whole images; None when there are others, or several kinds."""
+        """Return the images; None if some are not whole, or of several kinds."""
         return _by_column(self.encoded)
 
 
@@ -254,9 +254,9 @@ def _by_column(encoded: Sequence[bytes]) -> Changes | None:
 
 @dataclass(frozen=True, slots=True)
 class ChangedRows:
-    """Rows of one table and shard that follow each other, from one or several ROW events.
+    """Consecutive rows of one table and shard, from one or several ROW events.
 
-    timestamp, current_time: see VEvent; the first is the same for all, and 0 of copied rows.
+    timestamp, current_time: see VEvent; all rows have the same timestamp, 0 if they were copied.
     """
 
     table_name: str
@@ -268,7 +268,7 @@ class ChangedRows:
 
     @classmethod
     def of(cls, event: binlogdata.VEvent) -> ChangedRows:
-        """Take a ROW event; raises ProtocolError: it contradicts itself."""
+        """Make it of a ROW event; raises ProtocolError: the event contradicts itself."""
         row = event.row_event
         if row.shard != event.shard:
             raise _contradiction(row.table_name, event.shard)
@@ -292,13 +292,13 @@ class CopiedRows:
 
 
 class CopiedChanges(Collection[binlogdata.RowChange]):
-    """Copied rows as changes: each has an after image alone."""
+    """Copied rows as changes with only an after image."""
 
     def __init__(self, images: Images, width: int, where: str) -> None:
-        """Cut them when they are asked for.
+        """Keep the images; iterating cuts them.
 
         Args:
-            width: how many columns they have.
+            width: the number of columns.
         """
         self._images = images
         self._width = width
@@ -325,7 +325,7 @@ class CopiedChanges(Collection[binlogdata.RowChange]):
 
 
 def are_large(changes: Collection[binlogdata.RowChange]) -> bool:
-    """Return whether changes that can be read by column have so many bytes."""
+    """Return whether changes that can be read by column have more than `LARGE` bytes."""
     return isinstance(changes, CopiedChanges | EncodedChanges) and changes.size > LARGE
 
 
@@ -333,7 +333,7 @@ StreamEvent = binlogdata.VEvent | CopiedRows | ChangedRows
 
 
 def decode(response: bytes) -> Sequence[StreamEvent]:
-    """Return the events of a serialized VStreamResponse, rows that follow each other as one.
+    """Return the events of a serialized VStreamResponse; consecutive rows are joined.
 
     Raises:
         google.protobuf.message.DecodeError: the bytes are not a VStreamResponse.
@@ -343,10 +343,10 @@ def decode(response: bytes) -> Sequence[StreamEvent]:
 
 
 def decode_all(responses: Iterable[bytes]) -> Sequence[StreamEvent]:
-    """Return the events of some responses as if they were one.
+    """Return the events of several responses as if they were one.
 
-    Each is read by itself: what is cut short must not take its end from the next one. None is kept
-    for longer than that: it may be huge.
+    Each is parsed on its own: a truncated one must not continue in the next. Each is freed at once,
+    because it may be huge.
 
     Raises:
         google.protobuf.message.DecodeError: one is not a VStreamResponse.
@@ -365,7 +365,7 @@ def decode_all(responses: Iterable[bytes]) -> Sequence[StreamEvent]:
 
 
 def has_copied_rows(response: bytes) -> bool:
-    """Return whether a serialized VStreamResponse may have copied rows: their mark may mislead."""
+    """Return whether a serialized VStreamResponse may have copied rows; a value may mislead."""
     return COPIED in response
 
 
@@ -382,7 +382,7 @@ def _is_row(event: bytes) -> bool:
 
 
 def _others(events: list[bytes]) -> Iterator[binlogdata.VEvent]:
-    """Read events that are not ROW; rows in them would be ignored."""
+    """Read events that are not ROW; refuse rows in them, which would be ignored."""
     read = map(binlogdata.VEvent.FromString, events)
     return map(_without_rows, read) if ROW_EVENT in b"".join(events) else read
 
@@ -408,7 +408,7 @@ def _changed_rows(events: Iterable[bytes]) -> Iterator[ChangedRows]:
 
 
 def _row_event(event: bytes) -> tuple[_RunKey, Sequence[bytes], int]:
-    """Read a ROW event; protobuf would make one of what is told twice."""
+    """Read a ROW event; refuse repeated fields, which protobuf would merge."""
     read = by_column.ChangedEvent.FromString(event)
     rows, shard = read.row_event, read.shard
     if read.type != binlogdata.ROW or len(rows) != 1:
@@ -430,7 +430,7 @@ def _contradiction(table: str, shard: str) -> ProtocolError:
 
 
 def _kind(change: bytes) -> str:
-    """Name the images that a serialized RowChange has: MySQL logs one kind an event."""
+    """Return which images a serialized RowChange has; MySQL logs one kind per event."""
     if len(change) > LARGE:  # all its fields have a size
         tags = {*sized(change)}
         return f"{0x0A in tags} {0x12 in tags}"
@@ -439,10 +439,10 @@ def _kind(change: bytes) -> str:
 
 
 def _copied_response(response: bytes) -> list[StreamEvent] | None:
-    """Read a response that has one run of copied rows; None when it has not.
+    """Read a response with one run of copied rows; None for any other.
 
-    Where the last row is, is a guess: the bytes looked for may stand in a value, too. After a
-    wrong one the run ends within an event, or after events of other types, and is none.
+    The end of the last row is a guess, because a value may contain the same bytes. After a wrong
+    guess, the run ends within an event or contains events of other types, so it is refused.
     """
     start, end = first_copied(response), last_copied_end(response)
     if start is None or end is None:
@@ -455,7 +455,7 @@ def _copied_response(response: bytes) -> list[StreamEvent] | None:
 
 
 def _copied_rows(run: bytes) -> CopiedRows | None:
-    """Read events as one; None when they are not copied rows of one shard."""
+    """Read events as one; None if they are not copied rows of one shard."""
     try:
         merged = by_column.CopiedResponse.FromString(run).events
         table = b"".join(merged.row_event.table_name[:1]).decode()
@@ -477,8 +477,8 @@ def _copied_rows(run: bytes) -> CopiedRows | None:
 def _are_alike(events: by_column.CopiedEvents) -> bool:
     """Return whether events are ROW events of one table and shard, and nothing else.
 
-    Compared is what they are written as without the rows, all types and then all shards: no object
-    an event.
+    This compares them serialized, without their rows: all types, then all shards. That needs no
+    object for each event.
     """
     count, event, row = len(events.type), by_column.CopiedEvents, by_column.CopiedRowEvent
     told = events.row_event

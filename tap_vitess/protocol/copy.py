@@ -1,13 +1,13 @@
 """The copy of one table: VEvents in; rows, lastpks and "done" out. No I/O.
 
-Its only results are rows, and for each shard a lastpk or "done". VGTIDs of a copy are looked at for
-one thing: each snapshot must contain the floor (the position of the shared stream). They are never
+Its only results are rows, and for each shard a lastpk or "done". The VGTIDs of a copy serve one
+purpose: each snapshot must contain the floor (the position of the shared stream). They never become
 a position.
 
 What surprised us. A BEGIN may follow a BEGIN (empty tables). The aggregate COPY_COMPLETED may
-never come, so only the shards' own count. A shard that is done continues to stream changes while
-others still copy, and VTGate's inner retries stream changes in mid-copy: those rows carry a
-timestamp and are dropped here, because the shared stream brings them too.
+never come, so only the shards' own count. A shard that is done streams changes while others still
+copy, and so do VTGate's own retries in mid-copy: those rows carry a timestamp and are dropped here,
+because the shared stream delivers them, too.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class TableCopy(Decoded):
         Args:
             progress: each unfinished shard with the lastpk to resume from, or None.
             floor: what every snapshot must contain; None for a copy that no stream follows.
-            resumable: whether rows may come from several snapshots. Not so without a key (a
-                cut between equal rows would lose some), and not so when no shared stream
-                brings what changed between the snapshots.
+            resumable: whether rows may come from several snapshots. They may not without a key
+                (a cut between equal rows would lose some), nor without a shared stream that
+                delivers the changes between the snapshots.
         """
         super().__init__(keyspace, frozenset({table}), options)
         self.table = table
@@ -56,7 +56,7 @@ class TableCopy(Decoded):
         self._unfinished = dict(progress)
         self._lastpk: dict[str, query.QueryResult] = {}
         self._snapshots: dict[str, str] = {}
-        self._open: dict[str, bool] = {}  # shards in a transaction, and whether one of the copy
+        self._open: dict[str, bool] = {}  # shards in a transaction -> whether it is one of the copy
         self.signs = self.steps = 0
 
     @property
@@ -65,11 +65,11 @@ class TableCopy(Decoded):
 
     @property
     def unfinished(self) -> list[str]:
-        """Name the shards that are not copied."""
+        """The shards that are not yet copied."""
         return sorted(self._unfinished)
 
     def place(self, shard: str | None) -> object:
-        """Return the lastpk of a shard, or those of all."""
+        """Return the lastpk of a shard, or of all shards."""
         return tuple(
             (name, lastpk and lastpk.SerializeToString(deterministic=True))
             for name, lastpk in sorted(self._unfinished.items())
@@ -83,14 +83,14 @@ class TableCopy(Decoded):
 
     @property
     def waits_for(self) -> str:
-        """Say which shards are not copied."""
+        """Which shards are not yet copied, as text."""
         return f"not yet copied: shards {', '.join(sorted(self._unfinished))}"
 
     def request(self) -> vtgate.VStreamRequest:
         """Ask for the rows after each unfinished shard's lastpk.
 
         Raises:
-            CopyCutError: rows have been given out, and the copy cannot be resumed.
+            CopyCutError: rows have been delivered, and the copy cannot be resumed.
         """
         self._check_resumable()
         self.fault = None
@@ -105,7 +105,7 @@ class TableCopy(Decoded):
 
         Raises:
             SnapshotTooOldError: a shard's snapshot does not contain the floor.
-            CopyCutError: VTGate resumed by itself a copy that cannot be resumed.
+            CopyCutError: VTGate itself resumed a copy that cannot be resumed.
             ReshardedError: the shards are no longer those of the request.
             ProtocolError: the events contradict what VStream promises.
         """
@@ -163,7 +163,7 @@ class TableCopy(Decoded):
             raise self._cannot_resume()
 
     def _rows(self, rows: CopiedRows | ChangedRows) -> Rows | None:
-        """Take copied rows; changes are passed over."""
+        """Return copied rows; skip changes."""
         copied = isinstance(rows, CopiedRows) or not rows.timestamp
         if self._open.get(rows.shard) is not copied:
             raise self._refused(rows.table_name, rows.shard, "rows outside of a transaction")
@@ -212,8 +212,8 @@ class TableCopy(Decoded):
             return None
         fields = self._fields.get((self.table, shard))
         if fields is None or not _fits(lastpk, fields):
-            # Vitess goes by another unique key than the one MySQL flags: what an altered key
-            # would look like cannot be told, so the copy is not resumed.
+            # Vitess uses another unique key than the one MySQL flags. An altered key could not be
+            # recognized then, so the copy is not resumed.
             self._obstacle = self._obstacle or "Vitess goes by another key than MySQL"
         if self._obstacle:
             return None
@@ -226,7 +226,7 @@ class TableCopy(Decoded):
         return CopyProgress(self.table, shard, lastpk)
 
     def _check_shard(self, event: binlogdata.VEvent) -> None:
-        """Pass over heartbeats and finished shards, and look for a reshard."""
+        """Skip events of heartbeats and finished shards, but check for a reshard."""
         if event.type == binlogdata.VGTID and not (
             self._unfinished.keys() <= set(self._shards_of(event.vgtid))
         ):
@@ -243,7 +243,7 @@ class TableCopy(Decoded):
 
 
 def by_shard(items: Iterable[CopyItem]) -> Sequence[CopyItem]:
-    """Join the rows of each shard (`Rows.others`); of its lastpks the last one stays."""
+    """Join the rows of each shard (`Rows.others`), and keep only its last lastpk."""
     rows: dict[Fields, list[Rows]] = {}
     told: dict[tuple[type, str], CopyProgress | ShardCopied] = {}
     for item in items:
@@ -256,10 +256,10 @@ def by_shard(items: Iterable[CopyItem]) -> Sequence[CopyItem]:
 
 
 def _fits(lastpk: query.QueryResult, fields: Fields) -> bool:
-    """Return whether a lastpk is still of the table's key: its columns, types and charsets.
+    """Return whether a lastpk still has the columns, types and charsets of the table's key.
 
-    MySQL continues after whatever it is given, in the order of today's key. Where Vitess takes
-    another unique key than the one MySQL flags, this says no: rather copied twice than cut short.
+    MySQL continues after any value, in the order of today's key. If Vitess uses another unique key
+    than the one MySQL flags, the answer is no: rows copied twice are better than lost ones.
     """
     columns = {field.name: (field.type, field.charset) for field in fields.fields}
     key = {field.name for field in fields.fields if field.flags & PRI_KEY_FLAG}

@@ -1,15 +1,15 @@
 """Which keys a copy can be resumed by. Pure.
 
 A copy is read `ORDER BY` the key and resumed by `key > lastpk`, in VTGate's own retries too. Rows
-are lost if MySQL uses two different orders for these, or does not compare a value as equal to its
-own text. Seen, on MySQL 8.0.15 and 9.7.4:
+are lost if MySQL uses two different orders for these, or does not find a value equal to its own
+text. Seen on MySQL 8.0.15 and 9.7.4:
 
 - ENUM and SET are read in the order of their numbers and compared as text.
 - FLOAT, and DOUBLE(M,D), are sent rounded.
 - BIT(64) is read as an unsigned number and compared as a signed one.
-- Where the index does not give the order, MySQL sorts, by the first 1024 bytes of a text only
-  (max_sort_length): so it does with the prefix of a column, which is all that a key can hold of a
-  TEXT or BLOB, and where some columns of the key descend.
+- If the index does not give the order, MySQL sorts, by only the first 1024 bytes of a text
+  (max_sort_length). That is so if the key holds only a prefix of a column, as it must of a TEXT or
+  BLOB, and if some columns of the key descend.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class KeyPart:
 
 
 def why_not_resumable(key: Sequence[KeyPart]) -> str:
-    """Name the columns for which a copy cannot be resumed by a key; empty when it can be."""
+    """Name the columns that keep a copy from being resumed by a key; empty if it can be."""
     sorts = any(part.descending for part in key)
     return ", ".join(f"{part.column} ({why})" for part in key if (why := _why(part, sorts=sorts)))
 

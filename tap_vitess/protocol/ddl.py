@@ -1,17 +1,17 @@
 """Reads other DDL: which tables lose or exchange rows without a row event (TRUNCATE, ...). Pure.
 
-TRUNCATE, DROP, RENAME and partition changes take rows away, or exchange a table for another, and
-come as a DDL event alone, once a shard (facts, 3.2). This reads names, and no more of SQL than
-that: rather one table too many is copied again than one too few.
+TRUNCATE, DROP, RENAME and partition changes remove rows, or exchange a table for another. They come
+as a DDL event only, once for each shard (facts, 3.2). This reads only names, not SQL: it is better
+to copy one table too many again than one too few.
 
-Temporary tables come too, of sessions that log statements: CREATE and DROP say so, also where the
-server writes the DROP as a session ends. TRUNCATE does not: its text is the same as for the table
-that has the name (seen on v22).
+Sessions that log statements also log DDL of temporary tables. CREATE and DROP say TEMPORARY, even
+if the server writes the DROP when a session ends. TRUNCATE does not: its text is that for an
+ordinary table of the same name (seen on v22).
 
 gh-ost and pt-online-schema-change fill a table of their own, and exchange it for the table in one
-RENAME: the rows are the same, as with Vitess' online schema changes. gh-ost gives names that
-nobody else does; `_orders_new` and `_orders_old` may be anybody's: they count as
-pt-online-schema-change's where its triggers on the table were seen to be made.
+RENAME: the rows are the same, as with Vitess' online schema changes. gh-ost's names are
+unmistakable. `_orders_new` and `_orders_old` may be anybody's: they count as
+pt-online-schema-change's only if it was seen to create its triggers on the table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterable, Iterator
 INTERNAL_TABLE = re.compile(
     r"_vt_[a-zA-Z]{3,5}_[0-9a-f]{32}_[0-9]{14}_?|_[0-9a-f]{8}_([0-9a-f]{4}_){3}[0-9a-f]{12}_[0-9]{14}_(gho|ghc|del|new|vrepl)"
 )
-# Tables of gh-ost, whose names are cut to what MySQL takes, and of pt-online-schema-change.
+# Tables of gh-ost, which shortens names to MySQL's limit, and of pt-online-schema-change.
 _GHOST = re.compile(r"_(.+?)(?:_\d{14})?((?:_rev)?_del|_gho|_ghc)", re.DOTALL)
 _PERCONA = re.compile(r"_{1,10}?(.+)(_new|_old)", re.DOTALL)
 _LONGEST_NAME = 64
@@ -32,7 +32,7 @@ _PERCONA_TRIGGER = re.compile(
     r"\s*create\s+(?:definer\s*=\s*\S+\s+)?trigger\s+(?:\S+\s*\.\s*)?`?pt_osc_.*?\bon\s+(.*?)\bfor\s+each\b",
     re.IGNORECASE | re.DOTALL,
 )
-# What has no end goes to the end of the text, so that no place is looked at twice.
+# An unclosed comment runs to the end of the text, so that no place is searched twice.
 _EXECUTED_COMMENT = re.compile(r"/\*!\d*+(.*?)(?:\*/|\Z)", re.DOTALL)
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|^[^\S\n]*(--|#)[^\n]*", re.DOTALL | re.MULTILINE)
 _REPLACES = re.compile(
@@ -55,13 +55,13 @@ _TOKEN = re.compile(r"`(?:[^`]|``)*+(?:`|\Z)|[\w$]++|\S")
 def replaced_tables(
     statement: str, tables: frozenset[str], triggered: Collection[str] = ()
 ) -> dict[str, str]:
-    """Name those of `tables` whose rows a statement takes away or exchanges, each with what it is.
+    """Return those of `tables` whose rows a statement removes or exchanges, each with its kind.
 
-    Online schema changes end by renaming a table of their own to the table's name; its rows are the
-    same, and it is not named.
+    Online schema changes end by renaming a table of their own to the table's name. Its rows are
+    the same, so it is not among them.
 
     Args:
-        triggered: those on which pt-online-schema-change has made its triggers.
+        triggered: tables on which pt-online-schema-change has created its triggers.
     """
     text = _without_comments(statement)
     match = _REPLACES.match(text)
@@ -81,13 +81,13 @@ def replaced_tables(
 
 
 def triggered_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
-    """Name those of `tables` on which a statement makes a trigger of pt-online-schema-change."""
+    """Return those of `tables` on which a statement creates pt-online-schema-change's trigger."""
     match = _PERCONA_TRIGGER.match(_without_comments(statement))
     return _named(match[1], tables) if match else frozenset()
 
 
 def migration_tables(names: Iterable[str]) -> frozenset[str]:
-    """Name the tables of gh-ost and pt-online-schema-change whose table is among the names, too."""
+    """Return the helper tables of gh-ost and pt-online-schema-change whose table is there, too."""
     known = {name.casefold() for name in names}
     return frozenset(
         name for name in names if name.startswith("_") and any(_serves(name.casefold(), known))
@@ -103,7 +103,7 @@ def _serves(name: str, known: Collection[str]) -> Iterable[bool]:
 
 
 def _is_exchange(table: str, new: str, old: str, triggered: Collection[str]) -> bool:
-    """Return whether a tool lets a table `new` take the place of a table that becomes `old`."""
+    """Return whether a tool replaces a table by `new` and renames it to `old`."""
     if not all(any(_serves(name, {table})) for name in (new, old)):
         return False
     ghosts = _GHOST.fullmatch(new), _GHOST.fullmatch(old)
@@ -113,7 +113,7 @@ def _is_exchange(table: str, new: str, old: str, triggered: Collection[str]) -> 
 
 
 def altered_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
-    """Name those of `tables` whose columns may be others after a statement."""
+    """Return those of `tables` whose columns a statement may change."""
     text = _without_comments(statement)
     return _named(text, tables) if _ALTERS.match(text) else frozenset()
 
@@ -123,7 +123,7 @@ def _without_comments(statement: str) -> str:
 
 
 def _renamed(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the names before and after each TO, without those of databases, as they stand there."""
+    """Yield the names before and after each TO as written, without their databases."""
     tokens = [*_TOKEN.findall(text), "", "", "", ""]
     for i, token in enumerate(tokens[:-4]):
         if token.lower() == "to" and i:
@@ -137,7 +137,7 @@ def _is_name(token: str) -> bool:
 
 
 def _named(text: str, tables: frozenset[str], but: Collection[str] = frozenset()) -> frozenset[str]:
-    """Name the tables a text mentions; a server may have taken a name without regard to case."""
+    """Return the tables that a text mentions; some servers ignore the case of names."""
     names = {_unquoted(match[0]).casefold() for match in _IDENTIFIER.finditer(text)}
     return frozenset(t for t in tables if t.casefold() in names and t.casefold() not in but)
 
@@ -147,5 +147,5 @@ def _folded(identifier: str) -> str:
 
 
 def _unquoted(identifier: str) -> str:
-    """Take the quotes off an identifier."""
+    """Remove an identifier's quotes."""
     return identifier[1:-1].replace("``", "`") if identifier.startswith("`") else identifier

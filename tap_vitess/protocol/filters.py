@@ -4,10 +4,10 @@ A tablet itself compares the values of the binlog, without MySQL. So it accepts 
 function and no OR, and its operators depend on its version. What it would refuse is refused here,
 before a stream is opened. Seen on v20, v22 and v24:
 
-- A negative number is refused but in IN (...), and v20 refuses 1.5; as text, '-1', they are taken,
-  and compared as DOUBLEs. So they are sent as text.
-- X'05' and 0x05 are taken and compared with something else: no such literal is sent.
-- `(a = 1 or b = 2)` and `not a = 1` are refused by the tablet once a row comes, not before.
+- A negative number is refused outside of IN (...), and v20 refuses 1.5. As text, '-1', they are
+  accepted and compared as DOUBLEs. So they are sent as text.
+- X'05' and 0x05 are accepted, but compared with something else: such literals are not sent.
+- The tablet refuses `(a = 1 or b = 2)` and `not a = 1` only once a row comes.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _WORDS = frozenset({"and", "in", "is", "not", "null", "between", "or", "like", "true", "false"})
-MOST_DIGITS = 15  # that a DOUBLE has
+MOST_DIGITS = 15  # of a DOUBLE
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A column, an operator and what it is compared with: numbers, and text in quotes.
+    """A column, an operator, and the values to compare with: numbers, and text in quotes.
 
     operator: as in IN_ALL_VERSIONS and SINCE_22, without what follows it.
     """
@@ -54,16 +54,16 @@ class Condition:
 
     @property
     def name(self) -> str:
-        """The operator as people are told it."""
+        """The operator as errors name it."""
         found = (name for name in (*IN_ALL_VERSIONS, *SINCE_22) if name.startswith(self.operator))
         return next(found)
 
     def has_doubles(self, *, old: bool) -> bool:
-        """Whether a tablet compares something as a DOUBLE; `old` is before v22."""
+        """Return whether a tablet compares a value as a DOUBLE; `old` is before v22."""
         return self.operator != "IN" and any(_is_double(value, old=old) for value in self.values)
 
     def sql(self, column: str, *, old: bool) -> str:
-        """Write it for a column's name; `old` is before v22."""
+        """Write the condition as SQL; `column` is the column's real name, `old` is before v22."""
         name, operator = quoted(column), self.operator.lower()
         match self.operator:
             case "IS NULL" | "IS NOT NULL":
@@ -93,7 +93,7 @@ def conditions_of(where: str) -> tuple[Condition, ...]:
     """Read a filter.
 
     Raises:
-        ConfigError: it is none, or one that no version of Vitess takes; it says why.
+        ConfigError: no version of Vitess accepts the filter; the message says why.
     """
     reader = _Reader(list(_tokens(where)))
     found = [reader.condition()]
@@ -136,7 +136,7 @@ class _Reader:
         return " ".join(text for _, text in self._tokens[self._at :]) or "one that ends here"
 
     def word(self, *texts: str) -> bool:
-        """Pass over words or signs, if they come next."""
+        """Skip words or signs if they come next; return whether they did."""
         some = self._tokens[self._at : self._at + len(texts)]
         found = [text.lower() for kind, text in some if kind in {"word", "sign"}]
         self._at += len(texts) * (found == [*texts])

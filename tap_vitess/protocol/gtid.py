@@ -2,7 +2,7 @@
 
 A set is, for each server UUID, a list of closed intervals that are sorted, apart and not
 adjacent, so two equal sets are equal values. Positions are compared by containment and never
-as text: a stream may step over a stop position, and two servers may write one set differently.
+as text: a stream may skip past a stop position, and two servers may write one set differently.
 
 `SHOW GLOBAL GTID_EXECUTED` gives sets without VStream's prefix `MySQL56/` and with newlines
 after the commas (facts, 8.2); both forms are read. Two other forms are errors that say what to do:
@@ -49,10 +49,10 @@ class GtidSet:
         """Read `[MySQL56/]uuid:1-5:7,uuid:1`; the empty text is the empty set.
 
         Args:
-            where: whose it is, for errors: `keyspace/shard`.
+            where: `keyspace/shard`, for errors.
 
         Raises:
-            GtidError: it is a position without GTIDs, or with tagged ones.
+            GtidError: the position has no GTIDs, or tagged ones.
             ProtocolError: the text is not a MySQL GTID set.
         """
         if text.startswith(_FILE_FLAVOR):
@@ -93,11 +93,11 @@ class GtidSet:
         return sum(b - a + 1 for ranges in self.intervals.values() for a, b in ranges)
 
     def beyond(self, other: GtidSet) -> int:
-        """Count the transactions that are here and not in `other`."""
+        """Count the transactions that are in this set and not in `other`."""
         return self.count - self.intersection(other).count
 
     def first_beyond(self, other: GtidSet) -> str | None:
-        """Name the first transaction, of any server, that is here and not in `other`."""
+        """Return the first transaction, of any server, that is in this set and not in `other`."""
         for uuid, ranges in sorted(self.intervals.items()):
             for first, last in ranges:
                 number = first
@@ -116,18 +116,17 @@ class GtidSet:
 
 
 class Goal:
-    """Tells of the texts of a growing GTID set whether it contains a set, mostly without parsing.
+    """Tells whether a growing GTID set contains a goal, by its text, mostly without parsing.
 
-    Of two texts that follow each other all but the last number is the same, as a rule; and the
-    last number is what the answer depends on.
+    As a rule, consecutive texts differ only in their last number, and the answer depends on it.
     """
 
     def __init__(self, goal: GtidSet, where: str = "a position") -> None:
-        """Take what is to be contained, and whose it is, for errors."""
+        """Set the goal; `where` is `keyspace/shard`, for errors."""
         self._goal = goal
         self._where = where
         self._head: str | None = None
-        self._needed: int | None = None  # the last number after this head; None: none is enough
+        self._needed: int | None = None  # the last number to reach after this head, if any
 
     def reached(self, text: str) -> bool:
         """Return whether the set that a text names contains the goal.
@@ -143,7 +142,7 @@ class Goal:
         return self._needed is not None and int(last) >= self._needed
 
     def _learn(self, head: str, last: str, found: GtidSet) -> None:
-        """Note what number is enough after a head that ends in its server's highest interval."""
+        """Note which last number is enough, if the text ends in a server's highest interval."""
         self._head = None
         uuid = head.removeprefix(FLAVOR).rpartition(",")[2].partition(":")[0].strip().lower()
         ranges = found.intervals.get(uuid, ())

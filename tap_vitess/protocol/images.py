@@ -7,12 +7,12 @@ the row. Seen on v22 (MySQL 8.0):
   something is left out of it. Nothing shows what the before image lacks: a TEXT or BLOB that is
   NULL there, in a delete too, may be a value that was not sent. (JSON is always sent whole
   in it. What was logged with MINIMAL, before it was set back, may lack any column.)
-- A column that the after image lacks was not changed, so the before image has it if it carries
-  it. With a key on a TEXT column the after image lacks the key.
-- MySQL's own key is in every before image. Another column of what a client takes for the key, such
-  as a vindex's, need not be: not under MINIMAL, nor under NOBLOB when it is TEXT or BLOB.
+- A column that the after image lacks did not change, so its value is that of the before image, if
+  that has one. With a key on a TEXT column the after image lacks the key.
+- MySQL's own key is in every before image. Other columns that a client adds to the key, such as a
+  vindex's, may be missing: under MINIMAL, and under NOBLOB if they are TEXT or BLOB.
 - The bitmaps count all columns of the table, even if only some were requested, and nothing shows
-  where in the table these are. Then a NULL of such an after image may be a value not sent.
+  where in the table these are. Then a NULL in a partial after image may be a value not sent.
 - A partial JSON is a template around the before image's document, which is complete; an empty
   value stands for "unchanged".
 
@@ -32,7 +32,7 @@ Values = list[bytes | None]
 OnPartialImage = Literal["fetch", "omit", "fail"]  # the setting
 
 NOT_NULL_FLAG = 1
-# Of these a change has every column: a tablet refuses binlog_row_image=MINIMAL.
+# Every change carries columns of these types: tablets refuse binlog_row_image=MINIMAL.
 _ALWAYS_SENT = (
     *("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "bit"),
     *("date", "time", "year", "char", "varchar", "binary", "varbinary", "enum", "set"),
@@ -41,7 +41,7 @@ PRI_KEY_FLAG = 2  # MySQL sets it for the primary key, else the first NOT NULL u
 
 
 def is_partial(change: binlogdata.RowChange) -> bool:
-    """Return whether the after image lacks something, or has a part of a JSON document."""
+    """Return whether the after image lacks a column, or has only a part of a JSON document."""
     return change.HasField("data_columns") or bool(change.json_partial_values.cols)
 
 
@@ -52,12 +52,12 @@ def completed(
     *,
     projected: bool = False,
 ) -> tuple[query.Row, frozenset[str]]:
-    """Return the after image with what the before image knows, and the columns still unknown.
+    """Return the after image, completed from the before image, and the columns still unknown.
 
-    Unknown columns are NULL in the row returned.
+    Unknown columns are NULL in the returned row.
 
     Raises:
-        ProtocolError: an image or a bitmap is not of these columns.
+        ProtocolError: an image or a bitmap does not fit these columns.
     """
     width = len(fields)
     after = unpacked(change.after, width, where)
@@ -72,7 +72,7 @@ def completed(
             if after[i] == b"":
                 after[i] = before[i]
             else:
-                after[i] = None  # a template, no document
+                after[i] = None  # a template, not a document
                 unknown.add(field.name)
         elif not _bit(change.data_columns, i):
             after[i] = before[i]
@@ -88,7 +88,7 @@ def _before(change: binlogdata.RowChange, width: int, where: str) -> Values:
 def _projected(
     change: binlogdata.RowChange, fields: Sequence[query.Field], after: Values, where: str
 ) -> tuple[query.Row, frozenset[str]]:
-    """Complete an image of some columns, of which no bitmap tells."""
+    """Complete an image of some columns, which no bitmap describes."""
     patched = bool(change.json_partial_values.cols)
     before = _before(change, len(fields), where)
     unknown: set[str] = set()
@@ -106,7 +106,7 @@ def _projected(
 
 
 def nulls(row: query.Row, fields: Sequence[query.Field], where: str) -> frozenset[str]:
-    """Name the columns of a before image that are NULL, or were not sent.
+    """Return the columns of a before image that are NULL or were not sent.
 
     Raises:
         ProtocolError: the image is not of these columns.
@@ -116,7 +116,7 @@ def nulls(row: query.Row, fields: Sequence[query.Field], where: str) -> frozense
 
 
 def beside_own_key(fields: Sequence[query.Field], key: Collection[str]) -> tuple[int, ...]:
-    """Return where the columns of a key are that are not of MySQL's own."""
+    """Return the indexes of a key's columns that are not in MySQL's own key."""
     return tuple(
         i for i, f in enumerate(fields) if f.name in key and f.flags and not f.flags & PRI_KEY_FLAG
     )
@@ -130,11 +130,11 @@ def unsent_key(
     *,
     whole: bool,
 ) -> frozenset[str]:
-    """Name key columns that a before image does not carry, as far as can be told.
+    """Return key columns that a before image does not carry, as far as is known.
 
     Args:
-        added: where the columns of the key are that are not of MySQL's own.
-        whole: whether all columns are logged.
+        added: see `beside_own_key`.
+        whole: whether MySQL logs all columns.
 
     Raises:
         ProtocolError: the image is not of these columns.
@@ -156,7 +156,7 @@ def unpacked(row: query.Row, width: int, where: str) -> Values:
     """Return a row's values; None is NULL.
 
     Raises:
-        ProtocolError: the lengths are not `width`, or not those of the values.
+        ProtocolError: there are not `width` lengths, or they do not match the values.
     """
     lengths, raw = row.lengths, row.values
     if len(lengths) != width:
@@ -177,7 +177,7 @@ def unpacked(row: query.Row, width: int, where: str) -> Values:
 
 
 def packed(values: Sequence[bytes | None]) -> query.Row:
-    """Put values into a row."""
+    """Make a row of values; None is NULL."""
     return query.Row(
         lengths=[-1 if value is None else len(value) for value in values],
         values=b"".join(value for value in values if value is not None),
@@ -192,7 +192,7 @@ def _check_bitmaps(change: binlogdata.RowChange, fields: Sequence[query.Field], 
 
 
 def _patched(change: binlogdata.RowChange, fields: Sequence[query.Field]) -> frozenset[int]:
-    """List the columns with a partial JSON: the bitmap counts the JSON columns alone."""
+    """Return the indexes of columns with partial JSON; the bitmap counts JSON columns only."""
     documents = [i for i, field in enumerate(fields) if field.column_type.lower() == "json"]
     partial = change.json_partial_values
     if not partial.cols:
@@ -201,7 +201,7 @@ def _patched(change: binlogdata.RowChange, fields: Sequence[query.Field]) -> fro
 
 
 def _bit(bitmap: binlogdata.RowChange.Bitmap, i: int) -> bool:
-    """Return whether a column's bit is set; without a bitmap every column is there."""
+    """Return whether a column's bit is set; without a bitmap, all are."""
     return not bitmap.cols or bool(bitmap.cols[i // 8] >> (i % 8) & 1)
 
 

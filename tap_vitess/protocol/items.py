@@ -20,7 +20,7 @@ from tap_vitess.protocol.request import EVERYTHING, RequestOptions
 
 @dataclass(frozen=True, slots=True)
 class Alteration:
-    """What a DDL has changed in a table's columns on one shard; None where it may be anything."""
+    """How a DDL changed a table's columns on one shard; changes: None if it may be anything."""
 
     table: str
     shard: str
@@ -29,11 +29,11 @@ class Alteration:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fields:
-    """What the rows that follow look like, for one shard's table in one phase.
+    """The columns of the rows that follow, for one shard's table in one phase.
 
     copying: the values come from a SELECT and not from the binlog; some types differ.
     labelled: ENUM and SET come as labels; from the binlog before Vitess 20 they come as numbers.
-    projected: whether only some columns were asked for, which may not be all there are.
+    projected: whether the request names columns, so that there may be others.
     """
 
     table: str
@@ -45,7 +45,7 @@ class Fields:
 
     @property
     def why_not_resumable(self) -> str:
-        """Why a copy cannot be resumed by the table's key; empty when it can be."""
+        """Why a copy cannot be resumed by the table's key; empty if it can be."""
         key = [field for field in self.fields if field.flags & PRI_KEY_FLAG]
         if not key:
             return "the table has no key"
@@ -53,7 +53,7 @@ class Fields:
 
 
 def _type_of(field: query.Field) -> str:
-    """Return a column's type; `type` alone takes an ENUM that is compared by bytes for a BINARY."""
+    """Return a column's type; by `type` alone an ENUM with a binary collation looks like BINARY."""
     return field.column_type or query.Type.Name(field.type)
 
 
@@ -61,9 +61,8 @@ def _type_of(field: query.Field) -> str:
 class Rows:
     """Row changes of one table and shard; copied rows have only an after image.
 
-    commit_time: seconds since 1970; 0 for copied rows. others: what follows of the same table and
-    shard, of other kinds, seconds or responses; only where it was asked for (see `by_table` and
-    `by_shard`).
+    commit_time: seconds since 1970; 0 for copied rows. others: later rows of the same table and
+    shard, of other kinds, seconds or responses; only if joined by `by_table` or `by_shard`.
     """
 
     fields: Fields
@@ -76,11 +75,11 @@ class Rows:
 class Boundary:
     """All rows before it form whole transactions; `vgtid` is the position after them.
 
-    replaced: tables whose rows have been taken away or exchanged without a row event, each with
-        what did it.
-    altered: what DDLs have changed in the columns of tables, in their order.
-    statements: what has changed rows without a row event, as MySQL has logged it.
-    unplaced: of the transactions without a VGTID after `vgtid`, which one this is; else 0.
+    replaced: tables whose rows were removed or exchanged without a row event, each with the cause.
+    altered: the changes that DDLs made to columns, in order.
+    statements: those that changed rows without a row event, as MySQL logged them.
+    unplaced: the number of this transaction, from 1, among those without a VGTID after `vgtid`;
+        0 for one with a VGTID.
     """
 
     shard: str
@@ -92,13 +91,13 @@ class Boundary:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has nothing but a position."""
+        """Whether it reports nothing but a position."""
         return not (self.replaced or self.altered or self.statements)
 
 
 @dataclass(frozen=True, slots=True)
 class CopyProgress:
-    """The shard's rows up to `lastpk` have been given out."""
+    """The shard's rows up to `lastpk` have been delivered."""
 
     table: str
     shard: str
@@ -107,7 +106,7 @@ class CopyProgress:
 
 @dataclass(frozen=True, slots=True)
 class ShardCopied:
-    """All rows of the table's shard have been given out; its columns come without a row as well."""
+    """All rows of the table's shard have been delivered; `fields` are known even without a row."""
 
     table: str
     shard: str
@@ -120,12 +119,12 @@ Item_co = TypeVar("Item_co", covariant=True)
 
 
 class Feed(Protocol[Item_co]):
-    """What the reader drives: asked for a request, fed events, asked whether it is finished.
+    """What the reader drives: it takes requests from it, feeds it events, until it is finished.
 
-    signs: how much has come of the shards that are waited for; steps: how often they have come
-    to a place to resume from. What other shards bring is no sign that these move. place: where a
-    shard, or where none is named all of it, would go on; to be compared. fault: a passing one that
-    ended the last events after what they gave out, to be raised once that has been taken.
+    signs: how much came from the shards that are waited for; steps: how often these reached a place
+    to resume from. What other shards send does not count. place: where a shard (or the whole feed)
+    would resume; only to be compared. fault: a passing fault that came after the last items, to be
+    raised once these have been processed.
     """
 
     @property
@@ -146,7 +145,7 @@ class Feed(Protocol[Item_co]):
 
 
 class Decoded:
-    """The part both feeds share: the FIELD events, by table and shard."""
+    """The part that both feeds share: the FIELD events, by table and shard."""
 
     def __init__(self, keyspace: str, tables: frozenset[str], options: RequestOptions) -> None:
         self.keyspace = keyspace
@@ -157,14 +156,14 @@ class Decoded:
 
     @property
     def name(self) -> str:
-        """What logs and errors call this feed."""
+        """The feed's name in logs and errors."""
         raise NotImplementedError
 
     @contextmanager
     def _given_out(self, items: Collection[object]) -> Iterator[None]:
-        """Keep a passing fault back where something has to be given out before it.
+        """Hold back a passing fault until the items before it have been delivered.
 
-        The place that is asked for next is after the items already; without them rows are lost.
+        The next request already starts after these items: without them, rows would be lost.
         """
         try:
             yield
@@ -201,7 +200,7 @@ class Decoded:
         return ProtocolError(f"{self.name}: VTGate sent {what}: {table_name} on shard {shard}")
 
     def _shards_of(self, vgtid: binlogdata.VGtid) -> tuple[str, ...]:
-        """Name the shards of a VGTID."""
+        """Return the names of a VGTID's shards."""
         names: list[str] = []
         for entry in vgtid.shard_gtids:
             names.append(entry.shard)

@@ -1,8 +1,8 @@
 """Which part of a keyspace a shard holds, by its name, and which shards a job has. Pure.
 
-A shard `40-80` holds the keyspace ids from 0x40 to below 0x80; an end that is left out is the end
-of all ids, and zeros at the end of a number mean nothing (`80` and `8000` are one place). A name
-that is no range, as `0`, is the one shard of an unsharded keyspace, which holds everything.
+A shard `40-80` holds the keyspace ids from 0x40 to below 0x80. A missing end is open, and trailing
+zeros mean nothing (`80` and `8000` are the same place). A name that is not a range, such as `0`, is
+the only shard of an unsharded keyspace, which holds everything.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Range = tuple[Place, Place]
 
 @dataclass(frozen=True, slots=True)
 class KeyRanges:
-    """The parts of a keyspace that a job has, as shards are named; without any, all of it."""
+    """The key ranges that a job reads, named like shards; without any, the whole keyspace."""
 
     names: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, names: Sequence[str]) -> KeyRanges:
-        """Take over ranges that somebody has written.
+        """Check ranges that a user has written.
 
         Raises:
-            ConfigError: one is none or is empty, or two overlap.
+            ConfigError: one is not a range or is empty, or two overlap.
         """
         for name in names:
             if _RANGE.fullmatch(name) is None:
@@ -52,19 +52,19 @@ class KeyRanges:
         return ", ".join(self.names)
 
     def holds(self, shard: str) -> bool:
-        """Tell whether all of a shard is in the ranges."""
+        """Return whether all of a shard is in the ranges."""
         return not self.names or _covers(sorted(map(_range, self.names)), _range(shard))
 
     def meets(self, shard: str) -> bool:
-        """Tell whether some of a shard is in the ranges."""
+        """Return whether a part of a shard is in the ranges."""
         first, last = _range(shard)
         ranges = [_range(name) for name in self.names]
         return not ranges or any(begin < last and first < end for begin, end in ranges)
 
     def border(self, shard: str) -> str | None:
-        """Return an end of the ranges that lies within a shard; None where none does.
+        """Return an end of the ranges that lies within a shard, or None.
 
-        Where two ranges meet is none.
+        A place where two ranges meet is not an end.
         """
         ends = [
             pair for name in self.names for pair in zip(name.split("-"), _range(name), strict=True)
@@ -79,12 +79,12 @@ WHOLE = KeyRanges()
 
 
 def is_range(shard: str) -> bool:
-    """Tell whether a shard's name is a range, as those of a sharded keyspace are."""
+    """Return whether a shard's name is a range, as in a sharded keyspace."""
     return _RANGE.fullmatch(shard) is not None
 
 
 def uncovered(shards: Iterable[str], by: Iterable[str]) -> list[str]:
-    """Name the shards of which some part is in none of others, sorted."""
+    """Return the shards that others do not cover completely, sorted."""
     covering = sorted(map(_range, by))
     return sorted(shard for shard in shards if not _covers(covering, _range(shard)))
 
@@ -100,7 +100,7 @@ def _place(number: str) -> Place:
 
 
 def _covers(ranges: Iterable[Range], wanted: Range) -> bool:
-    """Return whether ranges, in order of where they begin, leave out nothing of another."""
+    """Return whether ranges, sorted by their beginnings, cover another completely."""
     reached, end = wanted
     for first, last in ranges:
         if first > reached:

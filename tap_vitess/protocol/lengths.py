@@ -1,9 +1,10 @@
 """The lengths of a response's values, which cut its bytes into values. Pure; the hot path.
 
 protobuf's own list costs an object for each length. Nearly all values are shorter than 64 bytes,
-with lengths of one byte each: those lengths are kept as bytes, and searched by operations on bytes.
+with lengths of one byte each: those lengths stay bytes, and are searched by operations on bytes.
 `struct` cuts the values, a third faster than a call for each value; its format, `05s12s00s`, is
-written by planes of digits. If there are many long values, protobuf's list is faster.
+built one digit position at a time, for all values at once. If there are many long values,
+protobuf's list is faster.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from google.protobuf.message import DecodeError
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError
 
-_CONTINUED = bytes(range(0x80, 0x100))  # what does not end a varint
+_CONTINUED = bytes(range(0x80, 0x100))  # bytes that do not end a varint
 _ENDS = bytes(range(0x80))
 _MARKED = _ENDS + b"\x80" * 0x80
-# Those of more than five bytes are longer than any message, and stay what is no length.
+# Varints of more than five bytes are longer than any message: they stay in place, as invalid.
 _LONG = re.compile(rb"([\x80-\xff]{1,4}[\x00-\x7f])")
 _NULL = re.compile(rb"\x01")
 _SHORT = bytes([1, *range(0, 0x80, 2)])
@@ -33,9 +34,9 @@ _SHORT = bytes([1, *range(0, 0x80, 2)])
 _SIZES = [0 if mark == 1 else mark // 2 for mark in range(128)]
 _TENS = bytes(ord("0") + size // 10 for size in _SIZES) * 2
 _ONES = bytes(ord("0") + size % 10 for size in _SIZES) * 2
-# A long length costs here what so many cost as protobuf's, or two or three where NULLs are many.
+# A long length costs as much as so many in protobuf's list, or two or three if many are NULL.
 _WORTH = 6
-_LARGE = 1 << 22  # bytes that are not cut where nobody wants them
+_LARGE = 1 << 22  # bytes; of more, only the wanted values are cut
 
 
 def count(packed: bytes) -> int:
@@ -44,7 +45,7 @@ def count(packed: bytes) -> int:
 
 
 def listed(packed: bytes, where: str) -> list[int]:
-    """Return the lengths; raises ProtocolError: one is none."""
+    """Return the lengths; raises ProtocolError: one is invalid."""
     try:
         return list(query.Row.FromString(b"\x0a" + varint(len(packed)) + packed).lengths)
     except DecodeError:
@@ -55,8 +56,8 @@ def listed(packed: bytes, where: str) -> list[int]:
 class Part:
     """Some whole rows.
 
-    values: those of each wanted column, no bytes for NULL. nulls: the rows that hold a NULL, for
-    each wanted column that has some. end: where their values end.
+    values: those of each wanted column, no bytes for NULL. nulls: the rows with a NULL, for each
+    wanted column that has any. end: where the rows' values end.
     """
 
     values: Mapping[int, Sequence[bytes]]
@@ -68,10 +69,10 @@ class Lengths:
     """The lengths of rows of one width."""
 
     def __init__(self, packed: bytes, width: int, where: str) -> None:
-        """Take them; raises ProtocolError: one is below -1, or no length."""
+        """Parse them; raises ProtocolError: one is below -1 or invalid."""
         self._width = width
         self._where = where
-        # A byte each: twice the length, 1 for NULL, 0 where it is among the long ones.
+        # A byte each: twice the length, 1 for NULL, 0 for a long one.
         self._marks = packed
         self._places: list[int] = []  # of the long ones, counted from 1
         self._long: list[int] = []
@@ -123,7 +124,7 @@ class Lengths:
         return Part(found, nulls, start + format_.size)
 
     def _format(self, marks: bytes, start: int, columns: Sequence[int]) -> struct.Struct:
-        """Write a size and `s` for each value; `x`, skip, for those of other columns."""
+        """Make the format: a size and `s` for each value, or `x` (skip) in other columns."""
         behind = start + len(marks)
         long = range(bisect(self._places, start), bisect(self._places, behind))
         digits = len(str(max([10, *(self._long[i] for i in long)])))
@@ -175,7 +176,7 @@ class Lengths:
 
 
 def _of_two_bytes(packed: bytes) -> tuple[list[bytes], list[int]] | None:
-    """Return what stands between the long ones, and these; None when not all are of two bytes."""
+    """Return what is between the long lengths, and these; None unless all have two bytes."""
     marked = packed.translate(_MARKED)
     if b"\x80\x80" in marked or marked.endswith(b"\x80"):
         return None

@@ -1,12 +1,12 @@
 """Tables, a position and options -> VStreamRequest.
 
 Every rule is an exact table with its own select: an exact rule without one copies well and
-fails at the first change, and a regexp also brings views and internal tables (facts, 2.3).
+fails at the first change, and a regexp also matches views and internal tables (facts, 2.3).
 All shards of a keyspace go into one request: a stream over some of them dies at a reshard.
 
 From v23 on, if one image of a row passes a filter, both come, so nothing would show that the row
-has left. If the filter has a key range, each image is filtered by itself, as before. So a filter
-ends with a key range that holds every row, by a vindex that the keyspace need not have.
+has left the filter. With a key range in the filter, each image is filtered on its own, as before.
+So a filter ends with a key range that holds every row, by a vindex that the keyspace need not have.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ CellPreference = Literal["preferlocalwithalias", "onlyspecified"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is asked for of a table.
+    """What a request asks of a table.
 
-    columns: in the table's order, the key's among them; None for all. where: conditions as SQL,
-    None for all rows. hashed: a column of the table, by which each image is filtered by itself. The
-    vindex `null` takes any; it is looked up by name first, which no two keyspaces may have.
+    columns: in the table's order, including the key's; None for all. where: conditions as SQL, None
+    for all rows. hashed: any column, for the key range that filters each image on its own. The
+    vindex `null` accepts any column. Vitess first looks it up by name: no two keyspaces may have a
+    vindex of that name.
     """
 
     columns: tuple[str, ...] | None = None
@@ -52,12 +53,12 @@ EVERYTHING = Rule()
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """What all requests of a run share.
+    """The options that all requests of a run share.
 
     tablet_type: PRIMARY, REPLICA or RDONLY. cells: where to look for tablets, empty = VTGate's
-    own cell; not used for PRIMARY. heartbeat_seconds: VTGate speaks at least this often. rules: of
-    the tables of which not everything is asked for. cell_preference: whether VTGate's own cell goes
-    first. minimize_skew: whether VTGate holds shards back that are ahead of others.
+    own cell; not used for PRIMARY. heartbeat_seconds: VTGate sends something at least this often.
+    rules: of tables that are read only in part. cell_preference: whether VTGate's own cell goes
+    first. minimize_skew: whether VTGate holds back shards that are ahead of others.
     """
 
     tablet_type: str = "PRIMARY"
@@ -109,10 +110,10 @@ def first_request(
     copy: bool = False,
     shards: Iterable[str] = ("",),
 ) -> vtgate.VStreamRequest:
-    """Ask for a copy of `tables` and the changes after it, or for those from now on.
+    """Ask for a copy of `tables` and the changes after it, or only for changes from now on.
 
-    Of no table it shows that streams open: each shard tells where it is. An empty name is that of
-    all shards.
+    Without tables it tests that streams open: each shard reports its position. The empty name
+    stands for all shards.
     """
     begin = "" if copy else "current"
     entries = [binlogdata.ShardGtid(keyspace=keyspace, shard=s, gtid=begin) for s in shards]

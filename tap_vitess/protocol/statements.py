@@ -20,11 +20,11 @@ Effects = Collection[tuple[str, str]]
 def changed_tables(
     statements: Iterable[str], effects: Effects, tables: frozenset[str]
 ) -> frozenset[str]:
-    """Name those of `tables` that statements may have changed.
+    """Return those of `tables` that statements may have changed.
 
     Args:
-        effects: names that a statement may mention, each with a text that tells what else is
-            changed then; empty where that cannot be known, and any table may be.
+        effects: names that a statement may mention, each with a text that names what else changes
+            then. An empty text means that this is unknown, and any table may change.
     """
     behind: dict[str, list[str]] = {}
     for name, text in effects:
@@ -43,7 +43,7 @@ def changed_tables(
 
 
 def mentioned(text: str, names: Iterable[str]) -> frozenset[str]:
-    """Return which names stand anywhere in a text, in whatever case and between whatever quotes.
+    """Return the names that a text mentions anywhere, in any case and any quotes.
 
     Quotes are not paired: one within a string of the statement would hide what follows.
     """

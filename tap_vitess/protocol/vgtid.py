@@ -25,7 +25,7 @@ class Vgtid:
     shards: Mapping[str, GtidSet]
 
     def behind(self, other: Vgtid) -> list[str]:
-        """Name the shards that are missing here, or less advanced than in `other`."""
+        """Return the shards that are missing here, or less advanced than in `other`."""
         return sorted(
             shard
             for shard, gtids in other.shards.items()
@@ -33,7 +33,7 @@ class Vgtid:
         )
 
     def intersection(self, other: Vgtid) -> Vgtid | None:
-        """Return the latest position that both contain; None when the shards differ."""
+        """Return the latest position that both contain; None if the shards differ."""
         if self.shards.keys() != other.shards.keys():
             return None
         return Vgtid(

@@ -1,7 +1,7 @@
 """What a response's bytes show before they are read as messages. Pure; the hot path.
 
-Reading a message copies it. Where copied rows begin and end in a response, and which fields a huge
-change has, can be seen from tags and sizes.
+Parsing a message copies it. Tags and sizes already show where copied rows begin and end in a
+response, and which fields a huge change has.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# A VEvent of a copied row: its type, ROW, and at once its row_event. Changes have a timestamp.
+# A copied row's VEvent: its type, ROW, directly followed by row_event. Changes have a timestamp.
 COPIED = b"\x08\x0c\x2a"
 IS_ROW = COPIED[:2]
 _FIRST_ROW = re.compile(b"%b|%b" % (re.escape(COPIED), re.escape(IS_ROW + b"\x10")))
@@ -21,12 +21,12 @@ _EVENT = b"\x0a"  # opens an event of a response; its size comes after it
 
 
 def may_end_copy(response: bytes) -> bool:
-    """Tell whether a response may tell that a copy is completed; one with rows is not looked at."""
+    """Return whether a response may say that a copy is completed; only small ones are searched."""
     return len(response) < _FEW and _COMPLETED in response
 
 
 def first_row(response: bytes) -> bytes | None:
-    """Return how the first ROW event begins: `COPIED`, or as a change; None where there is none."""
+    """Return how the first ROW event begins: `COPIED`, or as a change; None without one."""
     row = _FIRST_ROW.search(response)
     return row and row.group()
 
@@ -43,7 +43,7 @@ def first_copied(response: bytes) -> int | None:
 
 
 def last_copied_end(response: bytes) -> int | None:
-    """Return where what looks like the last event of a copied row ends, by the size before it."""
+    """Return where the apparent last event of a copied row ends, by the size before it."""
     begin = response.rfind(COPIED)
     size = 0
     for place in range(begin - 1, max(begin - 1 - _LONGEST, -1), -1):
@@ -54,7 +54,7 @@ def last_copied_end(response: bytes) -> int | None:
 
 
 def size_at(message: bytes, begin: int) -> tuple[int, int]:
-    """Read what protobuf writes before bytes; return where these begin, and how many they are."""
+    """Read the size before a field's bytes; return where these begin, and the size."""
     size = 0
     for place in range(begin, min(begin + _LONGEST, len(message))):
         size |= (message[place] & 0x7F) << 7 * (place - begin)

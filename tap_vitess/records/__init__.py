@@ -1,1 +1,1 @@
-"""What becomes of a row."""
+"""From the images of a row to records and JSON lines."""

@@ -1,9 +1,9 @@
 """Many rows at a time to JSON lines, straight from their bytes: the fast way of `records.py`. Pure.
 
-It is for rows with records that hold just what the image holds (`TableImages.alike`). `Lines.of`
+It is for rows whose records hold exactly what their images hold (`TableImages.alike`). `Lines.of`
 returns None for all others, and for few rows: working by column pays off only from some number of
-rows on, or for huge values, which are then copied less often. For the rest, `RecordMaker` makes the
-records one by one.
+rows on, or for huge values, which are then copied less often. `RecordMaker` makes the other
+records, one by one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NUMBERS = 1000  # written at a time
 
 @lru_cache(maxsize=8)
 def moment(seconds: int) -> str:
-    """Write a second since 1970 as records have it."""
+    """Format seconds since 1970 as in records."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
@@ -39,7 +39,7 @@ def _numbers(first: int, rows: int) -> Iterator[bytes]:
 
 
 def own_values(operation: str, shard: str, commit_time: str | None) -> dict[str, Any]:
-    """Return what a record's own columns hold, but for its number."""
+    """Return the values of a record's own columns, except its number."""
     return {
         "deleted_at": commit_time if operation == "delete" else None,
         "op": operation,
@@ -52,8 +52,8 @@ def own_values(operation: str, shard: str, commit_time: str | None) -> dict[str,
 class Lines:
     """Writes the rows of one FIELD event.
 
-    own: what to write after them: `deleted_at` always, and of `op`, `shard`, `commit_time` and
-    `seq` what is wanted, each with its column's name.
+    own: the columns to write after a row's own, with their names: `deleted_at` always, and those of
+    `op`, `shard`, `commit_time` and `seq` that are wanted.
     """
 
     encoder: RowEncoder
@@ -68,9 +68,9 @@ class Lines:
 
         Args:
             first_seq: the number of the first record.
-            head: what opens a line, up to the record's brace.
-            end: what closes it, from the record's brace on.
-            commit_time: as records have it.
+            head: what opens a line, including the record's brace.
+            end: what closes it, including the record's brace.
+            commit_time: as in records.
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.

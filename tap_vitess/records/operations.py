@@ -40,8 +40,8 @@ from tap_vitess.values.types import DEFAULTS, ValueOptions, ValueType
 DecoderT = TypeVar("DecoderT", bound=RowDecoder)
 Record = dict[str, Any]
 Operation = Literal["copy", "insert", "update", "delete"]
-# The FIELD event, the keys, the columns wanted, the second of the commit -> for each key these
-# columns in the order of the FIELD event, text in UTF-8; None where the row is not there.
+# FIELD event, keys, wanted columns, second of the commit -> for each key these columns in the
+# FIELD event's order, text in UTF-8; None if the row is not there.
 Fetch = Callable[[Fields, Sequence[RawKey], Collection[str], int], Sequence[query.Row | None]]
 
 _BINARY_COLLATION = 63
@@ -52,8 +52,8 @@ _UTF8MB4_COLLATION = 255
 class ImageOptions:
     """How images are read.
 
-    fetch: asks for what a partial image lacks; None where nothing can be asked. whole_rows: tells
-    whether a shard's MySQL logs every column of every row, as far as is known.
+    fetch: reads what a partial image lacks; None if that is impossible. whole_rows: returns whether
+    a shard's MySQL is known to log every column of every row.
     """
 
     values: ValueOptions = DEFAULTS
@@ -64,9 +64,9 @@ class ImageOptions:
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """Rows to which the same happened, in whole images, to be taken apart by column.
+    """Whole images of rows with the same operation, to be split by column.
 
-    rows: as they are now, or were before their delete. before: of updates.
+    rows: the new images, or a delete's old ones. before: the old images of updates.
     """
 
     operation: Operation
@@ -79,8 +79,8 @@ class Alike:
 class Image:
     """What happened to one row.
 
-    row: as it is now, or was before its delete; without the columns `absent`. before: of an update,
-    where it is wanted; without the columns `unsent`. fetched: present values of absent columns.
+    row: the new image, or a delete's old one, without the columns `absent`. before: an update's old
+    image if wanted, without the columns `unsent`. fetched: current values of absent columns.
     """
 
     operation: Operation
@@ -91,11 +91,11 @@ class Image:
     fetched: Record = field(default_factory=dict)
 
     def decoded(self, decoder: RowDecoder) -> Record:
-        """Return what the row's image carries."""
+        """Decode the columns that the row's image carries."""
         return _without(self.absent, decoder.decode(self.row))
 
     def decoded_before(self, decoder: RowDecoder) -> Record | None:
-        """Return what the image of before carries."""
+        """Decode the columns that the old image carries."""
         return None if self.before is None else _without(self.unsent, decoder.decode(self.before))
 
 
@@ -109,8 +109,8 @@ def _without(absent: frozenset[str], record: Record) -> Record:
 class Told(Generic[DecoderT]):
     """What a FIELD event says, for one version of the table's schema.
 
-    types: of its columns, in order. decoder: of the wanted ones, key_decoder: of the key. key,
-    added: where the columns of the key are, and those of them that are not of MySQL's own.
+    types: of its columns, in order. decoder: for the wanted columns; key_decoder: for the key's.
+    key: the indexes of the key's columns; added: of those that are not in MySQL's own key.
     """
 
     fields: Fields
@@ -131,7 +131,7 @@ class Told(Generic[DecoderT]):
 
 
 class TableImages(Generic[DecoderT]):
-    """Tells what happened to a table's rows; each shard's are read as its last FIELD event says."""
+    """Tells what happened to a table's rows, read by the last FIELD event of their shard."""
 
     def __init__(
         self,
@@ -145,10 +145,10 @@ class TableImages(Generic[DecoderT]):
         *,
         before: bool = False,
     ) -> None:
-        """Prepare for a table with this key and schema, which follows the FIELD events.
+        """Prepare for a table with this key and schema, which `prepare` keeps up to date.
 
-        `charsets` has those that FIELD events may not have, `warn` gets what the user should
-        know, and `before` says whether the rows before updates are wanted, too.
+        `charsets` has those that FIELD events may lack, `warn` takes warnings for the user, and
+        `before` says whether the old images of updates are wanted, too.
         """
         self.schema = schema
         self._keyspace = keyspace
@@ -164,7 +164,7 @@ class TableImages(Generic[DecoderT]):
         self._left_out: set[str] = set()
 
     def prepare(self, fields: Fields) -> bool:
-        """Take in a FIELD event; return whether the properties of the schema have changed.
+        """Process a FIELD event; return whether the properties of the schema have changed.
 
         Raises:
             CatalogError: the table has been altered so that its rows no longer fit.
@@ -226,7 +226,7 @@ class TableImages(Generic[DecoderT]):
     # Many rows at once
 
     def alike(self, rows: Rows) -> Alike | None:
-        """Return whole images to which the same happened; None: see `each`.
+        """Return whole images with the same operation; None means: use `each`.
 
         Raises:
             ProtocolError: the images are not whole rows.
@@ -244,7 +244,7 @@ class TableImages(Generic[DecoderT]):
         return Alike(operation, changes.count, images, before)
 
     def _common(self, changes: Changes, told: Told[DecoderT]) -> Operation | None:
-        """Name the operation of changes; None when they must be looked at one by one."""
+        """Return the operation of changes; None if they must be examined one by one."""
         before, after = changes.before, changes.after
         if told.fields.copying:
             return "copy"
@@ -266,10 +266,10 @@ class TableImages(Generic[DecoderT]):
     # One by one
 
     def each(self, rows: Rows) -> list[Image]:
-        """Return what happened to each row, with what on_partial_image lets be asked for.
+        """Return what happened to each row; fetch missing values if on_partial_image says so.
 
         Raises:
-            VitessError: an image that cannot be taken as it is.
+            VitessError: an image cannot be used as it is.
         """
         if rows.fields.copying:
             return [Image("copy", change.after) for change in rows.changes]
@@ -309,7 +309,7 @@ class TableImages(Generic[DecoderT]):
     def _check_key(
         self, change: binlogdata.RowChange, absent: frozenset[str], told: Told[DecoderT]
     ) -> None:
-        """Refuse a change that does not say which row it is about."""
+        """Refuse a change that does not identify its row."""
         unsent = absent.intersection(self._key)
         if change.HasField("before"):
             columns, whole = told.fields.fields, self._logs_whole_rows(told)
@@ -323,7 +323,7 @@ class TableImages(Generic[DecoderT]):
             )
 
     def _complete(self, images: list[Image], told: Told[DecoderT], commit_time: int) -> None:
-        """Do about absent columns what the setting says; those that nobody wants do not count."""
+        """Apply on_partial_image to absent columns, except those that nobody wants."""
         wanted = self.schema.wanted
         partial = [i for i in images if i.operation != "delete" and i.absent & wanted]
         if not partial or self._options.on_partial_image == "omit":
@@ -334,7 +334,7 @@ class TableImages(Generic[DecoderT]):
             raise self._incomplete(told, columns)
         keys = [self._raw_key(image.row, told) for image in partial]
         values = fetch(fields, keys, columns, commit_time)
-        # What a SELECT gives: as copied rows, but all text in UTF-8.
+        # A SELECT gives values like copied rows, but all text in UTF-8.
         asked = tuple(_in_utf8(column) for column in fields.fields if column.name in columns)
         selected = Fields(fields.table, fields.shard, asked, copying=True)
         decode = self._make_decoder(selected, columns, {}).decode
@@ -359,7 +359,7 @@ class TableImages(Generic[DecoderT]):
 
 
 def _in_utf8(column: query.Field) -> query.Field:
-    """Describe a column as a connection with the charset utf8mb4 gives it."""
+    """Describe a column as a connection with the charset utf8mb4 returns it."""
     found = query.Field()
     found.CopyFrom(column)
     if column.charset != _BINARY_COLLATION:

@@ -1,8 +1,8 @@
 """Rows to records as Python dicts, for the front ends that write JSON.
 
 `records/operations.py` says what happened to a row; `own_columns` names the added columns. A delete
-carries the whole image of the deleted row, because a target that upserts would blank what is left
-out.
+carries the whole image of the deleted row, because a target that upserts would blank the columns
+that are left out.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ logger = logger_of(__name__)
 
 
 class RecordStream(Protocol):
-    """What records are made for.
+    """The stream that records are made for.
 
-    primary_keys: the key columns, in order. own_columns: what to add to a record, and the column's
-    name for it: `deleted_at` always, and of `op`, `shard`, `commit_time` and `seq` what the front
+    primary_keys: the key columns, in order. own_columns: the columns to add to a record, with their
+    names: `deleted_at` always, and those of `op`, `shard`, `commit_time` and `seq` that the front
     end has.
     """
 
@@ -48,7 +48,7 @@ class RecordStream(Protocol):
 
 @dataclass(slots=True)
 class RecordSequence:
-    """Gives out numbers that rise with a keyspace's records: microseconds since 1970, or more."""
+    """Numbers a keyspace's records, always rising: microseconds since 1970, or more."""
 
     last: int
 
@@ -58,16 +58,16 @@ class RecordSequence:
         return self.last - count + 1
 
     def catch_up(self) -> None:
-        """Go up to the clock, unless the clock lags."""
+        """Advance to the clock, unless the clock lags."""
         self.last = max(self.last, time.time_ns() // 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordOptions(ImageOptions):
-    """What all streams of a run share.
+    """The options that all streams of a run share.
 
-    copied_at: whether copied rows have the time at which they came as their commit time; else
-    they have none.
+    copied_at: whether copied rows get the time of their arrival as commit time; else they have
+    none.
     """
 
     metadata_columns: bool = True
@@ -75,7 +75,7 @@ class RecordOptions(ImageOptions):
 
 
 class RecordMaker:
-    """Makes records of a stream's rows."""
+    """Makes records from a stream's rows."""
 
     def __init__(
         self, stream: RecordStream, sequence: RecordSequence, options: RecordOptions
@@ -95,7 +95,7 @@ class RecordMaker:
         self._lines: dict[str, tuple[Told[RowDecoder], Lines]] = {}
 
     def prepare(self, fields: Fields) -> bool:
-        """Take in a FIELD event; return whether a new SCHEMA message is due.
+        """Process a FIELD event; return whether a new SCHEMA message is due.
 
         Raises:
             CatalogError: the table has been altered so that its rows no longer fit.
@@ -117,10 +117,10 @@ class RecordMaker:
         return found[1]
 
     def written(self, rows: Rows, head: bytes, end: bytes) -> tuple[int, Iterable[bytes]]:
-        """Return how many records come of rows, and their lines, many in one piece if that can be.
+        """Return the number of records of some rows, and their lines, many in a piece if possible.
 
         Raises:
-            VitessError: a value or an image that cannot be taken as it is; lines may raise it, too.
+            VitessError: a value or an image cannot be used as it is; the lines may raise it, too.
         """
         if found := self.lines(rows, head, end):
             return found
@@ -129,10 +129,10 @@ class RecordMaker:
         return len(records), (head + _members(record, where) + end for record in records)
 
     def lines(self, rows: Rows, head: bytes, end: bytes) -> tuple[int, Iterator[bytes]] | None:
-        """Return how many records come of rows, and their lines; None: see `records`.
+        """Return the number of records of some rows, and their lines; None means: use `records`.
 
         Raises:
-            VitessError: a value that cannot be taken as it is.
+            VitessError: a value cannot be used as it is.
         """
         self._sequence.catch_up()
         lines, first = self._lines_of(rows.fields.shard), self._sequence.last + 1
@@ -145,10 +145,10 @@ class RecordMaker:
         return count, written
 
     def records(self, rows: Rows) -> list[Record]:
-        """Decode rows whose FIELD event has been taken in.
+        """Decode rows; `prepare` must have processed their FIELD event.
 
         Raises:
-            VitessError: a value or an image that cannot be taken as it is.
+            VitessError: a value or an image cannot be used as it is.
         """
         self._sequence.catch_up()
         shard, commit_time = rows.fields.shard, self._commit_time(rows)
@@ -185,9 +185,9 @@ CHANGES = ("insert", "update", "delete")
 
 @dataclass(slots=True)
 class Tally:
-    """What has been made of one table's rows: records by operation, and when (monotonic).
+    """The records made from one table's rows: their number by operation, and when (monotonic).
 
-    All operations are there from the start, so that another thread can add them up.
+    Every operation has a number from the start, so that another thread can add them up.
     """
 
     records: Counter[str] = field(
@@ -208,5 +208,5 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """From the first batch to the last."""
+        """Seconds from the first batch to the last."""
         return 0.0 if self.first is None else self.last - self.first

@@ -8,8 +8,8 @@ whatever shard it comes from:
     dropped column         stays in the SCHEMA, later records lack it: absent, not null
     other type that fits   nothing (INT to BIGINT); a DECIMAL's precision and scale grow
     any other type         the property becomes a string and values come as text, from every
-                           shard: shards are altered at different times, and a property that is
-                           sometimes this and sometimes that is what targets cannot store
+                           shard: shards are altered at different times, and targets cannot
+                           store a property that is sometimes this and sometimes that
     key column gone or of  an error: the target's rows could no longer be found
     another type
 
@@ -32,7 +32,7 @@ JsonSchema = dict[str, Any]
 class StreamSchema:
     """The wanted properties of a stream.
 
-    name: the stream's. properties: what the SCHEMA message tells, the tap's own columns included;
+    name: the stream's. properties: those of the SCHEMA message, including the tap's own columns;
     replaced, never changed in place. version: rises with every change of them.
     """
 
@@ -47,13 +47,13 @@ class StreamSchema:
         closed: bool = False,
         altered: Mapping[str, JsonSchema] | None = None,
     ) -> None:
-        """Begin with a catalog, and with what earlier runs have told.
+        """Start from a catalog, and from the properties that earlier runs have altered.
 
         Args:
             own: the names of the tap's own columns.
             deselected: the catalog's other properties.
-            closed: whether all other columns are left out, and nobody is told.
-            altered: what the `altered` of the last run was.
+            closed: whether to leave out all other columns without a warning.
+            altered: the `altered` of the last run.
         """
         self._catalog: dict[str, JsonSchema] = dict(properties)
         self.properties: dict[str, JsonSchema] = dict(properties)
@@ -78,20 +78,20 @@ class StreamSchema:
 
     @property
     def charsets(self) -> dict[str, str]:
-        """What the catalog notes of columns' charsets, where FIELD events may not have."""
+        """The charsets of columns that the catalog notes, because FIELD events may lack them."""
         noted = {n: prop.get(DATATYPE_PROPERTIES, {}) for n, prop in self._catalog.items()}
         return {name: found["charset"] for name, found in noted.items() if "charset" in found}
 
     @property
     def is_altered(self) -> bool:
-        """Whether `altered` may name any."""
+        """Whether `altered` may have any properties."""
         return bool(self.version or self._given)
 
     @property
     def altered(self) -> dict[str, JsonSchema]:
-        """The properties that are not the catalog's.
+        """The properties that differ from the catalog's.
 
-        Those that are not told in this run stay; a new column that is dropped again does not.
+        Those of earlier runs stay, but for a new column that has been dropped again.
         """
         if not self.is_altered:
             return {}
@@ -104,7 +104,7 @@ class StreamSchema:
         return bool(self._carried) and name not in known
 
     def fit(self, fields: Fields, types: Mapping[str, ValueType]) -> bool:
-        """Take in the columns of a FIELD event; return whether a new SCHEMA message is due.
+        """Adapt to the columns of a FIELD event; return whether a new SCHEMA message is due.
 
         Raises:
             CatalogError: a key column is gone or of another type, or a new column has the name of
@@ -145,14 +145,14 @@ class StreamSchema:
         return True
 
     def left_out(self, fields: Fields) -> frozenset[str]:
-        """Name the columns that neither the catalog nor the SCHEMA knows."""
+        """Return the columns that neither the catalog nor the SCHEMA knows."""
         if self._closed:
             return frozenset()
         names = frozenset(field.name for field in fields.fields if field.column_type)
         return names - self.properties.keys() - self._deselected
 
     def as_text(self, types: Mapping[str, ValueType]) -> frozenset[str]:
-        """Name the columns whose values must become text to fit their property."""
+        """Return the columns whose values must become text to fit their property."""
         return frozenset(
             name
             for name, found in types.items()
@@ -163,7 +163,7 @@ class StreamSchema:
 
 
 def is_property(value: object) -> bool:
-    """Return whether a value can be a property: of JSON types, with what is noted of columns."""
+    """Return whether a value is a valid property, by its JSON types and its column's digits."""
     if not isinstance(value, dict):
         return False
     types, noted = value.get("type", "string"), value.get(DATATYPE_PROPERTIES, {})
@@ -175,7 +175,7 @@ def is_property(value: object) -> bool:
 
 
 def _types(schema: JsonSchema) -> frozenset[str]:
-    """Return the JSON types a schema allows, null aside; none named means any."""
+    """Return the JSON types that a schema allows, except null; if it names none, all."""
     types = schema.get("type", ["string", "number", "integer", "boolean", "object", "array"])
     names: set[str] = {types} if isinstance(types, str) else set(types)
     if "number" in names:
@@ -184,7 +184,7 @@ def _types(schema: JsonSchema) -> frozenset[str]:
 
 
 def _fitted(known: JsonSchema, found: JsonSchema) -> JsonSchema:
-    """Return the property that holds the values of both; `known` itself where it does."""
+    """Return the property that holds the values of both; `known` itself if it does."""
     if _types(found) <= _types(known):
         if known.get("format") in {None, found.get("format")}:
             return _with_digits(known, found)
@@ -196,13 +196,15 @@ def _fitted(known: JsonSchema, found: JsonSchema) -> JsonSchema:
 
 
 def _agreed(told: JsonSchema, found: JsonSchema) -> JsonSchema:
-    """Return the property that holds what was told and what a catalog says; that, if it does."""
+    """Return the property that holds the values of an earlier run's and the catalog's.
+
+    It is the catalog's, `found`, if each holds the values of the other."""
     fitted = _fitted(told, found)
     return found if fitted is told and _fitted(found, told) is found else fitted
 
 
 def _with_digits(known: JsonSchema, found: JsonSchema) -> JsonSchema:
-    """Let a DECIMAL's property have room for both precisions and scales."""
+    """Widen a DECIMAL's property to hold both precisions and scales."""
     had, has = known.get(DATATYPE_PROPERTIES, {}), found.get(DATATYPE_PROPERTIES, {})
     if not {"precision", "scale"} <= had.keys() & has.keys():
         return known

@@ -12,7 +12,7 @@ logger = logger_of(__name__)
 
 
 def copied_again(config: Config, names: Collection[str]) -> set[str]:
-    """Return those of some names, `keyspace.table`, that are copied again; warn of each.
+    """Return those of `names`, `keyspace.table`, that are copied again, with a warning.
 
     Raises:
         ConfigError: a pattern of the setting matches none.

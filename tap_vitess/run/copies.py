@@ -1,8 +1,9 @@
 """The copies of a run: which are resumed, begun and finished, and which fail.
 
-A round copies until everything is done, or until the shared stream has to advance, because S must
-not become too old. A copy that cannot be resumed is never paused, so it runs alone. A table joins
-the shared stream the moment its copy begins, and a Checkpoint says so before its first row.
+A round copies until everything is done, or until the shared stream has to advance, because its
+position must not become too old. A copy that cannot be resumed is never paused, so it runs alone. A
+table joins the shared stream the moment its copy begins, and a Checkpoint says so before its first
+row.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _STUMBLES = 2
 
 @dataclass(eq=False)
 class CopyFaultError(Exception):
-    """What ended the copy of one table, and whether the copy starts over."""
+    """The error that ended a table's copy, and whether the copy starts over."""
 
     table: str
     error: VitessError
@@ -74,7 +75,7 @@ class Copies:
         self._stumbles = Counter[str]()
 
     def round(self, pending: Sequence[TableSpec]) -> Outputs:
-        """Copy until all is done or the shared stream has to be brought forward.
+        """Copy until all is done or the shared stream has to advance.
 
         Raises:
             CopyFaultError: a copy could not be finished; see `fail`.
@@ -107,7 +108,7 @@ class Copies:
             batches.close()
 
     def fail(self, fault: CopyFaultError, *, count: int) -> bool:
-        """Let a table's copy start over, or go; return whether the table's position was lost.
+        """Restart a table's copy, or give it up; return whether the table's position was lost.
 
         count: how often its copies have failed.
         """
@@ -127,7 +128,7 @@ class Copies:
         return False
 
     def _plan(self, spec: TableSpec) -> _Copy:
-        """Resume the copy in the state, if that is right; else begin a new one."""
+        """Resume the copy in the state if that is possible; otherwise begin a new one."""
         parts = self._parts
         shards = parts.copy_position(spec.name).shards
         progress = parts.state.copies.get(spec.name)
@@ -163,9 +164,9 @@ class Copies:
             found = uncopyable(self.keyspace, name, error)
             raise CopyFaultError(name, found, again=False) from None
         except (RequestError, CopyCutError, TableUnseenError) as error:
-            # A copy asks for no changes: what it has lost are shards.
+            # A copy requests no changes, so a lost position means that shards are gone.
             again = error.remedy is Remedy.RESTART or isinstance(error, ShardsGoneError)
-            # One that cannot be resumed would stumble at its last row time and again.
+            # A copy that cannot be resumed would stumble at its last row again and again.
             again = again and self._stumbles[name] < _STUMBLES
             raise CopyFaultError(name, error, again=again) from None
 
@@ -179,7 +180,7 @@ class Copies:
         return self._diagnosis.look(error, floor, feed.table)
 
     def _take(self, copy: _Copy, items: Sequence[CopyItem]) -> Outputs:
-        """Give out rows and note how far they come."""
+        """Deliver rows and note the progress of the copy."""
         parts, spec = self._parts, copy.spec
         self._pace.activity = Activity("copying", spec.name)
         if parts.versions.get(spec.name) != copy.version:
@@ -206,7 +207,7 @@ class Copies:
         return fields
 
     def _begin(self, copy: _Copy) -> Outputs:
-        """Let the table join the shared stream, and say so before its first row."""
+        """Add the table to the shared stream, with a checkpoint before its first row."""
         parts, name = self._parts, copy.spec.name
         logger.info("%s.%s: the copy begins", self.keyspace, name)
         if copy.spec.resumable and (why := self._inquiry.why_not_resumable(name)):

@@ -1,4 +1,4 @@
-"""Why a stream ended, or stands still: what SQL knows of it.
+"""Why a stream ended or stands still, as far as SQL knows.
 
 VTGate's heartbeats prove only that VTGate lives, it drops what tablets report about throttling, and
 it reports a wrong position as CANCELED after 90 s. SQL knows at once. If SQL does not answer either
@@ -35,33 +35,33 @@ from tap_vitess.vtgate.faults import TOO_LARGE
 from tap_vitess.vtgate.retry import RetryOptions, Stopping, answered
 
 _SAMPLES = 12
-_BETWEEN = 60  # a part of the time until it is suspected
+_BETWEEN = 60  # samples in the time until a stall is suspected
 _YOUNG_SECONDS = 1
 _REMEMBERED_SECONDS = 60.0
-_CIRCLE = 3  # recent connections that one stream is not seen with
+_CIRCLE = 3  # recent connections: more than a healthy stream has
 
 
 class Diagnosis:
-    """Looks on behalf of one run over one keyspace."""
+    """Diagnoses for one run over one keyspace."""
 
     def __init__(self, survey: Survey, retry: RetryOptions, stopping: Stopping) -> None:
         self._survey = survey
         self._pause = retry.suspect / _BETWEEN
         self._stopping = stopping
-        # Of a shard, and a table's copy or None: recent connections, and when they were seen.
+        # Shard, and the copied table or None -> recent connections, and when they were seen.
         self._young: dict[tuple[str, str | None], dict[int, float]] = {}
 
     def _ask(self, question: Asking[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
-        """Ask once; None if SQL does not say."""
+        """Ask once; None if SQL does not answer."""
         try:
             return self._survey.ask(question, *arguments, **named)
         except VitessError:
             return None
 
     def look(self, error: VitessError, floor: Vgtid | None, copied: str = "") -> VitessError:
-        """Return what has led to a fault: a lost position, or the fault with what SQL knows of it.
+        """Return the cause of a fault: a lost position, or the fault with what SQL knows about it.
 
-        A table that is not there may only be new to the tablet, which becomes a passing fault.
+        A missing table may only be unknown to the tablet yet, which is a passing fault.
 
         Args:
             floor: the position that the stream is resumed from, or that the copy must contain.
@@ -93,7 +93,7 @@ class Diagnosis:
         return error.reworded(f"{error}; {'; '.join(known)}")
 
     def _look_for_table(self, error: TableGoneError) -> VitessError:
-        """See whether MySQL has the table: a new primary may not know one made just before."""
+        """Check whether MySQL has the table: a new primary may not know one created just before."""
         if error.table is None or not self._ask(has_table, error.table):
             return error
         return TableUnseenError(
@@ -103,17 +103,17 @@ class Diagnosis:
         )
 
     def _look_for_jobs(self, error: ParticipantsMissingError) -> VitessError:
-        """See whether the shards that are not in the stream are those of other jobs."""
+        """Check whether the missing participants are shards of other jobs."""
         ranges = self._survey.ranges
         told = str(error).partition("journal:")[2].partition("stream:")[0]
         named = set(re.findall(r'shard:"([^"]*)"', told))
         others = {shard for shard in named if not ranges.holds(shard)}
-        if not others:  # they are the job's own: a copy asks for those alone that are not done
+        if not others:  # they are the job's own: a copy requests only its unfinished shards
             return ShardsGoneError(str(error), shard=error.shard)
         return resharded_together(self._survey.keyspace, others, ranges)
 
     def _look_for_columns(self, error: ColumnsUnknownError) -> VitessError:
-        """See whether the table has columns that MySQL hides, or has lost some.
+        """Check whether the table has columns that MySQL hides, or has lost some.
 
         MySQL keeps a hidden column for an index on an expression. 8.0.15 writes it into the binlog,
         9.7.4 does not; Vitess does not know it.
@@ -130,7 +130,7 @@ class Diagnosis:
         )
 
     def _tablets(self) -> list[str]:
-        """Name the tablets of each shard, where one of the type asked for does not serve."""
+        """Describe the tablets of shards where none of the requested type serves."""
         kind = self._survey.tablet_type
         by_shard: dict[str, list[Tablet]] = {}
         for tablet in self._survey.ask(tablets):
@@ -148,27 +148,27 @@ class Diagnosis:
         ]
 
     def _throttled(self) -> list[str]:
-        """Name what is held back; nothing on an old Vitess, or while the primary is down."""
+        """Describe what is throttled; nothing on an old Vitess, or while the primary is down."""
         return [
             f"the tablets of shard {shard} throttle {', '.join(apps)}"
             for shard, apps in sorted((self._ask(throttled) or {}).items())
         ]
 
     def circles(self, shards: Sequence[str], table: str | None = None) -> StuckError | None:
-        """See whether VTGate opens a shard's stream again and again, silently.
+        """Check whether VTGate silently opens a shard's stream again and again.
 
         It may take 3 s. A tablet that sends a large transaction, or sorts a table, does so through
         one connection to its MySQL, which gets older. What cannot be sent is read through a new one
         each time.
 
         Args:
-            shards: those that nothing comes from.
-            table: the table whose copy it is about; None for a stream.
+            shards: the silent ones.
+            table: the table that is copied; None for the shared stream.
         """
         for _ in range(_SAMPLES):
             found = self._ask(readers, shards)
             if found is None:
-                return None  # the user may not see it, or there is no tablet
+                return None  # the user lacks permission, or there is no tablet
             for reader in found:
                 if _reads(reader, table) and self._is_circling(reader, table):
                     return StuckError(
@@ -191,12 +191,12 @@ class Diagnosis:
         return sum(now - at < _REMEMBERED_SECONDS for at in seen.values()) >= _CIRCLE
 
     def peek(self, stop: Vgtid) -> Vgtid:
-        """Ask again for a stop position that does not come: a failover may have lost part of it.
+        """Ask again for a stop position that is not reached: a failover may have lost part of it.
 
-        Returns the stop position, and of shards that have not got so far, where they are.
+        Returns the stop position; for shards that have not got so far, their current position.
         """
         if self._survey.tablet_type != "PRIMARY":
-            return stop  # a replica that lags is no reason
+            return stop  # a lagging replica is no reason
         try:
             now = answered(functools.partial(self._survey.ask, position), self._stopping)
         except VitessError:
@@ -209,7 +209,7 @@ class Diagnosis:
 
 
 def _reads(reader: BinlogReader, table: str | None) -> bool:
-    """Return whether a connection reads what a stream waits for, or the copy of a table."""
+    """Return whether a connection reads for a table's copy, or for the shared stream (None)."""
     if table is None:
         return not reader.statement
     return re.search(rf" from `?{re.escape(table)}`?(\s|$)", reader.statement) is not None

@@ -29,7 +29,7 @@ from tap_vitess.vtgate.retry import Answer, RetryOptions, Stopping, retrying
 
 logger = logger_of(__name__)
 
-_EFFECTS_SECONDS = 10.0  # views and triggers are asked for again after so long
+_EFFECTS_SECONDS = 10.0  # views and triggers are read again after this
 
 
 class Inquiry:
@@ -46,7 +46,7 @@ class Inquiry:
         self._answered = False
         self._effects: Effects = ()
         self._effects_until = 0.0
-        self._unlocated: float | None = None  # since when no tablet has told a position
+        self._unlocated: float | None = None  # since when no tablet has reported a position
         self.charsets = ColumnCharsets(self.version, self._column_charsets)
         self._whole: dict[tuple[str, str], tuple[Fields, Fields]] = {}
 
@@ -63,19 +63,19 @@ class Inquiry:
         return self._ask("the version of VTGate", ks.version)
 
     def described(self, names: Collection[str], keys: Keys) -> dict[str, Table]:
-        """Describe those of some tables that are there."""
+        """Describe those of `names` that exist."""
         found = self._ask(f"the tables of {self.keyspace}", describe, keys)
         return {table.name: table for table in found if table.name in names}
 
     def columns_everywhere(self, table: str) -> frozenset[str]:
-        """Name the columns that a table has on every shard."""
+        """Return the columns that a table has on every shard."""
         what = f"the columns of {self.keyspace}.{table}"
         return self._ask(what, tables.columns_everywhere, table)
 
     def whole(self, fields: Fields) -> Fields:
-        """Return a FIELD event with the table's other columns, where not all were asked for.
+        """Return a FIELD event with the table's other columns, if not all were requested.
 
-        They are asked for after it, so they are never older; always the same for the same one.
+        SQL is asked for them after the event, so they are never older, and once for each event.
         """
         if not fields.projected:
             return fields
@@ -92,10 +92,10 @@ class Inquiry:
         return self._ask(what, tables.column_charsets, shard, table)
 
     def position(self) -> Vgtid:
-        """Ask where the keyspace is; once VTGate has answered, its absence is a passing fault.
+        """Ask for the keyspace's position; after a first answer, its absence is a passing fault.
 
         Raises:
-            ConfigError: no tablet is of the type asked for.
+            ConfigError: no tablet is of the requested type.
         """
         return self._patiently(f"the position of {self.keyspace}", self._located)
 
@@ -112,7 +112,7 @@ class Inquiry:
         return found
 
     def _check_type(self) -> None:
-        """See whether there are tablets of the type asked for, once VTGate has had some time."""
+        """Check that there are tablets of the requested type, once VTGate has had some time."""
         settled = (self._unlocated or 0.0) + min(self._retry.settle, self._retry.budget)
         if time.monotonic() < settled:
             return
@@ -120,7 +120,7 @@ class Inquiry:
             raise ConfigError(f"keyspace {self.keyspace}: {why}")
 
     def check_cells(self, client: Client, options: RequestOptions) -> None:
-        """See whether streams find tablets in the cells asked for; see `probe.check_cells`."""
+        """Check that streams find tablets in the requested cells; see `probe.check_cells`."""
         if options.cells and options.tablet_type != "PRIMARY":
             found = self._ask(f"the tablets of {self.keyspace}", ks.tablets)
             alone = bool(self.ranges.names)
@@ -129,7 +129,7 @@ class Inquiry:
             )
 
     def stop_position(self) -> Vgtid:
-        """Ask where the keyspace is, and see that a stream can be followed to there.
+        """Ask for the keyspace's position, and check that a stream can be followed to it.
 
         Raises:
             GtidError: a shard's MySQL has no GTIDs.
@@ -143,9 +143,9 @@ class Inquiry:
         return self._ask(f"the binlogs of {self.keyspace}", ks.facts, shards)
 
     def why_not_resumable(self, table: str) -> str:
-        """Say why a table's copy cannot be resumed by its key; empty when it can be.
+        """Return why a table's copy cannot be resumed by its key; empty if it can be.
 
-        The FIELD event of a copy tells types, but neither prefixes nor directions.
+        The FIELD event of a copy has types, but neither prefixes nor directions.
         """
         if self._not_resumable is None:
             what = f"the keys of {self.keyspace}"
@@ -157,14 +157,14 @@ class Inquiry:
         return shard in self._facts and self._facts[shard].whole_rows
 
     def check(self, position: Vgtid, serving: Collection[str], copied: float = 0.0) -> None:
-        """See whether a bookmark can be resumed from, before VTGate is asked to.
+        """Check that a bookmark can be resumed from, before asking VTGate to.
 
         Args:
             copied: when a copy of its tables began, in seconds since 1970.
 
         Raises:
             PositionLostError: it cannot.
-            RequestError: what follows could not be read without losing some of it.
+            RequestError: the changes after it cannot be read without loss.
         """
         check_shards(position, serving, self.ranges)
         if old := sorted(position.shards.keys() - set(serving)):
@@ -189,7 +189,7 @@ class Inquiry:
             )
 
     def _check_partial_json(self, facts: dict[str, ShardFacts]) -> None:
-        """Refuse all tables: with the option MySQL logs every update so, documents or not."""
+        """Refuse all tables: the option changes how MySQL logs every update, even without JSON."""
         partial = sorted(s for s, found in facts.items() if found.row_value_options)
         if not partial:
             return
@@ -203,7 +203,7 @@ class Inquiry:
             )
 
     def changed(self, statements: Collection[str], among: frozenset[str]) -> frozenset[str]:
-        """Name the tables that statements without row events may have changed."""
+        """Return the tables that statements without row events may have changed."""
         if statements and time.monotonic() >= self._effects_until:
             what = f"the views and triggers of {self.keyspace}"
             self._effects = self._ask(what, tables.effects)

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.2
-_JOIN_SECONDS = 5  # a worker that waits for a server comes back later, and finds it is over
+_JOIN_SECONDS = 5  # a worker that waits for a server returns later and sees the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class _Workers(Generic[T]):
     def __init__(self, sources: Sequence[Callable[[], Iterator[T]]], parallel: int) -> None:
         self._waiting = list(reversed(sources))
         self._lock = threading.Lock()
-        # Small: what waits here is memory, and is read again after a cut.
+        # Small: waiting items cost memory, and are read again after a cut.
         self._queue: queue.Queue[T | _Ended] = queue.Queue(maxsize=2 * parallel)
         self._closed = threading.Event()
         self._threads = [

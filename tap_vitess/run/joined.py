@@ -1,11 +1,11 @@
-"""Several jobs' states made one, for a job that has the shards of all of them. Pure.
+"""Joins several jobs' states into one, for a job that has all their shards. Pure.
 
-A position is one GTID set a shard, so the positions of jobs that have no shard in common are parts
-of one position: nothing is copied again, and nothing lost. A table whose copy is not finished in
+A position is one GTID set for each shard, so the positions of jobs without a common shard are parts
+of one position: nothing is copied again, and nothing is lost. A table whose copy is unfinished in
 one of the states is copied again: the copies of two jobs have two versions, and the end of one
-would tell a target to remove the rows of the other. Of a table that one state lacks nothing would
-be known for its shards: it is forgotten, and copied as a new one. So is a table that no job reads
-any more: it has kept all of its shards in each state.
+would tell a target to remove the rows of the other. A table that one state lacks has no position on
+that job's shards: it is forgotten, and copied as a new one. So is a table that no job reads any
+more: it has kept all of its shards in each state.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tap_vitess.run.state import Group, KeyspaceState, bookmarks_of, keyspaces_o
 
 
 def join_states(*states: str) -> str:
-    """Make one state of those of several jobs that have different shards of the same keyspaces.
+    """Join the states of several jobs that have different shards of the same keyspaces.
 
     Args:
         states: each as a job of the tap, the library or a load has stored it.
 
     Raises:
-        StateError: one is no state, two know the same shard, or ask for different columns or rows
-            of a table.
+        StateError: one is not a state, or two know the same shard, or two ask for different
+            columns or rows of a table.
     """
     documents = [bookmarks_of(_document(state)) for state in states]
     joined: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def _document(state: str) -> object:
 
 
 def join(states: Sequence[KeyspaceState]) -> KeyspaceState:
-    """Join states of one keyspace; raises what `join_states` does."""
+    """Join states of one keyspace; raises the errors of `join_states`."""
     keyspace = states[0].keyspace
     every = [{table for group in state.groups for table in group.tables} for state in states]
     common = sorted(set.intersection(*every))
@@ -82,14 +82,14 @@ def join(states: Sequence[KeyspaceState]) -> KeyspaceState:
 
 
 def tables_of(state: str) -> set[str]:
-    """Name the tables that a state follows, as `keyspace.table`; raises what `join_states` does."""
+    """Return the tables that a state follows, as `keyspace.table`; raises StateError."""
     bookmarks = bookmarks_of(_document(state))
     found = (parse(keyspace, bookmarks[key]) for key, keyspace in keyspaces_of(bookmarks).items())
     return {f"{one.keyspace}.{table}" for one in found for g in one.groups for table in g.tables}
 
 
 def _overlap(table: str, states: Sequence[KeyspaceState]) -> str | None:
-    """Say which shards of a table two states follow; None where there are none."""
+    """Return how the states' shards of a table overlap; None if they do not."""
     try:
         KeyRanges.of([shard for state in states for shard in _shards(table, state)])
     except ConfigError as error:
@@ -116,7 +116,7 @@ def _position(table: str, states: Sequence[KeyspaceState]) -> Vgtid:
 
 
 def _layout(table: str, states: Sequence[KeyspaceState]) -> Stored | None:
-    """Return a table's layout: one text where all have the same, else one for each shard."""
+    """Return a table's layout: one text if all states have the same, else one for each shard."""
     told = [state.layouts.get(table) for state in states]
     if all(isinstance(one, str) and one == told[0] for one in told):
         return told[0]
