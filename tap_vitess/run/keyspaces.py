@@ -1,8 +1,11 @@
-"""One run over all keyspaces, for every front end; each is a sink for what the run brings.
+"""One run over all keyspaces, for every front end; each is a sink for what the run delivers.
 
-Only this module decides when a run ends, and who may end it; that an error of one keyspace does not
-stop the others, except in a run that follows for ever; that a table is given up alone if its rows
-cannot be taken; and that whatever ends a keyspace, its sink learns last how far it has come.
+Only this module decides:
+
+- when a run ends, and who may end it;
+- that an error of one keyspace does not stop the others, except in an endless run;
+- that a table whose rows cannot be processed is given up alone;
+- that the sink gets the last state, whatever ends its keyspace.
 """
 
 from __future__ import annotations
@@ -32,21 +35,21 @@ from tap_vitess.vtgate.retry import RetryOptions, retrying
 
 _RECENT_SECONDS = 10
 _COMMIT_SECONDS = 0.3
-_FATAL = (TargetClosedError, FencedError)  # nothing can be told any more, or nothing may be
+_FATAL = (TargetClosedError, FencedError)  # nothing more can be written, or nothing may be
 
 Made = TypeVar("Made")
 Made_co = TypeVar("Made_co", covariant=True)
 
 
 class Sink(Protocol[Made_co]):
-    """What a front end makes of one keyspace. Its methods are called in turn, in one thread.
+    """A front end's part for one keyspace. Its methods are called in turn, in one thread.
 
-    state: where the last run ended. tables: what to bring. begin: comes again when a run that is
-    followed copies a table again. write: rows of a copy's version; what is wrong with one table's
-    rows, it raises. finish_copy: all rows of a table's copy have been written. keep: a state, to be
-    stored before anything that follows; for `phase` see Checkpoint. failed: what has ended the
-    keyspace, before the last state. end: all is written; `error` is what has ended it, or has held
-    it up to the end. `sync` is None where the run has ended before the keyspace's turn.
+    state: where the last run ended. tables: what to read. begin: called again when an endless run
+    copies a table again. write: rows of a copy's version; raises what is wrong with the table's
+    rows. finish_copy: all rows of a table's copy have been written. keep: a state, to be stored
+    before anything that follows; for `phase` see Checkpoint. failed: the error that ended the
+    keyspace, before its last state. end: all is written; `error` ended the keyspace, or held it up
+    to the end. `sync` is None if the run ended before the keyspace's turn.
     """
 
     @property
@@ -65,7 +68,8 @@ class Sink(Protocol[Made_co]):
 class Run(Generic[Made]):
     """A run over all keyspaces.
 
-    errors: what has ended keyspaces, in order. stopped: whether some were not brought to their end.
+    errors: those that ended keyspaces, in order. stopped: whether the run ended before some
+    keyspace was finished.
     """
 
     def __init__(
@@ -75,11 +79,11 @@ class Run(Generic[Made]):
         asked: Callable[[], bool],
         options: SyncOptions | None = None,
     ) -> None:
-        """Prepare; from now on the time of max_run_seconds counts.
+        """Prepare; max_run_seconds counts from now on.
 
         Args:
-            asked: whether somebody has asked for the end, which also ends waiting for answers.
-            options: how to run, where it is not as the settings say.
+            asked: returns whether the run was asked to end, which also ends waiting for answers.
+            options: how to run, if not by the settings.
         """
         self._config = config
         self._retry = retry
@@ -90,7 +94,7 @@ class Run(Generic[Made]):
         self.stopped = False
 
     def into(self, sinks: Sequence[Sink[Made]]) -> Iterator[Made]:
-        """Bring each sink's keyspace, and yield what the sinks make of it, in this thread.
+        """Read each sink's keyspace, and yield what the sinks return, in this thread.
 
         Raises:
             VitessError: VTGate cannot be reached, or no sink can continue.
@@ -105,7 +109,7 @@ class Run(Generic[Made]):
         return self._asked() or time.monotonic() >= self._ends_at
 
     def _bring(self, client: Client, sink: Sink[Made]) -> Iterator[Made]:
-        """Bring a keyspace; only one that is followed has more than one `sync`."""
+        """Read a keyspace; only an endless run has more than one `sync`."""
         if self._stopping():
             self.stopped = True
             sink.end(None, None)
@@ -140,7 +144,7 @@ class Run(Generic[Made]):
             self.errors.append(error)
 
     def _filtered(self, keyspace: str, spec: TableSpec) -> TableSpec:
-        """Let the setting filters be what is wanted of a table, where nothing else is."""
+        """Apply the setting filters to a table without a filter of its own."""
         where = self._config.filters.get(f"{keyspace}.{spec.name}")
         if where is None or spec.wanted.where is not None:
             return spec
@@ -160,7 +164,7 @@ class Run(Generic[Made]):
             del event
 
     def _record_options(self, sync: KeyspaceSync) -> RecordOptions:
-        """Return how to make records; what partial images lack is asked for by SQL."""
+        """Return how to make records; SQL fetches what partial images lack."""
         config, keyspace = self._config, sync.keyspace
         lookup, what = Lookup(config, keyspace), f"the present values of rows of {keyspace}"
 
@@ -184,7 +188,7 @@ class Run(Generic[Made]):
 
 
 def _written(sync: KeyspaceSync, rows: Rows, sink: Sink[Made]) -> Iterator[Made]:
-    """Write rows; a table whose rows cannot be taken is given up, and the others are brought on."""
+    """Write rows; give up a table whose rows cannot be processed, and continue with the others."""
     table = rows.fields.table
     try:
         made = sink.write(rows, sync.parts.versions[table])
@@ -216,7 +220,7 @@ def sync_options(config: Config, retry: RetryOptions) -> SyncOptions:
 def _asked_twice(
     ask: Callable[[Sequence[RawKey]], list[Row | None]], keys: Sequence[RawKey], commit_time: int
 ) -> list[Row | None]:
-    """Ask again for rows of this moment that are not there.
+    """Fetch rows; if they have just changed, fetch missing ones a second time.
 
     With semi-synchronous replication the stream may be ahead of the commit.
     """

@@ -5,28 +5,28 @@ versions), and reports nothing as long as the types match by position. After a r
 INT to INT UNSIGNED or new ENUM labels, old rows come under wrong names or with wrong values (facts,
 7.3; seen on v22). So the state remembers a table's layout at its position. If a FIELD event does
 not begin with that layout, and no DDL came in between, the table's stream ends before one wrong
-value is written. Columns added at the end and other sizes of the same type are right.
+value is written. Columns added at the end and other sizes of the same type do no harm.
 
     "4:9f3a0c21,2:77aa01b3"    4 columns, a checksum of their names, types and charsets; then for
                                each ENUM or SET its number of labels and their checksum
-    "?4:9f3a0c21,2:77aa01b3"   rows have been given out with this layout, which is not proved
-    "?"                        the same, and the layout is not known
-    "?5:.../4:.../0c/1c=77"    the same; what is proved is the second. After it the table's last
-                               column, and which have been touched since, and as what. Where no
-                               rows rest on those, the first is missing
+    "?4:9f3a0c21,2:77aa01b3"   rows were delivered with this layout, which is not proved
+    "?"                        likewise, and the layout is unknown
+    "?5:.../4:.../0c/1c=77"    likewise; the second layout is the proved one. Then the table's last
+                               column, and the columns touched since, with their types. If no
+                               rows rely on those, the first layout is missing
 
 If shards differ, as in the middle of a rollout, the state has such a text for each.
 
-A stop position that is reached without a DDL proves a layout: that of a copy's snapshot, and what
-the stream showed before the stop position was asked for (it also shows the columns of a DDL that
-runs later). If a DDL changes columns after unproved rows, or if another layout shows without a DDL,
-the table is copied again.
+Reaching a stop position without a DDL proves a layout: that of a copy's snapshot, or the one that
+the stream showed before the stop position was asked for (what it shows later may include the
+columns of a later DDL). If a DDL changes columns after unproved rows, or if another layout appears
+without a DDL, the table is copied again.
 
-Columns added at the end, and a type that is given again in its place, keep the proof as a beginning
-(`_Since`): rows that show it are right in every column that no DDL has touched since. If a second
-DDL touches the same column, the rows in between may be misread, unless it writes the type that was
-written before. The reason: between two ALTERs a column may have had another type or charset, and
-today have its first one again.
+After columns added at the end, or a type stated again in its place, the proof still holds as a
+beginning (`_Since`): rows that begin with it are right in every column that no DDL has touched
+since. If a second DDL touches the same column, the rows in between may be misread, unless it states
+the same type as before. The reason: between two ALTERs a column may have had another type or
+charset, and have its first one again today.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _FORM = re.compile(
 )
 _LABEL = re.compile(r"'(?:[^']|'')*'")
 
-Stored = str | Mapping[str, str]  # of a table, or shard by shard
+Stored = str | Mapping[str, str]  # of a table, or by shard
 
 
 def layout_of(fields: Iterable[query.Field], like: str | None = None) -> str:
-    """Write a layout; of as many columns and labels as `like` has, where that is given."""
+    """Return the layout of columns; with `like`, of only as many columns and labels as it has."""
     counts = [int(part.partition(":")[0]) for part in like.split(",")] if like else []
     columns = list(fields)[: counts[0]] if like else list(fields)
     labels = [_LABEL.findall(c.column_type) for c in columns if _has_labels(c)]
@@ -74,10 +74,10 @@ def is_layout(value: object) -> bool:
 
 @dataclass(slots=True)
 class _Since:
-    """What is known of a place's table beyond the layout that was proved; names are checksums.
+    """What is known about a shard's table beyond the proved layout; names are checksums.
 
-    changes: the columns that DDLs have touched since, each as what. rows: the same when rows were
-    last given out, and "?" for a column that came from nowhere.
+    changes: the columns that DDLs have touched since, with their types. rows: the same as of the
+    last delivered rows, with "?" for a column that no DDL explains.
     """
 
     changes: dict[str, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class _Since:
 
     @classmethod
     def parse(cls, text: str, *, given: bool) -> _Since:
-        """Read what a state has; `given` tells whether rows rest on it."""
+        """Read it from a state; given: whether rows rely on it."""
         pairs = (pair.partition("=") for pair in text.split(",") if pair)
         changes = {name: kind for name, _, kind in pairs}
         return cls(changes, dict(changes) if given else {})
@@ -95,30 +95,30 @@ class _Since:
         return ",".join(f"{name}={kind}" for name, kind in (self.rows | self.changes).items())
 
     def allows(self, change: ColumnChange) -> bool:
-        """Return whether rows that rest on what was written before are right if a type is new."""
+        """Return whether the delivered rows stay right after a change of a column's type."""
         before = self.rows.get(_checksum([change.name]))
         return before is None or _kind(change.type, before) == before
 
     def later(self) -> _Since | None:
-        """Return what DDLs have touched after the last rows: these prove nothing of it."""
+        """Return what DDLs have touched after the last rows, which prove nothing about it."""
         changes = {name: kind for name, kind in self.changes.items() if self.rows.get(name) != kind}
         return _Since(changes) if changes else None
 
     def note(self, changes: Iterable[ColumnChange]) -> None:
-        """Take in what a DDL has touched."""
+        """Note the columns that a DDL touches."""
         self.changes |= {_checksum([change.name]): _kind(change.type) for change in changes}
 
 
 @dataclass(slots=True)
 class _Place:
-    """What is known of a table on one shard. Layouts are texts; "" is one that nobody knows.
+    """What is known about a table on one shard. Layouts are texts; "" is an unknown one.
 
-    proved: the layout that rows must begin with, where that is not the table's. shown: the one that
-    rows have been given out with since. asked: what was shown before the stop position was asked
-    for. copied: the columns in the snapshot of the copy. since: what DDLs have left of the proof.
-    last: the last column, a checksum. odd: other columns have shown than before, without a DDL.
+    proved: the layout that rows must begin with, if it is not the table's. shown: the layout of
+    rows delivered since. asked: `shown` when the stop position was asked for. copied: the columns
+    in the copy's snapshot. since: what DDLs have changed without ending the proof. last: the
+    checksum of the last column. odd: whether other columns have appeared without a DDL.
 
-    What happens, and what it makes of these; None is written `-`, and blank is as it was:
+    What each event does to these; `-` is None, and blank is unchanged:
 
         event                              proved            shown   asked  copied  since
         rows, and nothing is proved                          layout
@@ -153,12 +153,12 @@ class _Place:
 
     @property
     def differs(self) -> bool:
-        """Whether more is known of it than of its table."""
+        """Whether more is known about this shard than about its table."""
         noted = (self.proved, self.shown, self.copied, self.since)
         return any(value is not None for value in noted)
 
     def reached(self) -> None:
-        """Take in that the stop position is reached, which proves what was shown before."""
+        """Note that the stop position is reached, which proves the layout shown before."""
         proved = self.asked
         if proved is None and self.copied is not None:
             proved = layout_of(self.copied.fields)
@@ -168,14 +168,14 @@ class _Place:
             self.since = self.since and self.since.later()
 
     def contradicts(self, fields: Fields) -> bool:
-        """Return whether a FIELD event shows other columns than another has shown before."""
+        """Return whether a FIELD event shows other columns than an earlier one."""
         return not (
             (self.copied is None or _agree(self.copied.fields, fields.fields))
             and _begins(fields, self.asked)
         )
 
     def last_after(self, changes: Iterable[ColumnChange]) -> str | None:
-        """Return the last column after a DDL, None when one may be added elsewhere."""
+        """Return the last column after a DDL; None if a column may be added elsewhere."""
         last = self.last
         for change in changes:
             if change.added and change.after is not None and _checksum([change.after]) != last:
@@ -186,10 +186,10 @@ class _Place:
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a table.
+    """What is known about a table.
 
-    text: its layout on the shards that tell no other, "" where nobody knows it. proved: whether it
-    is; else an earlier run has shown it. told: for which shards the state was told what.
+    text: its layout on shards without one of their own, "" if unknown. proved: whether that is
+    proved; else an earlier run has shown it. told: the last result of `stored`, and its shards.
     """
 
     text: str | None = None
@@ -199,7 +199,7 @@ class _Known:
 
     @classmethod
     def parse(cls, stored: Stored) -> _Known:
-        """Read what the state has: a text holds for every shard."""
+        """Read it from the state; a single text holds for every shard."""
         if isinstance(stored, str):
             return cls(stored.removeprefix(UNVOUCHED), not stored.startswith(UNVOUCHED))
         known = cls()
@@ -207,21 +207,21 @@ class _Known:
         return known
 
     def proof(self, place: _Place) -> str | None:
-        """Return the layout that is proved, as what rows must begin with."""
+        """Return the proved layout, with which rows must begin."""
         if place.since is None and place.shown is not None:
             return None
         proved = self.text if self.proved else None
         return (proved if place.proved is None else place.proved) or None
 
     def is_in_doubt(self, place: _Place) -> bool:
-        """Return whether rows have been given out that nothing proves."""
+        """Return whether unproved rows have been delivered."""
         return place.shown is not None or not self.proved
 
     def stored(self, shards: Iterable[str]) -> Stored | None:
-        """Return one text for the table, or where its shards differ one for each.
+        """Return one text for the table, or one for each shard if they differ.
 
-        What was told is kept until it is forgotten, or the object that holds the shards is another:
-        each STATE asks for all tables, and what holds shards is not changed in place.
+        The result is kept until `told` is reset, or `shards` is another object: each STATE asks for
+        all tables, and such objects are never changed in place.
         """
         if self.told is None or self.told[0] is not shards:
             texts = {shard: self._text(self.places.get(shard, _Place())) for shard in shards}
@@ -241,14 +241,14 @@ class _Known:
         return f"{given}/{proof}/{place.last}/{place.since}"
 
     def leaves_right(self, place: _Place, changes: Collection[ColumnChange]) -> bool:
-        """Return whether all rows that were given out are right, if they were before a DDL."""
+        """Return whether the delivered rows stay right after a DDL."""
         since, proved = place.since or _Since(), self.proof(place) is not None
         if place.last_after(changes) is None and (since.rows or not proved):
-            return False  # they lack it, and would be read with one column too many
+            return False  # the rows lack it, and would be read with one column too many
         return all(change.added or (proved and since.allows(change)) for change in changes)
 
     def keeps(self, place: _Place, changes: Collection[ColumnChange]) -> None:
-        """Take in a DDL that leaves the rows right; what it has changed is not proved as yet."""
+        """Note a DDL that leaves the rows right; its changes are not proved yet."""
         place.last = place.last_after(changes) or ""
         if self.proof(place) is not None:
             place.since = place.since or _Since()
@@ -262,12 +262,12 @@ class Layouts:
     """The layouts of a keyspace's tables at their positions, shard by shard."""
 
     def __init__(self, known: Mapping[str, Stored]) -> None:
-        """Begin with what the state knows."""
+        """Start from the layouts in the state."""
         self._tables = defaultdict[str, _Known](_Known)
         self._tables.update({table: _Known.parse(stored) for table, stored in known.items()})
 
     def _all(self) -> Iterator[_Known]:
-        """Yield what is known of all tables, which changes now."""
+        """Yield what is known about each table, to be changed."""
         for known in self._tables.values():
             known.told = None
             yield known
@@ -279,13 +279,13 @@ class Layouts:
                 place.asked = place.shown
 
     def check(self, fields: Fields, sent: Fields | None = None) -> None:
-        """Compare a FIELD event of the shared stream, before its first rows are given out.
+        """Check a FIELD event of the shared stream, before its first rows are delivered.
 
         Args:
-            sent: the event as it came, where that is another: so older states know it.
+            sent: the event as it came, if that differs: older states have its layout.
 
         Raises:
-            HistoryLostError: the events are read with a definition they were not written with.
+            HistoryLostError: Vitess reads rows with another definition than they were written with.
         """
         known = self._tables[fields.table]
         place = known.places[fields.shard]
@@ -312,7 +312,7 @@ class Layouts:
         place.shown = layout_of(fields.fields)
 
     def altered(self, alterations: Iterable[Alteration]) -> dict[str, str]:
-        """Take in DDLs that change columns; say which tables' rows may have been misread."""
+        """Note DDLs that change columns; return which tables' rows may be misread, and why."""
         misread: dict[str, str] = {}
         for alteration in alterations:
             known, changes = self._tables[alteration.table], alteration.changes
@@ -333,7 +333,7 @@ class Layouts:
         return misread
 
     def copied(self, fields: Fields) -> None:
-        """Note how a table looked in the snapshot of its copy, which is later than its position."""
+        """Note a table's columns in the snapshot of its copy, which is later than its position."""
         place = self._tables[fields.table].places[fields.shard]
         place.copied = place.copied or fields
 
@@ -342,7 +342,7 @@ class Layouts:
         self._tables.pop(table, None)
 
     def reached(self, tables: frozenset[str]) -> dict[str, str]:
-        """Take in that the stop position is reached; say which tables were misread."""
+        """Note that the stop position is reached; return which tables were misread, and why."""
         misread: dict[str, str] = {}
         for table in tables & self._tables.keys():
             known = self._tables[table]
@@ -360,7 +360,7 @@ class Layouts:
         return misread
 
     def resharded(self, shards: Iterable[str]) -> None:
-        """Take in that other shards have followed: what was known of some does not hold for all."""
+        """Note a reshard: what was known about some shards does not hold for the new ones."""
         for known in self._all():
             differ = not known.proved or any(place.differs for place in known.places.values())
             if known.text is not None and differ:
@@ -368,19 +368,19 @@ class Layouts:
                     place.proved, place.since = "", None
 
     def stored(self, tables: Mapping[str, Iterable[str]]) -> dict[str, Stored]:
-        """Return what the state should know of each table; `tables` maps each to its shards."""
+        """Return each table's layout for the state; `tables` maps each to its shards."""
         known = ((table, self._tables.get(table), shards) for table, shards in tables.items())
         found = {table: one.stored(shards) for table, one, shards in known if one is not None}
         return {table: text for table, text in found.items() if text}
 
 
 def _begins(fields: Fields, layout: str | None) -> bool:
-    """Return whether columns begin as a layout has it, which all do where nobody knows it."""
+    """Return whether columns begin with a layout; all do if it is unknown."""
     return not layout or layout_of(fields.fields, layout) == layout
 
 
 def _kind(written: WrittenType, like: str | None = None) -> str:
-    """Write a type; with as many labels as `like` has, where that is given."""
+    """Return a type as text; with `like`, with only as many labels as it has."""
     words, count = _checksum(written.words), len(written.labels)
     if like is not None and ":" in like:
         count = int(like.split(":")[1])
@@ -389,7 +389,7 @@ def _kind(written: WrittenType, like: str | None = None) -> str:
 
 
 def _agree(some: Iterable[query.Field], others: Iterable[query.Field]) -> bool:
-    """Return whether columns are the same, as far as both are there; so with labels."""
+    """Return whether the columns that both have are the same, and the labels that both have."""
     pairs = list(zip(some, others, strict=False))
     labels = [
         [_LABEL.findall(c.column_type) for c in pair] for pair in pairs if _has_labels(pair[0])

@@ -24,16 +24,16 @@ Phase = Literal["asking", "streaming", "copying"]
 class SyncOptions:
     """How to run.
 
-    checkpoint_seconds: between two Checkpoints. refresh_seconds: how long copies run before
-    the shared stream is brought forward, so that S does not grow old. copy_restarts: how often
-    copies that cannot be resumed start again in one run. resync: whether tables whose position
-    is lost are copied again; else they are left behind with an error. follow: whether the run has
-    no end, but for an error. poll_seconds: how often such a run asks where the keyspace is, to see
-    that the stream brings all there is. by_table: whether the rows of small transactions may come
-    table by table; else they come in the order of their commits. by_column: whether as many come as
-    kernels want, of several kinds and seconds, copied ones of several responses (`Rows.others`).
-    keys: what the keys were chosen by, to tell of tables whose key is not unique; None tells of
-    none.
+    checkpoint_seconds: between two Checkpoints. refresh_seconds: how long copies run before the
+    shared stream advances, so that its position does not grow too old. copy_restarts: how often
+    copies that cannot be resumed start again in one run. resync: whether tables whose position is
+    lost are copied again; else they are left behind with an error. follow: whether the run is
+    endless, but for an error. poll_seconds: how often an endless run asks for the keyspace's
+    position, to check that the stream delivers everything. by_table: whether the rows of small
+    transactions may come table by table; else they come in the order of their commits. by_column:
+    whether to join as many rows as kernels want, of several kinds, seconds and (if copied)
+    responses (`Rows.others`). keys: the setting that chose the keys, for warnings about keys that
+    are not unique; None for no warnings.
     """
 
     request: RequestOptions = field(default_factory=RequestOptions)
@@ -52,7 +52,7 @@ class SyncOptions:
 
 @dataclass(frozen=True, slots=True)
 class CopyFinished:
-    """All rows of a table's copy have been given out; older versions of it may go."""
+    """All rows of a table's copy have been delivered; older versions of them may be removed."""
 
     table: str
     version: int
@@ -74,7 +74,7 @@ Outputs = Generator[Output, None, None]
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What a run is at, for other threads to look at: it does not change."""
+    """What a run is doing; immutable, so that other threads can read it."""
 
     phase: Phase = "asking"
     table: str | None = None
@@ -82,7 +82,7 @@ class Activity:
 
     @property
     def behind(self) -> dict[str, int]:
-        """How many transactions each shard still is before the stop position."""
+        """The number of transactions of each shard up to the stop position."""
         return self.feed.distance if self.feed is not None else {}
 
     @property
@@ -92,10 +92,10 @@ class Activity:
 
 
 class Pace:
-    """What a run is at, and for how long.
+    """What a run is doing, and for how long.
 
-    held_up: the error that a run comes to which was stopped while nothing had come further; whether
-    it is one depends on who stopped it.
+    held_up: the error of a run that was stopped without having made progress; whether it counts as
+    one depends on who stopped it.
     """
 
     def __init__(self, client: Client, options: SyncOptions, stopping: Callable[[], bool]) -> None:
@@ -111,7 +111,7 @@ class Pace:
     def read(
         self, feed: Feed[Item], part: Hashable, look: Look
     ) -> Generator[Sequence[Item], None, None]:
-        """Read a feed, and keep in mind what holds it up."""
+        """Read a feed, and note what holds it up."""
         note = self._standstill.begin(part, feed, time.monotonic())
         try:
             yield from read(self.client, feed, self.options.retry, look, note)
@@ -119,14 +119,14 @@ class Pace:
             self._standstill.end(part)
 
     def stop_here(self) -> bool:
-        """Ask whether to end, at a boundary."""
+        """Return whether to end, at a boundary."""
         if not self.stopped and self._stopping():
             self.stopped = True
             self.held_up = self._standstill.found(time.monotonic())
         return self.stopped
 
     def checkpoint(self, *, phase: bool = True) -> Checkpoint:
-        """Make a checkpoint of this moment."""
+        """Make a checkpoint, from which `due` counts."""
         self._last_checkpoint = time.monotonic()
         return Checkpoint(phase)
 

@@ -6,7 +6,7 @@ does not say what this run does with it, which is its part:
     part          copied     followed   becomes
     TAKEN         if it must be  yes    COPIED when a copy without changes is finished; POSTPONED
                                         when its copy fails for good, or comes too often; LEFT when
-                                        it cannot be read on, or its rows cannot be taken
+                                        it can no longer be read, or its rows not be processed
     POSTPONED     next run   yes        LEFT, as above
     COPIED        done       no
     LEFT          no         no
@@ -39,13 +39,13 @@ logger = logger_of(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table to bring.
+    """A table to read.
 
-    full_table: copy it afresh and follow no changes. key: what its rows are told apart by; with
-    one its rows can come twice, and its copy can be resumed unless the primary key is one of those
-    by which none can be (`protocol/copy_keys.py`); None where nobody tells. once: rows that came
-    twice would stay twice, so a copy that cannot be resumed where it was cut is an error. again:
-    copy it again whatever the state tells, and follow it after that. wanted: its columns and rows.
+    full_table: copy it anew and follow no changes. key: what identifies its rows; None if unknown.
+    With a key, rows may come twice, and a copy can be resumed, but for the primary keys of
+    `protocol/copy_keys.py`. once: rows that came twice would stay twice, so a copy that cannot be
+    resumed where it was cut is an error. again: copy it again whatever the state says, then follow
+    it. wanted: its columns and rows.
     """
 
     name: str
@@ -62,7 +62,7 @@ class TableSpec:
 
 
 class Part(Enum):
-    """What a run makes of a table; the table above has all of it."""
+    """A table's part in a run; see the top of this file."""
 
     TAKEN = auto()
     POSTPONED = auto()
@@ -73,9 +73,9 @@ class Part(Enum):
 class Parts:
     """The tables of a run.
 
-    specs: by name. log_based: those that are followed, but for full tables. followed: those of them
-    that no stream has lost. running: those whose rows are given out now. now: where the keyspace
-    was when it was asked last. errors: of what is left behind, in their order.
+    specs: by name. log_based: all but full tables. followed: those of them that no stream has lost.
+    running: those whose rows are delivered now. now: the keyspace's position when it was last asked
+    for. errors: those of the tables left behind, in order.
     """
 
     def __init__(
@@ -101,33 +101,33 @@ class Parts:
         self._again = Counter[str]()  # how often each is copied again
         self._other_layouts = {t: x for t, x in state.layouts.items() if t not in self.log_based}
         self._moved: tuple[frozenset[str], Boundary] | None = None
-        # Apart from the others, which must not be held up by what may be wrong with them.
         wanted = {spec.name: spec.wanted for spec in self.specs.values()}
         self._rules = Rules(self.keyspace, wanted, inquiry, options.keys)
         again = {spec.name for spec in self.specs.values() if spec.again}
         self._asked = frozenset(again.union(self._rules.changed(state, self.log_based)))
         for table in self.log_based & self._rules.by_table.keys():
             if state.rules.get(table) == UNKNOWN:
-                self.layouts.copy_begins(table)  # it tells of columns that are not seen any more
+                self.layouts.copy_begins(table)  # it has columns no longer requested
         for table in self.specs.keys() - self.log_based:
             state = state.without(table)
         for table in self._asked:
             state = state.recopied(table)
+        # Tables to copy again stay apart from the others, which their faults must not hold up.
         self._state = self._ruled(state).split(self.log_based).split(self._asked)
 
     @property
     def request(self) -> RequestOptions:
-        """What all requests of the run share, with what is asked for of its tables."""
+        """The options of all requests of the run, with its tables' rules."""
         return replace(self._options.request, rules=self._rules.by_table)
 
     def narrow(self, table: str) -> bool:
-        """Ask for a table's columns that are left, where some were dropped; False if none was."""
+        """Stop requesting a table's dropped columns; return whether there were any."""
         narrowed = self._rules.narrow(table)
         self.state = self._ruled(self.state)
         return narrowed
 
     def _ruled(self, state: KeyspaceState) -> KeyspaceState:
-        """Note what is asked for of the tables of this run."""
+        """Put the rules of this run's tables into a state."""
         others = {name: rule for name, rule in state.rules.items() if name not in self.log_based}
         return replace(state, rules=others | self._rules.told(self.log_based))
 
@@ -135,7 +135,7 @@ class Parts:
 
     @property
     def state(self) -> KeyspaceState:
-        """What may be stored once all that was given out so far has been written."""
+        """The state that may be stored once everything delivered so far has been written."""
         if self._moved is not None:
             tables, boundary = self._moved
             position = Vgtid.from_proto(self.keyspace, boundary.vgtid.shard_gtids)
@@ -149,7 +149,7 @@ class Parts:
 
     @property
     def stored(self) -> KeyspaceState:
-        """What a STATE message tells: `state`, and how the tables looked there."""
+        """The state of a STATE message: `state` with the tables' layouts there."""
         tables: dict[str, Mapping[str, GtidSet]] = {}
         for group in self.state.groups:
             followed = [table for table in group.tables if table in self.log_based]
@@ -157,12 +157,12 @@ class Parts:
         return replace(self.state, layouts=self._other_layouts | self.layouts.stored(tables))
 
     def move(self, boundary: Boundary) -> None:
-        """Let the tables that are streamed stand at a boundary."""
+        """Move the tables that are streamed to a boundary."""
         self._moved = self.running, boundary
 
     @property
     def position(self) -> Vgtid:
-        """Where the tables are streamed from."""
+        """The position that the running tables are streamed from."""
         return self.state.position_of(self.running)
 
     def own_position(self) -> Vgtid:
@@ -171,7 +171,7 @@ class Parts:
         return state.position_of(self.running)
 
     def forget_others_shards(self) -> None:
-        """Leave shards outside of the ranges to other jobs, for good: only once all is checked."""
+        """Forget shards outside of the ranges, for good: call it only after all checks."""
         before = self.position.shards.keys()
         self.state = self.state.narrowed(self.running, self._inquiry.ranges.meets)
         if left := before - self.position.shards.keys():
@@ -184,11 +184,11 @@ class Parts:
             )
 
     def groups(self) -> list[Group]:
-        """List the groups that the shared stream of this run may follow."""
+        """Return the groups that the shared stream of this run may follow."""
         return [group for group in self.state.groups if group.tables.keys() <= self.followed]
 
     def located(self) -> Vgtid:
-        """Return where the keyspace is, or was when it was asked."""
+        """Return the keyspace's position, as of the last time it was asked for."""
         self.now = self.now or self._inquiry.position()
         return self.now
 
@@ -199,7 +199,7 @@ class Parts:
         return own[0].position if own else self.located()
 
     def unite(self) -> None:
-        """Let the groups of this run stand at one position: what all of them contain."""
+        """Merge the groups of this run at one position, which all of theirs contain."""
         groups = self.groups()
         if len(groups) < 2:
             return
@@ -211,13 +211,13 @@ class Parts:
             position = common
         for group in groups:
             self.state = self.state.moved(frozenset(group.tables), position)
-        # Groups that are not in this run may stand there too, and stay apart.
+        # Groups that are not in this run may have that position too, and stay apart.
         self.state = self.state.merged().split(self.followed)
 
     # What is to be copied
 
     def is_resumable(self, spec: TableSpec) -> bool:
-        """Return whether a cut copy can be resumed where it was."""
+        """Return whether a cut copy can be resumed."""
         return (
             spec.resumable
             and self._rules.is_resumable(spec.name)
@@ -233,11 +233,11 @@ class Parts:
         return self._part[table] in {Part.TAKEN, Part.COPIED} and self.is_copied(table)
 
     def are_brought(self) -> bool:
-        """Return whether all tables are, and none is left behind."""
+        """Return whether all tables are brought, and none is left behind."""
         return not self.errors and all(map(self.is_brought, self.specs))
 
     def pending(self) -> list[TableSpec]:
-        """List what is left to copy, those last that hold up the others: they cannot be paused."""
+        """Return what is left to copy; those that cannot be paused come last, as they block others."""
         state = self.state
         pending = [
             spec
@@ -252,12 +252,12 @@ class Parts:
             self._part[spec.name] = Part.COPIED
         self.state = self.state.copied(spec.name)
 
-    # What becomes of them
+    # Tables that are lost or copied again
 
     def lose(self, tables: frozenset[str], error: VitessError, *, history: bool = False) -> None:
-        """Let tables go that cannot be read on, or copy them again where that is the setting.
+        """Give up tables that can no longer be read, or copy them again if the setting says so.
 
-        history: whether the fault is of their changes, and a copy does not have it.
+        history: whether the fault is in their changes, so that a copy avoids it.
         """
         options = self._options
         lost = (history or error.remedy is Remedy.POLICY) and (
@@ -266,7 +266,7 @@ class Parts:
         if lost and max(self._again[table] for table in tables) < options.copy_restarts:
             logger.warning("%s: %s copied again: %s", self.keyspace, *self._told(tables, error))
             if isinstance(error, UnreadableError):
-                self.now = None  # what cannot be read may stand after an earlier answer
+                self.now = None  # what cannot be read may come after that position
             self.state = self.state.restarted(tables & self.log_based, self.located())
             self._again.update(tables)
             for table in tables:
@@ -279,12 +279,12 @@ class Parts:
         self.running -= tables
 
     def postpone(self, table: str, error: VitessError) -> None:
-        """Leave a table's copy to the next run, for an error."""
+        """Leave a table's copy to the next run, because of an error."""
         self._part[table] = Part.POSTPONED
         self._leave_behind(frozenset({table}), error)
 
     def _leave_behind(self, tables: frozenset[str], error: VitessError) -> None:
-        """Do without some tables; the run ends with the error all the same."""
+        """Continue without some tables; the run still ends with the error."""
         logger.error("%s: %s not finished: %s", self.keyspace, *self._told(tables, error))
         self.errors.append(error)
         self.left_behind.update(dict.fromkeys(tables, error))
@@ -293,12 +293,12 @@ class Parts:
         return ", ".join(sorted(tables)), error.within(self.keyspace)
 
     def copy_again(self, tables: Mapping[str, str]) -> None:
-        """Note, with the position after the DDL, that what was given of tables does not count.
+        """Note that tables must be copied again, with the position after the DDL.
 
-        A DDL comes once a shard, and several may come before the copy: they ask for one copy.
+        A DDL comes once for each shard, and several may come before the copy: they cause one copy.
 
         Args:
-            tables: each with why it must be copied again.
+            tables: each with the reason.
         """
         for table, why in tables.items():
             if table not in self.running or self.state.copies.get(table) == {}:

@@ -35,15 +35,15 @@ logger = logger_of(__name__)
 _BAR_SECONDS = 0.5
 _JOIN_SECONDS = 2.0
 
-# Asks how many rows some tables of a keyspace have, more or less.
+# Returns roughly how many rows a keyspace's tables have.
 Estimate = Callable[[str, Iterable[str]], Mapping[str, int]]
 
 
 def estimated(config: Config, keyspace: str, tables: Iterable[str]) -> Mapping[str, int]:
-    """Ask how many rows tables have.
+    """Ask roughly how many rows tables have.
 
     Raises:
-        VitessError: VTGate does not tell.
+        VitessError: VTGate does not answer.
     """
     return Survey(config, keyspace, config.tablet_type, config.ranges).ask(
         row_counts, frozenset(tables)
@@ -51,10 +51,10 @@ def estimated(config: Config, keyspace: str, tables: Iterable[str]) -> Mapping[s
 
 
 class Watch:
-    """Looks at one run after another while it is entered."""
+    """Watches one run after another, within a `with` statement."""
 
     def __init__(self, seconds: float, estimate: Estimate) -> None:
-        """Prepare; `seconds` is between two looks, 0 for none."""
+        """Prepare; seconds: between two progress lines, 0 for none."""
         self._seconds = seconds
         self._estimate = estimate
         self._run: KeyspaceSync | None = None
@@ -68,7 +68,7 @@ class Watch:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        """Begin to look."""
+        """Start watching."""
         if self._seconds:
             if sys.stderr.isatty() and importlib.util.find_spec("tqdm"):
                 self._open_bar()
@@ -76,14 +76,14 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop; a question that has no answer yet is not waited for."""
+        """Stop; wait at most `_JOIN_SECONDS` for a pending answer."""
         self._over.set()
         if self._seconds:
             self._thread.join(_JOIN_SECONDS)
         self._stack.close()
 
     def begin(self, run: KeyspaceSync, state: KeyspaceState) -> None:
-        """Look at this run from now on; `state` is what it was begun with."""
+        """Watch this run from now on; state: the one that it began with."""
         self._run = None
         self._tallies = {}
         self._rows = None
@@ -92,11 +92,11 @@ class Watch:
         self._run = run
 
     def count(self, tallies: Mapping[str, Tally]) -> None:
-        """Look at these tallies, by table."""
+        """Watch these tallies, by table."""
         self._tallies = tallies
 
     def end(self, streams: Mapping[str, str], error: VitessError | None) -> None:
-        """Sum the run up, one line a stream; `streams` are their names by table."""
+        """Log a summary of the run, a line for each stream; `streams` are their names by table."""
         run, self._run = self._run, None
         if run is None:
             return
@@ -183,10 +183,10 @@ _SHARDS_NAMED = 4
 class Progress:
     """A moment of a keyspace's run.
 
-    rows: records of all tables so far. per_second: of late. copied: of the table that is copied
-    now, in this run; estimate: of its rows, None when nothing useful is known. behind: by shard,
-    transactions before the stop position. resharded: shards that the stop position does not name:
-    the stream is still before their reshard.
+    rows: records of all tables so far. per_second: recently. copied: records of the table that is
+    copied now, in this run; estimate: of its rows, None if nothing useful is known. behind: by
+    shard, transactions up to the stop position. resharded: shards that the stop position does not
+    name: the stream has not yet passed their reshard.
     """
 
     keyspace: str
@@ -233,7 +233,7 @@ def _copied(progress: Progress) -> str:
 
 
 def _behind(behind: Mapping[str, int], resharded: Collection[str]) -> str:
-    """Name the shards that are farthest behind."""
+    """Name the shards that are farthest from the stop position."""
     before = f"before the reshard of {', '.join(sorted(resharded))}" if resharded else ""
     if not behind:
         return before or "up to date"
@@ -245,7 +245,7 @@ def _behind(behind: Mapping[str, int], resharded: Collection[str]) -> str:
 
 
 def ending(*, full_table: bool, copied: bool, stopped: bool, error: str | None) -> str:
-    """Say where a table's run has ended, and why there."""
+    """Say how a table's run has ended, and why."""
     if error is not None:
         return f"not finished: {error}"
     if full_table:
@@ -256,7 +256,7 @@ def ending(*, full_table: bool, copied: bool, stopped: bool, error: str | None) 
 
 
 def summary(stream: str, tally: Tally, end: str) -> str:
-    """Sum a stream up in one line."""
+    """Summarize a stream in one line."""
     parts = [f"{tally.records['copy']:,} rows copied"] if tally.records["copy"] else []
     parts += [
         f"{count:,} {kind}{'s' if count != 1 else ''}"

@@ -1,10 +1,10 @@
 """What a run requests of tables that are not read whole, and what earlier runs requested.
 
 The state remembers it. If a table's filter or columns have changed, the table is copied again,
-because nothing is known of rows and values that were not requested before. Dropped columns are not
-such a change: the remaining columns are requested. In `state`, a table that is requested whole has
-no entry. A table from an older version of this package is UNKNOWN: it had every column and every
-row. With NOTHING_COPIED there is nothing to copy again.
+because rows and values that were not requested before are unknown. Dropped columns are not such a
+change: the remaining columns are requested. In `state`, a table that is requested whole has no
+entry. A table from an older version of this package is UNKNOWN: it had every column and every row.
+With NOTHING_COPIED there is nothing to copy again.
 
     "3f1c.../"            some columns, all rows: a checksum of the columns' names
     "3f1c.../77aa..."     a filter too, by its checksum
@@ -29,15 +29,15 @@ from tap_vitess.survey.rules import needed_columns, resumable, rule_of
 
 logger = logger_of(__name__)
 
-_MOST_DROPPED = 8  # columns at once; more of them are another list
+_MOST_DROPPED = 8  # columns at once; more count as another list
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is wanted of a table: `columns` by name, None for all; and the rows of a filter.
 
-    known: the columns that somebody has decided about, those wanted and others. remembered: whether
-    other columns than before are a new copy; else they come from now on.
+    known: the columns that the user has decided about, wanted or not. remembered: whether a change
+    of columns causes a new copy; else new ones come from now on.
     """
 
     columns: frozenset[str] | None = None
@@ -47,7 +47,7 @@ class Wanted:
 
     @property
     def is_everything(self) -> bool:
-        """Whether it is."""
+        """Whether the whole table is wanted."""
         return self.columns is None and self.where is None
 
 
@@ -55,16 +55,16 @@ EVERYTHING = Wanted()
 
 
 class Rules:
-    """The rules of a run's tables. by_table: of those of which not everything is wanted."""
+    """The rules of a run's tables. by_table: of those that are read only in part."""
 
     def __init__(
         self, keyspace: str, wanted: Mapping[str, Wanted], inquiry: Inquiry, keys: Keys | None
     ) -> None:
-        """Ask for the tables, if there is one of which not everything is wanted.
+        """Ask for descriptions of the tables that are read only in part, if any.
 
         Raises:
-            ConfigError: a filter cannot be asked for.
-            CatalogError: a table is not there.
+            ConfigError: a filter cannot be requested.
+            CatalogError: a table does not exist.
             VitessError: VTGate does not answer.
         """
         self._keyspace = keyspace
@@ -82,9 +82,9 @@ class Rules:
             self._make(name, self._table(name))
 
     def _needed(self, name: str, wanted: Wanted) -> Wanted:
-        """Have all columns asked for where that is what is wanted, so that the call is a plain one.
+        """Request all columns if all are wanted, which makes a plain request.
 
-        A table that is not there is told by its stream, unless somebody remembers its columns.
+        A missing table is reported by its stream, unless its columns are remembered.
         """
         if wanted.remembered or wanted.columns is None:
             return wanted
@@ -124,11 +124,11 @@ class Rules:
             )
 
     def is_resumable(self, name: str) -> bool:
-        """Return whether a table's copy can be resumed, as far as its filter allows it."""
+        """Return whether a table's filter lets its copy be resumed."""
         return name not in self.by_table or resumable(self._tables[name], self.by_table[name])
 
     def narrow(self, name: str) -> bool:
-        """Look for columns that were dropped; return whether something else is asked for now.
+        """Look for dropped columns; return whether the request has changed.
 
         Raises:
             ConfigError: the filter names one of them.
@@ -142,7 +142,7 @@ class Rules:
         return self.by_table[name] != before
 
     def changed(self, state: KeyspaceState, among: Collection[str]) -> Iterator[str]:
-        """Name the tables to copy again: something else has been asked for before."""
+        """Yield the tables to copy again, because an earlier run requested something else."""
         for name in among:
             if state.group_of(name) and not self._is_as_before(name, state.rules.get(name, "")):
                 logger.warning(
@@ -163,7 +163,7 @@ class Rules:
         return any(before == self._told(name, but) for but in dropped)
 
     def told(self, names: Iterable[str]) -> dict[str, str]:
-        """Return what the state should know of tables of which not everything is asked for."""
+        """Return the rules to store in the state, of tables that are read only in part."""
         told = {name: self._told(name) for name in names if name in self.by_table}
         return {name: rule for name, rule in told.items() if rule}
 
@@ -175,7 +175,7 @@ class Rules:
         if wanted.columns is not None and wanted.remembered:
             columns = _checksum(sorted(wanted.columns - self._lost[name] | {*and_dropped}))
         where = ""
-        if wanted.where is not None:  # told without regard to the version, unlike the rule
+        if wanted.where is not None:  # independent of the version, unlike the rule
             conditions = conditions_of(wanted.where)
             where = _checksum([c.sql(c.column.lower(), old=False) for c in conditions])
         return f"{columns}/{where}" if columns or where else ""

@@ -1,10 +1,9 @@
 """The shared stream of a run: all tables that are followed, from their position to a stop position.
 
-After some tables were left out of a run, or were lost by it, groups of tables stand at several
-positions. Each group is streamed to the same stop position, and then they are merged. With `follow`
-the stream stays open, and its stop position is replaced by a later one every so often
-(`protocol/changes.py`). The run leaves the stream to copy a table, after an error, and when it is
-to end.
+If a run has left out or lost some tables, groups of tables have different positions. Each group is
+streamed to the same stop position, and then they are merged. With `follow` the stream stays open,
+and a later stop position replaces the last one from time to time (`protocol/changes.py`). The run
+leaves the stream to copy a table, after an error, and to end.
 
 A table that can no longer be read is taken out of the running stream, and the stream's other tables
 continue.
@@ -64,7 +63,7 @@ class SharedStream:
         self._unsifted = 0  # how often a passing fault has cut the sifting short
 
     def follow(self) -> Outputs:
-        """Bring every group of this run to where the keyspace is now, and make them one."""
+        """Stream every group of this run to the keyspace's present position, and merge them."""
         self._pace.activity = Activity()
         self._parts.now = self._inquiry.stop_position()
         self._parts.layouts.asked()
@@ -77,13 +76,13 @@ class SharedStream:
         yield self._pace.checkpoint()
 
     def stay(self) -> Outputs:
-        """Follow on until there is something to copy, an error, or an order to stop."""
+        """Keep following until there is something to copy, an error, or a request to stop."""
         groups = self._parts.groups()
         self._question = None
         if len(groups) == 1:
             yield from self._bring(frozenset(groups[0].tables), groups[0].position, endless=True)
             return
-        # Groups that do not meet, as while only some have passed a reshard.
+        # Groups without a common position, as while only some have passed a reshard.
         until = time.monotonic() + self._options.poll_seconds
         while not self._pace.stop_here() and time.monotonic() < until:
             time.sleep(_NAP_SECONDS)
@@ -91,7 +90,7 @@ class SharedStream:
             yield from self.follow()
 
     def _bring(self, tables: frozenset[str], stop: Vgtid, *, endless: bool = False) -> Outputs:
-        """Stream a group; a table that cannot be read is let go, and the others come."""
+        """Stream a group; lose a table that cannot be read, and continue with the others."""
         parts = self._parts
         parts.running = tables
         checked = False
@@ -99,7 +98,7 @@ class SharedStream:
             if endless and not parts.are_brought():
                 return
             try:
-                # Older than the stop position it may be purged, newer it comes from elsewhere.
+                # An older position may be purged; a newer one comes from elsewhere.
                 if not checked:
                     if (position := parts.own_position()) != stop:
                         copied = max(parts.versions[table] for table in parts.running) / 1000
@@ -114,7 +113,7 @@ class SharedStream:
                     parts.lose(one or parts.running, error)
 
     def _stream(self, stop: Vgtid, *, endless: bool) -> Generator[Output, None, bool]:
-        """Stream a group once; return whether that is all, or what is left of it comes again."""
+        """Stream a group once; return False if what is left of it must be streamed again."""
         parts, kind = self._parts, EndlessStream if endless else ChangeStream
         feed = kind(parts.running, parts.position, stop, parts.request)
         count = len(parts.running)
@@ -164,13 +163,13 @@ class SharedStream:
                 return
 
     def _gives_out(self, rows: Rows) -> bool:
-        """Return whether rows are given out: their table is still followed, and read rightly."""
+        """Return whether to deliver rows: their table is still followed, and read correctly."""
         raw, table, shard = rows.fields, rows.fields.table, rows.fields.shard
         if table not in self._parts.running:
             return False
         rows.fields = self._inquiry.charsets.told(raw)
         if shard not in self._met_shards:
-            # Its rows may come together with the end of the shards before it.
+            # Its rows may come together with the end of the shards that it replaces.
             self._met_shards |= {shard}
             self._parts.layouts.resharded([shard])
         if self._checked.get((table, shard)) is not rows.fields:
@@ -194,9 +193,9 @@ class SharedStream:
         parts.copy_again({**stated, **parts.layouts.altered(altered), **boundary.replaced})
 
     def _stated(self, boundary: Boundary) -> dict[str, str]:
-        """Name the tables that statements in the place of rows may have changed.
+        """Return the tables that statements instead of rows may have changed, and why.
 
-        Those of a transaction without a position come again with each call of the stream.
+        Statements of a transaction without a position come again with each call of the stream.
         """
         if not boundary.statements:
             return {}
@@ -212,7 +211,7 @@ class SharedStream:
     # Its end, and its stop position
 
     def _leaves(self, feed: ChangeStream) -> bool:
-        """Return whether a stream is left before it is finished; move its stop position."""
+        """Return whether to leave a stream before it is finished; move its stop position."""
         if isinstance(feed, EndlessStream):
             self._move_stop(feed)
             if not self._parts.are_brought():
@@ -224,7 +223,7 @@ class SharedStream:
         return not feed.finished and self._pace.stop_here()
 
     def _move_stop(self, feed: EndlessStream) -> None:
-        """Ask for the next stop position where the last one is reached, or is of other shards."""
+        """Ask for the next stop position if the last one is reached, or has other shards."""
         if self._question is not None:
             if self._question.answered:
                 self._take_stop(feed, self._question)
@@ -250,7 +249,7 @@ class SharedStream:
     # What holds it up
 
     def _look(self, feed: ChangeStream, error: VitessError) -> VitessError:
-        """Look into a fault of the shared stream; a stop position that never comes is mended."""
+        """Diagnose a fault of the shared stream; correct a stop position that cannot be reached."""
         if isinstance(error, StumbleError):
             return error
         if isinstance(error, StalledError) and (stuck := self._diagnosis.circles(feed.behind)):
@@ -268,7 +267,7 @@ class SharedStream:
         return found
 
     def _sift(self, feed: ChangeStream, why: VitessError) -> None:
-        """Let go of the tables that a stream cannot pass its place with."""
+        """Find and lose the tables that keep a stream from passing a place."""
         waiting = frozenset({why.shard} if why.shard else feed.behind)
         sieve = Sieve(
             self._pace,
@@ -290,5 +289,5 @@ class SharedStream:
         self._unsifted = 0
         for culprits, error in found.items():
             if isinstance(error, RetriableError):
-                raise error  # it stands still for another reason than its tables
+                raise error  # its tables are not the reason
             self._parts.lose(culprits, error)

@@ -1,9 +1,9 @@
 """Finds, by bisection, the tables that stop a stream at a transaction.
 
-Nothing of these streams is written and no position moves: each only shows whether it gets past a
-place, which is when the stuck shards send their first end of a transaction. The first try is a
-stream of no table. It reads the same binlog, and if it does not get past, no table is to blame
-(XA). It also shows at which transaction the others fail.
+These streams write nothing and move no position. Each only shows whether it gets past a place: it
+does when the stuck shards send their first end of a transaction. The first try is a stream without
+tables. It reads the same binlog, and if it does not get past, no table is to blame (XA). It also
+shows at which transaction the others fail.
 
 There are two signs that a stream of some tables does not get past: VTGate says so, or it reads the
 same data again and again (`Diagnosis.circles`). A temporary fault is raised, because then nothing
@@ -51,7 +51,7 @@ class SiftStoppedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sieve:
-    """A place that is not passed: of a keyspace's position, the shards that are stuck."""
+    """A place that streams do not get past: a position, and the shards that are stuck there."""
 
     pace: Pace
     diagnosis: Diagnosis
@@ -62,10 +62,10 @@ class Sieve:
     def sift(self, tables: frozenset[str], why: VitessError) -> dict[frozenset[str], VitessError]:
         """Find the tables that do not pass, each with the error that ends it in this run.
 
-        Several under one error are those of which one at least does not pass: the time was up.
+        If the time is up, several tables share one error: at least one of them does not pass.
 
         Args:
-            tables: what is streamed together, and does not pass.
+            tables: those that do not pass together.
             why: what ended their stream.
 
         Raises:
@@ -98,7 +98,7 @@ class Sieve:
         innocent = self._passes(frozenset(left), end) is not None
         if not innocent:
             yield from self._culprits(left, end)
-        # Where one half passes, the other does not: only a single table is asked all the same.
+        # If the left half passes, the right one does not; only a single table is tested anyway.
         if (innocent and len(right) > 1) or self._passes(frozenset(right), end) is None:
             yield from self._culprits(right, end)
 
@@ -129,7 +129,7 @@ class Sieve:
         raise RetriableError(f"{self.position.keyspace}: VTGate ended the stream")
 
     def _named(self, after: dict[str, str]) -> str:
-        """Name the transactions that end the place."""
+        """Name the first transaction after the position, for each stuck shard."""
         return " and ".join(
             f"the transaction {self._first(GtidSet.parse(after[shard]), shard)} of shard {shard}"
             for shard in sorted(self.shards & after.keys())

@@ -37,7 +37,7 @@ class _Reading:
 
 
 class Standstill:
-    """Keeps what is being read, and what has come further since the run began."""
+    """Tracks what is being read, and what has advanced since the run began."""
 
     def __init__(self) -> None:
         self._readings: dict[Hashable, _Reading] = {}
@@ -45,7 +45,7 @@ class Standstill:
         self._faults: dict[Hashable, VitessError | None] = {}  # of parts that have to begin again
 
     def begin(self, part: Hashable, feed: Feed[Any], now: float) -> Callable[[VitessError], None]:
-        """Begin to read a part of the run; return what is to be told of its faults."""
+        """Begin to read a part of the run; return the function that takes its faults."""
         reading = self._readings[part] = _Reading(feed, now, self._faults.pop(part, None))
         return reading.note
 
@@ -58,7 +58,7 @@ class Standstill:
             self._faults[part] = reading.fault
 
     def found(self, now: float) -> VitessError | None:
-        """Return the error of a run that ends now; None when it has come further."""
+        """Return the error of a run that ends now; None if it has made progress."""
         readings = list(self._readings.items())
         moved = self._advanced.union(part for part, reading in readings if reading.advanced)
         waiting = [reading for part, reading in readings if part not in moved]

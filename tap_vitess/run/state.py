@@ -6,18 +6,18 @@
         "copies": "<JSON text: table -> shard -> lastpk in base64, null, or true when copied>",
         "seq": 1764000000000000,
         "layouts": "<JSON text: table -> its layout at its position, see run/layouts.py>",
-        "altered": "<JSON text: table -> column -> property told, where it is not the catalog's>",
-        "rules": "<JSON text: table -> what was asked for of it, where not everything; rules.py>"
+        "altered": "<JSON text: table -> column -> its property, if that is not the catalog's>",
+            "rules": "<JSON text: table -> its rule, if it was read only in part; see run/rules.py>"
     }
 
-A group is a position S and the tables that the shared stream follows from it, normally one
-group. A table is in a group from the moment its copy begins; while it stands in `copies` too,
-that copy is unfinished. VGTID and copies are texts, groups and tables lists, because Meltano
-merges nested dicts, and shards of the past would come back. `versions` goes with `tables`,
-entry by entry: the version of each table's copy, carried by each of its RECORDs. `seq` is the
-highest `_sdc_vitess_seq` given out, so that it rises across runs even when a clock does not.
-`altered` keeps the SCHEMA of a table that was altered since it was discovered: given the catalog's
-once more, target-duckdb would replace the column by an empty one of the old type.
+A group is a position S and the tables that the shared stream follows from it; normally there is one
+group. A table is in a group from the moment its copy begins; while it is in `copies` too, that copy
+is unfinished. VGTIDs and copies are texts, and groups and tables are lists, because Meltano merges
+nested dicts, which would bring back old shards. `versions` goes with `tables`, entry by entry: the
+version of each table's copy, carried by each of its RECORDs. `seq` is the highest `_sdc_vitess_seq`
+used, so that it rises across runs even if a clock does not. `altered` keeps the SCHEMA of a table
+that was altered since it was discovered: if it got the catalog's again, target-duckdb would replace
+the column by an empty one of the old type.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from tap_vitess.records.schema import is_property
 from tap_vitess.run.layouts import Stored, is_layout
 
 FORMAT = 1
-_LIMIT = 2**62  # of versions and seq: no clock comes near, and what runs add stays a BIGINT
+_LIMIT = 2**62  # of versions and seq: beyond any clock, and sums of runs still fit a BIGINT
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 COPIED: Final = True
-UNKNOWN = "?"  # the rule of a table in a state of old: every column and row
+UNKNOWN = "?"  # the rule of a table in an old state: every column and row
 _text = functools.partial(json.dumps, separators=(",", ":"))
 NOTHING_COPIED = "*"  # the rule of a table of which only changes are wanted
 ShardProgress = query.QueryResult | Literal[True] | None  # lastpk, COPIED, or not begun
@@ -54,7 +54,7 @@ def bookmark_key(keyspace: str) -> str:
 
 
 def keyspaces_of(bookmarks: Iterable[str]) -> dict[str, str]:
-    """Return the keyspace of each bookmark that is one's."""
+    """Return the keyspace of each bookmark that belongs to one."""
     begin = bookmark_key("")
     return {name: name.removeprefix(begin) for name in bookmarks if name.startswith(begin)}
 
@@ -84,7 +84,7 @@ class KeyspaceState:
         return next((group for group in self.groups if table in group.tables), None)
 
     def version(self, table: str) -> int:
-        """Return the version of a table's copy; 0 when there is none."""
+        """Return the version of a table's copy; 0 if there is none."""
         group = self.group_of(table)
         return group.tables[table] if group else 0
 
@@ -93,7 +93,7 @@ class KeyspaceState:
         return self.group_of(table) is not None and table not in self.copies
 
     def split(self, tables: Iterable[str]) -> KeyspaceState:
-        """Part each group into the tables named and the others, which keep their position."""
+        """Split each group into the named tables and the others; all keep their position."""
         chosen = frozenset(tables)
         groups = tuple(
             Group(group.position, part)
@@ -124,8 +124,8 @@ class KeyspaceState:
     ) -> KeyspaceState:
         """Begin a copy: the table joins the group at `position`, with nothing copied yet.
 
-        Only a group whose tables are all `among` those given is joined: a group of tables that
-        are left out of this run stays where it is, and so would the table.
+        It only joins a group whose tables are all in `among`: a group with tables that are not in
+        this run does not move, and neither would the table.
         """
         state = self.without(table)
         groups = list(state.groups)
@@ -139,14 +139,14 @@ class KeyspaceState:
         return replace(state, groups=tuple(groups), copies=copies)
 
     def progressed(self, table: str, shard: str, progress: ShardProgress) -> KeyspaceState:
-        """Note how far a shard of a copy is."""
+        """Note the progress of a shard's copy."""
         copies = {**self.copies, table: {**self.copies[table], shard: progress}}
         return replace(self, copies=copies)
 
     def narrowed(self, tables: frozenset[str], meets: Callable[[str], bool]) -> KeyspaceState:
-        """Forget the shards of the group of exactly these tables that do not meet what is read.
+        """Forget shards that `meets` rejects, in the group of exactly these tables.
 
-        A group of which nothing would be left stays as it is.
+        A group that would lose all its shards stays as it is.
         """
         position = self.position_of(tables)
         left = {s: gtids for s, gtids in position.shards.items() if meets(s)}
@@ -159,13 +159,13 @@ class KeyspaceState:
         return replace(moved, copies=copies)
 
     def recopied(self, table: str) -> KeyspaceState:
-        """Ask for a new copy of a table that is followed; what was copied of it does not count."""
+        """Request a new copy of a followed table; what was copied before does not count."""
         if self.group_of(table) is None:
             return self
         return replace(self, copies={**self.copies, table: {}})
 
     def restarted(self, tables: frozenset[str], position: Vgtid) -> KeyspaceState:
-        """Ask for new copies of tables, followed from their own position."""
+        """Request new copies of tables, and follow them from a position of their own."""
         state = self.split(tables)
         groups = tuple(
             Group(position, g.tables) if g.tables.keys() <= tables else g for g in state.groups
@@ -184,7 +184,7 @@ class KeyspaceState:
         return replace(self.copied(table), groups=groups)
 
     def merged(self) -> KeyspaceState:
-        """Join the groups that stand at the same position."""
+        """Merge the groups with the same position."""
         tables: dict[str, dict[str, int]] = {}
         positions: dict[str, Vgtid] = {}
         for group in self.groups:
@@ -221,7 +221,7 @@ def parse(keyspace: str, value: object) -> KeyspaceState:
     """Read a keyspace's bookmark; None is the state of a first run.
 
     Raises:
-        StateError: the value is broken or of another format. Nothing is guessed.
+        StateError: the value is broken or of another format.
     """
     if value is None:
         return KeyspaceState(keyspace)
@@ -239,7 +239,7 @@ def parse(keyspace: str, value: object) -> KeyspaceState:
             table: {shard: _progress(p) for shard, p in shards.items()}
             for table, shards in json.loads(value["copies"]).items()
         }
-        # States of old have none of these.
+        # Old states have none of these.
         layouts, altered = (json.loads(value.get(name, "{}")) for name in ("layouts", "altered"))
         rules = _rules(value, groups)
         seq = _integer(value["seq"])
@@ -257,7 +257,7 @@ def bookmarks_of(document: object) -> dict[str, Any]:
     """Return the bookmarks of a whole Singer state; those of other taps may be among them.
 
     Raises:
-        StateError: it is not a Singer state. The SDK takes some of these for a first run's.
+        StateError: it is not a Singer state. The SDK takes some such documents for a first run's.
     """
     if isinstance(document, dict) and "value" in document and "bookmarks" not in document:
         raise StateError("the state given is a STATE message: give what stands under its value")

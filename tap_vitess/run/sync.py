@@ -1,16 +1,16 @@
 """The run of one keyspace: stream, copy, stream. It knows nothing of Singer.
 
-Two sentences carry everything:
+Two rules carry everything:
 
 1. Every change after the position S reaches the target through one shared stream.
 2. Every row is copied from a snapshot that is not older than S.
 
-So a run streams the tables whose copy has begun from S to where the keyspace is now, copies
-what is not copied yet, and streams once more if anything was copied. At any moment, `state` is what
-may be stored once everything that was yielded so far has been written.
+So a run streams the tables whose copy has begun from S to the keyspace's present position, copies
+what is not copied yet, and streams once more if anything was copied. At any moment, `state` may be
+stored once everything yielded so far has been written.
 
 With `follow` a run does not end there but stays in the shared stream. It ends at any error, because
-a run without an end would hide it.
+an endless run would hide it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tap_vitess.vtgate.grpc import Client
 class KeyspaceSync:
     """One run over one keyspace. Read `events` to the end; `parts.state` goes with it.
 
-    parts: what has become of each table. pace: what the run is at, and whether it was told to end.
+    parts: each table's part in the run. pace: what the run is doing, and whether it must end.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class KeyspaceSync:
         """Prepare a run.
 
         Args:
-            tables: what to bring; all other tables of the state keep their place.
+            tables: what to read; all other tables of the state keep their position.
             state: where the last run ended.
             stopping: asked at every boundary; True ends the run there.
         """
@@ -66,17 +66,17 @@ class KeyspaceSync:
         self.whole_rows = self._inquiry.whole_rows
 
     def brought(self, table: str) -> bool:
-        """Return whether all of a table has been given out, up to where the run has ended."""
+        """Return whether all of a table has been delivered, up to where the run has ended."""
         return self._ended and not self.pace.held_up and self.parts.is_brought(table)
 
     def events(self) -> Outputs:
         """Run, and yield rows, finished copies and checkpoints.
 
-        A table or group that cannot be brought does not stop the others.
+        A table or group that cannot be read does not stop the others.
 
         Raises:
-            VitessError: the run cannot continue, or the first of what was left behind; the state
-                still holds.
+            VitessError: the run cannot continue, or it left tables behind (their first error); the
+                state is still valid.
         """
         parts = self.parts
         before = parts.state.groups
@@ -86,7 +86,7 @@ class KeyspaceSync:
             yield from self._shared.follow()
             self._telling.routed(parts.log_based)
             self._telling.cascades(parts.log_based)
-        # A question a table: too dear for a run with nothing to do.
+        # One query for each table: too expensive for a run with nothing to do.
         setting = self._options.keys
         if setting and (parts.state.groups != before or parts.pending()):
             self._telling.keys({s.name: s.key for s in parts.specs.values() if s.key}, setting)
@@ -107,17 +107,17 @@ class KeyspaceSync:
             raise parts.errors[0]
 
     def give_up(self, table: str, error: VitessError) -> None:
-        """Do without a table whose rows cannot be taken, or copy it again; between two outputs.
+        """Give up a table whose rows cannot be processed, or copy it again, between two outputs.
 
-        It keeps the position it has: what came since its last boundary comes again.
+        The table keeps its position: what came since its last boundary comes again.
         """
-        # A change's bytes may not fit because the column has been altered since; a copy's do.
+        # A change's bytes may not fit because the column was altered since; a copy's always fit.
         history = isinstance(error, ValueDecodeError) and self.pace.activity.phase == "streaming"
         self.parts.lose(frozenset({table}), error, history=history)
 
     def _copy_and_follow(self) -> Outputs:
         while (yield from self._copy()) and not self.pace.stopped:
-            yield from self._shared.follow()  # which may tell of tables to copy again
+            yield from self._shared.follow()  # which may find tables to copy again
 
     def _copy(self) -> Generator[Output, None, bool]:
         """Copy what is not copied; return whether the shared stream has to follow once more."""

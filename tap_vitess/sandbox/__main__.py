@@ -1,4 +1,4 @@
-"""`python -m tap_vitess.sandbox`: a sharded VTGate with sample data, for who has no cluster.
+"""`python -m tap_vitess.sandbox`: a sharded VTGate with sample data, for people without a cluster.
 
 Guarantees: the ready file exists only while both ports answer; SIGINT and SIGTERM end the
 process with exit code 0.
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _occupied(options: argparse.Namespace) -> str | None:
-    """Tell why a port cannot be served; gRPC and asyncio say it in many lines."""
+    """Return why a port cannot be served, in one line; gRPC and asyncio need many."""
     for option in ("grpc_port", "mysql_port"):
         port = getattr(options, option)
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
@@ -168,7 +168,7 @@ def _reshard(cluster: Cluster) -> None:
 
 
 def _write(cluster: Cluster, per_second: float, stopped: threading.Event) -> None:
-    """Writes at that rate until stopped; without a rate it only waits."""
+    """Write at that rate until stopped; without a rate, only wait."""
     if not per_second:
         stopped.wait()
         return

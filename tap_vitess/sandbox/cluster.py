@@ -1,12 +1,12 @@
 """A sharded cluster in memory: keyspaces, shards, tables, rows and each shard's binlog.
 
 Guarantees: whatever changes rows goes through the binlog of the shards touched, one transaction
-per shard; a snapshot's GTID is exact, because snapshot and binlog stand under one lock; nothing
-of a failed call remains. Nothing here knows gRPC, SQL or sockets.
+per shard; a snapshot's GTID is exact, because snapshot and binlog share one lock; nothing of a
+failed call remains. Nothing here knows gRPC, SQL or sockets.
 
-Surprising: a DDL is followed by an empty transaction, since a tablet notes the new schema in its
-own tables, and a reshard leaves such transactions on both sides of the journal. The definition
-of a table is kept with each change, because a row event tells types and positions, but no names.
+Surprising: an empty transaction follows a DDL, since a tablet notes the new schema in its own
+tables, and a reshard leaves such transactions on both sides of the journal. The definition of a
+table is kept with each change, because a row event has types and positions, but no names.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ _RENAMED_COLUMN = re.compile(r"\brename\s+column\s+`?(\w+)`?\s+to\s+`?(\w+)`?", 
 ShardName = str
 
 
-# What a shard's MySQL says of its binlogs.
+# A shard's MySQL variables about its binlogs.
 _VARIABLES = {
     "binlog_format": "ROW",
     "binlog_row_image": "FULL",
@@ -73,7 +73,7 @@ class UnknownColumnError(ValueError):
 
 
 class NullError(ValueError):
-    """A column that may not be NULL would be."""
+    """A NOT NULL column would be NULL."""
 
 
 _RowKey = tuple[SortKey, int]
@@ -81,7 +81,7 @@ _RowKey = tuple[SortKey, int]
 
 @dataclass(frozen=True)
 class TableVersion:
-    """A definition and the id MySQL gives it; DDL gives a new one, and FIELD is sent per id."""
+    """A definition and its id in MySQL; a DDL changes the id, and each id gets a FIELD event."""
 
     id: int
     table: Table
@@ -129,16 +129,16 @@ class Transaction:
     statements: tuple[Statement, ...] = ()
     ddl: Ddl | None = None
     journal: Journal | None = None
-    other: bool = False  # a statement that is no transaction: VGTID, OTHER
+    other: bool = False  # a statement outside of a transaction: VGTID, OTHER
     row_image: str = "FULL"  # MySQL's binlog_row_image when it was written
-    text: str = ""  # the statement, where MySQL logged that and not the rows
+    text: str = ""  # the statement, if MySQL logged that and not the rows
 
 
 @dataclass(frozen=True)
 class Poison:
     """What no tablet can read or send; `kind` is one of `errors.POISONS`.
 
-    table: the streams that it stops are those of this table; None stops all.
+    table: it stops only streams of this table; None stops all.
     """
 
     kind: str
@@ -175,14 +175,14 @@ class Shard:
     purged: int = 0  # the last transaction whose binlog is gone
     tables: dict[str, _ShardTable] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=lambda: dict(_VARIABLES))
-    tablet_type: str = "PRIMARY"  # of its one tablet; SQL asks for it, streams take what there is
+    tablet_type: str = "PRIMARY"  # of its one tablet; SQL checks it, streams take any
     throttler: bool = False
     by_file: bool = (
         False  # vttablet runs with --db_flavor FilePos: VStream's positions are no GTIDs
     )
-    throttled: dict[str, float] = field(default_factory=dict)  # app -> ratio; SQL tells, no more
+    throttled: dict[str, float] = field(default_factory=dict)  # app -> ratio; only SQL shows it
     poisons: dict[int, Poison] = field(default_factory=dict)  # transactions that stop streams
-    # What VTGate silently opens again and again: the statements of copies, None for binlogs.
+    # What VTGate silently opens again and again: statements of copies, or None for binlogs.
     circling: list[str | None] = field(default_factory=list)
 
     @property
@@ -209,7 +209,7 @@ class _Keyspace:
 
     @property
     def sharded(self) -> bool:
-        """What the VSchema says; the one shard of an unsharded keyspace is no key range."""
+        """What the VSchema says; the only shard of an unsharded keyspace is not a key range."""
         return not self.empty_vschema and all("-" in name for name in self.shards)
 
     @property
@@ -218,7 +218,7 @@ class _Keyspace:
 
 
 class _Changes:
-    """The open transaction: statements per shard, and how to take them back."""
+    """The open transaction: statements per shard, and how to undo them."""
 
     def __init__(self, keyspace: str) -> None:
         self.keyspace = keyspace
@@ -255,7 +255,7 @@ class Cluster:
 
     def __init__(self, *, now: Callable[[], float] = time.time) -> None:
         self.now = now
-        # (keyspace, table) -> the keyspace that queries go to, as MoveTables' routing rules say.
+        # (keyspace, table) -> the keyspace that queries go to, by MoveTables' routing rules.
         self.routes: dict[tuple[str, str], str] = {}
         self._changed = threading.Condition(threading.RLock())
         self._version = 0
@@ -392,7 +392,7 @@ class Cluster:
     def transaction(self, keyspace: str, text: str = "") -> Iterator[_Changes]:
         """Groups the writes made inside into one transaction per shard; an error undoes all.
 
-        With a text it is logged as that statement, as in a session of binlog_format STATEMENT.
+        With a text, it is logged as that statement, as in a session with binlog_format STATEMENT.
         """
         with self._changed:
             space = self._keyspace(keyspace)
@@ -448,7 +448,7 @@ class Cluster:
             self._notify()
 
     def poison(self, keyspace: str, shard: ShardName, kind: str, table: str | None = None) -> None:
-        """Let the shard's last transaction stop all streams, or those of a table."""
+        """Make the shard's last transaction stop all streams, or those of a table."""
         with self._changed:
             found = self._shard(keyspace, shard)
             found.poisons[found.executed] = Poison(kind, table)
@@ -456,7 +456,7 @@ class Cluster:
     def poison_row(
         self, keyspace: str, table: str, key: Mapping[str, bytes | None], kind: str
     ) -> None:
-        """Let no copy of a table pass a row."""
+        """Make a row stop every copy of its table."""
         with self._changed:
             space = self._keyspace(keyspace)
             definition = self._version_of(space, table).table
@@ -466,7 +466,7 @@ class Cluster:
                         shard.tables[table].poisons[sort_key] = Poison(kind, definition.name)
 
     def heal(self, keyspace: str) -> None:
-        """Take all poison away."""
+        """Remove all poison."""
         with self._changed:
             for shard in self._keyspace(keyspace).shards.values():
                 shard.poisons.clear()
@@ -500,7 +500,7 @@ class Cluster:
             return space.sharded, space.foreign_keys
 
     def empty_vschema(self, keyspace: str) -> None:
-        """Let the VSchema say nothing, as before the first ApplyVSchema."""
+        """Empty the VSchema, as before the first ApplyVSchema."""
         with self._changed:
             self._keyspace(keyspace).empty_vschema = True
 
@@ -510,12 +510,12 @@ class Cluster:
             return [shard.name for shard in self._keyspace(keyspace).serving]
 
     def all_shards(self, keyspace: str) -> list[Shard]:
-        """The shards, those that a reshard has replaced too."""
+        """The shards, including those that a reshard has replaced."""
         with self._changed:
             return [shard for _, shard in sorted(self._keyspace(keyspace).shards.items())]
 
     def shard(self, keyspace: str, name: ShardName) -> Shard:
-        """The shard, serving or not; KeyError when there is none."""
+        """The shard, serving or not; KeyError if there is none."""
         with self._changed:
             return self._shard(keyspace, name)
 
@@ -545,13 +545,13 @@ class Cluster:
             return len(self._keyspace(keyspace).serving[0].tables[table].rows)
 
     def rows_of_shard(self, keyspace: str, table: str, shard: ShardName) -> int | None:
-        """The rows of one shard; None where the keyspace has no such shard."""
+        """The number of rows of one shard; None if the keyspace has no such shard."""
         with self._changed:
             found = self._keyspace(keyspace).shards.get(shard)
             return None if found is None else len(found.tables[table].rows)
 
     def bytes_of_shard(self, keyspace: str, table: str, shard: ShardName) -> int | None:
-        """The bytes of one shard's values; None where the keyspace has no such shard."""
+        """The bytes of one shard's values; None if the keyspace has no such shard."""
         with self._changed:
             found = self._keyspace(keyspace).shards.get(shard)
             rows = () if found is None else found.tables[table].rows.values()
@@ -589,7 +589,7 @@ class Cluster:
             self._changed.wait_for(lambda: self._version != version, timeout)
 
     def wake(self) -> None:
-        """Ends every `wait`, for a stream that shall look whether it is still wanted."""
+        """Ends every `wait`, so that a stream checks whether it is still wanted."""
         with self._changed:
             self._notify()
 
@@ -614,7 +614,7 @@ class Cluster:
     def _define(
         self, space: _Keyspace, table: Table, renamed: Mapping[str, str] | None = None
     ) -> None:
-        """Replace a definition; `renamed` gives the old name of a column for its new one."""
+        """Replace a definition; `renamed` maps a column's new name to its old one."""
         old_names = {c.name: (renamed or {}).get(c.name, c.name) for c in table.columns}
         self._table_ids += 1
         version = TableVersion(self._table_ids, table)

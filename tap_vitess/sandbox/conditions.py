@@ -1,4 +1,4 @@
-"""Conditions that rows must fulfil, as a rule's WHERE has them. NULL passes no comparison."""
+"""Conditions of a rule's WHERE, which rows must meet. NULL passes no comparison."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ Test = Callable[[SortValue], bool]
 
 
 class ConditionError(Exception):
-    """A tablet does not take the condition."""
+    """A tablet refuses the condition."""
 
 
 class NoColumnError(ConditionError):
-    """It names a column that the table has not."""
+    """It names a column that the table does not have."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What rows must fulfil; `by_image` says that each image is filtered by itself in v23, too."""
+    """What rows must meet; by_image: whether each image is filtered on its own, even in v23."""
 
     tests: tuple[tuple[str, Test | None, bool], ...] = ()
     by_image: bool = False

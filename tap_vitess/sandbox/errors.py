@@ -2,8 +2,8 @@
 
 Surprising: what a tablet cannot read at the start of a stream keeps its code (INTERNAL for a
 position, FAILED_PRECONDITION for a column); the same trouble met in the binlog arrives as
-UNKNOWN, with the code in the text. A position ahead of the tablet has no error of its own: it
-ends, after a long wait, as if there was no tablet.
+UNKNOWN, with the code in the text. A position ahead of the tablet has no error of its own: the
+stream ends, after a long wait, as if there were no tablet.
 """
 
 
@@ -27,7 +27,7 @@ _DESCRIBED = {
     "UNAVAILABLE": "Unavailable",
     "UNKNOWN": "Unknown",
 }
-# VTGate returns these at once; others it has tried three times.
+# VTGate returns these at once; for others it tries three times.
 _NOT_RETRIED = frozenset({"INTERNAL", "INVALID_ARGUMENT"})
 
 
@@ -57,8 +57,8 @@ PURGED = (
     "error log or the manual for GTID_SUBTRACT. (errno 1236) (sqlstate HY000)"
 )
 
-# By kind, what a tablet says of what it cannot read or send; {gtids} is where it has come to. None
-# is what VTGate keeps to itself: it reads the same again and again, and only heartbeats come.
+# By kind: a tablet's error for what it cannot read or send; {gtids} is what it has read. None is
+# for what VTGate does not report: it reads the same again and again, and only heartbeats come.
 POISONS: dict[str, tuple[str, str] | None] = {
     "panic": (
         "UNKNOWN",

@@ -33,12 +33,12 @@ from tap_vitess.sandbox.schema import Row, Table, field_facts
 Events = list[VEvent]
 
 _STATEMENT_END = 1
-# What a row costs in a binlog event beside its values, about.
+# Approximate bytes of a row in a binlog event, besides its values.
 _ROW_OVERHEAD = 8
 
 
 class Shown(Protocol):
-    """A table as a stream tells it, and the columns that it sends."""
+    """A table as a stream shows it, and the columns that the stream sends."""
 
     @property
     def table(self) -> Table: ...
@@ -103,7 +103,7 @@ class Source:
 
 
 def physical_name(keyspace: str) -> str:
-    """The database a keyspace's tables stand in on its tablets."""
+    """The database of a keyspace's tables on its tablets."""
     return f"vt_{keyspace}"
 
 
@@ -114,10 +114,10 @@ def copied_row(columns: Sequence[str], row: Row) -> RowChangeMessage:
 def changed_row(
     shown: Shown, change: RowChange, sent: RowChange, blobless: frozenset[str]
 ) -> RowChangeMessage:
-    """The images to send of a change; `blobless` columns are logged only where they change.
+    """The images to send of a change; `blobless` columns are logged only if they change.
 
-    The bitmap tells of the after image alone, and is there only when a column is not. It is of all
-    the table's columns, whichever are sent.
+    The bitmap describes only the after image, and exists only if a column is missing from it. It
+    covers all the table's columns, whichever are sent.
     """
     columns, names = shown.columns, [column.name for column in shown.table.columns]
     before, after = sent.before, sent.after

@@ -1,11 +1,11 @@
 """How a sandbox breaks on purpose.
 
-Guarantees: a fault applies to the stream that is open when it is due, or to the statement that
-comes, `times` times over the life of the process (None is always), and faults may be added or
-removed while streams run.
+Guarantees: a fault applies to the stream that is open when it is due, or to the next statement,
+`times` times over the life of the process (None is always), and faults may be added or removed
+while streams run.
 
-Surprising: a cut falls after the n-th event, wherever that is: in the middle of a transaction,
-or of what would have been one response.
+Surprising: a cut comes after the n-th event, wherever that is: in the middle of a transaction, or
+of what would have been one response.
 """
 
 import threading
@@ -23,8 +23,8 @@ _CUT = VStreamError("UNAVAILABLE", "Socket closed")
 class Fault:
     """One way to break.
 
-    With `error` alone the stream ends with it before anything is sent; beside a cut it is what
-    the cut ends with. It names one of `errors.RECORDED` or is a (code, details) pair.
+    With only an `error`, the stream ends with it before anything is sent; with a cut, it is the
+    cut's error. It names one of `errors.RECORDED` or is a (code, details) pair.
     """
 
     cut_after_events: int | None = None  # of a stream
@@ -32,10 +32,10 @@ class Fault:
     cut_in_copy: int | None = None  # copied rows of a stream
     stall_after_events: int | None = None  # only heartbeats from then on
     mute_after_events: int | None = None  # not even heartbeats from then on
-    no_tablet_for: str | None = None  # statements of SQL that have this in them
+    no_tablet_for: str | None = None  # SQL statements that contain this
     no_answer_to: str | None = None  # the same, for as long as the fault is there
-    refused: tuple[str, int, str] | None = None  # what is in a statement, and its error
-    answered: tuple[str, str] | None = None  # the same, and the one value that is told
+    refused: tuple[str, int, str] | None = None  # a part of a statement, and its error
+    answered: tuple[str, str] | None = None  # the same, and the one value of its answer
     error: str | tuple[str, str] | None = None
     times: int | None = 1
 
@@ -75,18 +75,18 @@ class Faults(list[Fault]):
         return any(words is not None and words in statement for words in asked)
 
     def lack_a_tablet(self, statement: str) -> bool:
-        """Whether no tablet is there for a statement, once more."""
+        """Whether a statement finds no tablet; counts as one time."""
         return any(fault.meets(statement) and self.take(fault) for fault in list(self))
 
     def refuse(self, statement: str) -> tuple[int, str] | None:
-        """Return the error that a statement gets, if one does, once more."""
+        """Return the error that a statement gets, if any; counts as one time."""
         for fault in list(self):
             if fault.refused and fault.refused[0] in statement and self.take(fault):
                 return fault.refused[1:]
         return None
 
     def answer(self, statement: str) -> str | None:
-        """Return the value that a statement gets for its answer, if it gets such a one."""
+        """Return the value that answers a statement, if any; counts as one time."""
         for fault in list(self):
             if fault.answered and fault.answered[0] in statement and self.take(fault):
                 return fault.answered[1]

@@ -1,8 +1,8 @@
 """Which tables and columns a request's filter selects.
 
-Surprising: an exact rule needs a SELECT, and without one its table is copied and then breaks the
-stream at its first change; a rule with a regular expression must not have one. Expressions of
-Go's RE2 are run by Python's `re`, unanchored like there.
+Surprising: an exact rule needs a SELECT: without one its table is copied, and then breaks the
+stream at its first change. A rule with a regular expression must not have one. Python's `re` runs
+the expressions of Go's RE2, and like RE2 does not anchor them.
 """
 
 import re
@@ -44,7 +44,7 @@ class Selection:
     where: Conditions = ALL_ROWS
 
     def part(self, table: Table, change: RowChange, *, both_images: bool) -> RowChange | None:
-        """The images to send of a change; with `both_images` (v23) both where one is."""
+        """The images to send of a change; with `both_images` (v23) both if one passes."""
         images = change.before, change.after
         passed = [image and self.takes(table, image) and image for image in images]
         if not any(passed):

@@ -4,8 +4,8 @@ Guarantees: the columns of MySQL's tables, those of `COLUMNS`, in their order. T
 and no routines.
 
 Surprising: the names are upper case unless a query gives aliases; TABLE_SCHEMA is the physical
-name of the keyspace; TABLE_ROWS counts one shard's rows only. DATA_LENGTH is what the values of a
-shard have in bytes, where InnoDB counts its pages, and NULL where no shard is asked.
+name of the keyspace; TABLE_ROWS counts one shard's rows only. DATA_LENGTH is the bytes of a shard's
+values, while InnoDB counts its pages, and NULL if no shard is named.
 """
 
 from collections.abc import Iterator
@@ -168,7 +168,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# The collations a sandbox' columns are likely to have: name and charset by id.
+# The collations that a sandbox's columns are likely to have: name and charset by id.
 _COLLATIONS = {
     8: ("latin1_swedish_ci", "latin1"),
     11: ("ascii_general_ci", "ascii"),
@@ -187,7 +187,7 @@ _PRECISIONS = {"tinyint": 3, "smallint": 5, "mediumint": 7, "int": 10, "bigint":
 
 
 def rows(cluster: Cluster, table: str, shard: str | None = None) -> list[tuple[Value, ...]]:
-    """All rows of one of the tables of `COLUMNS`, as VTGate or one shard's MySQL has them."""
+    """All rows of one of the tables of `COLUMNS`, as in VTGate or in one shard's MySQL."""
     found = []
     for keyspace in cluster.keyspaces():
         for definition in cluster.tables(keyspace).values():
@@ -311,7 +311,7 @@ _ROWS = {
 
 
 def collation_id(name: str) -> int | None:
-    """The number of a collation; None is the default one's."""
+    """The number of a collation; None if it is unknown."""
     return next((number for number, names in _COLLATIONS.items() if names[0] == name), None)
 
 

@@ -5,9 +5,9 @@ SHOW statements answer with the columns and names of a real VTGate. BEGIN, COMMI
 are accepted and do nothing: each statement is a transaction.
 
 Surprising: mysql-mimic parses every statement with sqlglot before a session sees it, and sqlglot
-knows none of Vitess' statements; they are therefore taken from the text. It answers
-information_schema by itself, without Vitess' names, unless it is asked before. The number of
-affected rows cannot be given back. Its TLS hangs when the client is quick (what asyncio has read
+does not know Vitess' statements, so those are recognized by their text. mysql-mimic answers queries
+of information_schema itself, without Vitess' names, unless a middleware answers first. It cannot
+return the number of affected rows. Its TLS hangs if the client is quick (what asyncio has read
 ahead of the handshake is lost), so there is none here.
 """
 
@@ -60,7 +60,7 @@ _TABLE = r"((?:`[^`]+`|[\w$-]+)(?:\.(?:`[^`]+`|[\w$]+))?)"
 _QUOTED = r"`((?:[^`]|``)+)`"
 _LIKE = r"(?:\s+like\s+'([^']*)')?"
 
-# What a value of each Python type is on the wire.
+# The wire type of each Python type.
 _TYPES: dict[type, ColumnType] = {
     int: ColumnType.LONGLONG,
     bool: ColumnType.LONGLONG,
@@ -68,7 +68,7 @@ _TYPES: dict[type, ColumnType] = {
     Decimal: ColumnType.NEWDECIMAL,
     bytes: ColumnType.BLOB,
 }
-# How many seconds connections may take to end before they are left to asyncio's cancelling.
+# Seconds that connections may take to end before asyncio cancels them.
 _LONGEST_END = 10.0
 _OWN_STATEMENTS = (exp.Select, exp.Insert, exp.Update, exp.Delete, exp.Create)
 
@@ -83,7 +83,7 @@ class VitessSession(Session):
         super().__init__(SessionVariables(GlobalVariables(_VARIABLES)))
         self._cluster = cluster
         self._faults = faults
-        # After the first one, which puts values in the place of functions like now().
+        # After the first one, which replaces functions like now() by values.
         self.middlewares.insert(1, self._run_own)
 
     async def handle_query(self, sql: str, attrs: dict[str, str]) -> AllowedResult:
@@ -101,7 +101,7 @@ class VitessSession(Session):
         return await super().handle_query(sql, attrs)
 
     async def use(self, database: str) -> None:
-        """Accept "ks", "ks@type" and "ks:shard@type"; shards are looked at when they are asked."""
+        """Accept "ks", "ks@type" and "ks:shard@type"; shards are checked by later statements."""
         self._check(database.partition("@")[0].partition(":")[0])
         self.database = database
 
@@ -118,7 +118,7 @@ class VitessSession(Session):
         return keyspace
 
     def shard(self) -> Shard:
-        """The shard in use; the first one when only a keyspace is."""
+        """The shard in use; the first one if only a keyspace is in use."""
         keyspace = self.keyspace(None)
         target, _, tablet_type = (self.database or "").partition("@")
         name = target.partition(":")[2] or self._cluster.shards(keyspace)[0]
@@ -134,7 +134,7 @@ class VitessSession(Session):
                 raise _no_tablet(f"{keyspace}.{name}.{wanted}")
 
     def throttled_shard(self) -> Shard:
-        """The shard in use, for the statements that a stream of results (olap) cannot carry."""
+        """The shard in use, for statements that are refused in workload olap."""
         shard = self.shard()
         if str(self.variables.get("workload")).upper() == "OLAP":
             raise _error(1105, f"target: {self.database}: UNKNOWN not allowed for streaming")
@@ -224,10 +224,10 @@ async def _serve(
 
 
 async def _end(server: MysqlServer, connections: "_Connections") -> None:
-    """Ends every connection, also those that have been accepted and nobody knows yet.
+    """Ends every connection, including those that are accepted but not yet registered.
 
-    To close the server leaves the sockets of the latter open (asyncio makes no transport for
-    them then and says nothing), so first no more are accepted, and it is closed when all ended.
+    Closing the server first would leave the sockets of these open (asyncio then silently makes no
+    transport for them). So it first stops accepting, and closes the server once all have ended.
     """
     loop = asyncio.get_running_loop()
     for listening in server.sockets():
@@ -241,15 +241,15 @@ async def _end(server: MysqlServer, connections: "_Connections") -> None:
             break
     server.close()
     connections.abort_all()
-    # A transport closes its socket one turn of the loop after it was told to.
+    # A transport closes its socket one turn of the loop later.
     await asyncio.sleep(0)
 
 
 class _Connections(LocalControl):
-    """Knows the connections, so that they can be told to end.
+    """Knows the connections, so that it can end them.
 
-    To cancel their tasks from outside makes Python 3.11 print a traceback for each. A transport
-    that is told to close waits for a client that does not read; it has to be aborted.
+    If their tasks are cancelled from outside, Python 3.11 prints a traceback for each. `close`
+    makes a transport wait for a client that does not read, so it has to be aborted.
     """
 
     def __init__(self) -> None:
@@ -289,7 +289,7 @@ class _OneUser(IdentityProvider):
         )
 
     async def get_user(self, username: str) -> User | None:
-        """An unknown user is refused like a wrong password, by one no password fits."""
+        """Refuse an unknown user like a wrong password: return one that no password fits."""
         if username == self._user.name:
             return self._user
         return User(name=username, auth_string="00" * 20, auth_plugin=self._user.auth_plugin)
@@ -364,7 +364,7 @@ def _gtid_executed(session: VitessSession, match: re.Match[str]) -> ResultSet:
 
 
 def _global_variables(session: VitessSession, _match: re.Match[str]) -> ResultSet:
-    """Answer for the MySQL of the shard in use; conditions are not looked at."""
+    """Answer for the MySQL of the shard in use; conditions are ignored."""
     shard = session.shard()
     values = {
         **shard.variables,
@@ -441,7 +441,7 @@ def _alter_vschema(session: VitessSession, match: re.Match[str]) -> None:
 
 
 def _processlist(session: VitessSession, _match: re.Match[str]) -> ResultSet:
-    """List what reads the shard in use; what VTGate opens again and again has ever new ids."""
+    """List the readers of the shard in use; what VTGate opens again and again gets new ids."""
     reading = list(session.shard().circling)
     rows: _Rows = [(next(_connection_ids), 0, statement) for statement in reading]
     return _result(["id", "seconds", "statement"], rows)
@@ -462,7 +462,7 @@ def _vschema_keyspaces(session: VitessSession, _match: re.Match[str]) -> ResultS
 
 
 def _vschema_vindexes(session: VitessSession, match: re.Match[str]) -> ResultSet:
-    """Answer with the primary vindex; an unsharded keyspace is not asked for its tables."""
+    """Answer with the primary vindex; for an unsharded keyspace, with none."""
     keyspace, name = (part.replace("``", "`") for part in match.groups())
     rows: _Rows = []
     if session.cluster.vschema(session.keyspace(keyspace))[0]:

@@ -1,8 +1,8 @@
 """How a tablet reads a table's row events: with the table's definition of the moment.
 
-A row event tells its columns' types by position, and no names. Without `--track_schema_versions`
-a tablet takes names, signs and labels from the definition the table has when the stream first
-meets the event's table id; whether a DDL has come between is not looked at. Seen on v22:
+A row event has its columns' types by position, but no names. Without `--track_schema_versions` a
+tablet takes names, signs and labels from the definition that the table has when the stream first
+meets the event's table id; it does not check for a DDL in between. Seen on v22:
 
     types differ by position           FIELD says @1, @2, ... without column types
     fewer columns now, or no table     the stream ends with an error
@@ -19,17 +19,17 @@ from tap_vitess.sandbox.filters import Selection, TableFilter
 from tap_vitess.sandbox.schema import Column, ParsedType, Row, Table
 
 _BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
-# What the binlog does not tell apart; the definition does.
+# Types that the binlog does not distinguish; the definition does.
 _LIKE = {"enum": "char", "set": "char", "binary": "char", "varbinary": "varchar"}
 
 
 class PlanError(Exception):
-    """The tablet cannot tell the columns of a row event."""
+    """The tablet does not know the columns of a row event."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A table as the stream tells it, and how its rows are read."""
+    """A table as the stream shows it, and how its rows are read."""
 
     written: Table
     table: Table
@@ -40,7 +40,7 @@ class Plan:
         return self.selection.columns
 
     def blobless(self, row_image: str) -> frozenset[str]:
-        """The columns that are logged only when they change."""
+        """The columns that are logged only if they change."""
         if row_image != "NOBLOB":
             return frozenset()
         pairs = zip(self.written.columns, self.table.columns, strict=True)
@@ -108,7 +108,7 @@ def _binlog_type(parsed: ParsedType) -> str:
 
 
 def _reread(value: bytes | None, written: Column, shown: Column) -> bytes | None:
-    """The bytes of a value of one type, taken for another that looks the same in the binlog."""
+    """The bytes of a value, read as another type that looks the same in the binlog."""
     if value is None or written.column_type == shown.column_type:
         return value
     was, now = written.parsed, shown.parsed

@@ -54,7 +54,7 @@ def parse_position(shard: Shard, gtid: str) -> int:
 
 
 def _contiguous(intervals: list[tuple[int, int]]) -> int:
-    """The end of what is contained without a gap, so that nothing missing is skipped."""
+    """The end of the first part without a gap, so that no missing transaction is skipped."""
     number = 0
     for start, end in sorted(intervals):
         if start > number + 1:

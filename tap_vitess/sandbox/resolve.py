@@ -15,7 +15,7 @@ from tap_vitess.sandbox.errors import VStreamError
 
 
 def resolve(cluster: Cluster, request: VStreamRequest) -> list[ShardGtid]:
-    """The shards to stream and where each starts; raises what VTGate would."""
+    """The shards to stream and where each starts; raises the errors that VTGate would."""
     given = list(request.vgtid.shard_gtids)
     if not given:
         raise _unresolved(
@@ -26,7 +26,7 @@ def resolve(cluster: Cluster, request: VStreamRequest) -> list[ShardGtid]:
         resolved += _expand_shards(cluster, entry)
     for entry in resolved:
         _check_shard(cluster, entry)
-    # Copies, because they move with the stream and the request is kept.
+    # Copies, because they move with the stream, and the request must not change.
     return [_copy(entry) for entry in resolved]
 
 

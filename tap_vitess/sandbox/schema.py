@@ -5,8 +5,8 @@ FIELD event for the column; `sort_key` orders and compares values as MySQL's ind
 the collations that occur here.
 
 Surprising: a `_bin` collation turns CHAR, VARCHAR, TEXT and ENUM into BINARY, VARBINARY, BLOB
-and BINARY; only the charset still tells text. A table without PRIMARY KEY flags the columns of
-its first unique NOT NULL key as primary, but copies in the order of the *cheapest* one.
+and BINARY; only the charset still shows that it is text. A table without PRIMARY KEY flags the
+columns of its first unique NOT NULL key as primary, but copies in the order of the *cheapest* one.
 """
 
 import re
@@ -132,8 +132,8 @@ def parse_column_type(column_type: str) -> ParsedType:
 class Column:
     """A column; the default collation is binary for all but text.
 
-    told: whether FIELD tells its column_type; not so where a tablet knows positions only. srid: of
-    a column of geometries that is declared with one.
+    told: whether FIELD has its column_type, which is missing if a tablet knows only positions.
+    srid: of a column of geometries that is declared with one.
     """
 
     name: str
@@ -160,7 +160,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key, by what becomes of its rows; the sandbox does not enforce it."""
+    """A foreign key and its actions; the sandbox does not enforce it."""
 
     parent: str
     on_delete: str = "NO ACTION"
@@ -169,13 +169,13 @@ class ForeignKey:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's definition. Without any key all columns together are what a copy is ordered by.
+    """A table's definition. Without any key, a copy is ordered by all columns.
 
-    vindex: the columns that say on which shard a row is; empty for the first of the key. role:
-    what the VSchema of a sharded keyspace says of the table. One that is pinned has its rows on
-    one shard, a reference table on each, and one that is unlisted is not in it: its rows are
-    where a vindex would have them all the same, as if they had been written straight to MySQL.
-    triggers: the statements of its triggers, which do nothing here. comment: the table's own.
+    vindex: the columns that decide a row's shard; empty means the first column of the key. role:
+    the table's entry in the VSchema of a sharded keyspace. A pinned table has its rows on one
+    shard, a reference table on each. An unlisted table has no entry: its rows are where a vindex
+    would put them, as if they had been written directly to MySQL. triggers: the statements of its
+    triggers, which do nothing here.
     """
 
     name: str
@@ -212,7 +212,7 @@ class Table:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """The columns no two rows share; empty when duplicates are allowed."""
+        """The columns that identify a row; empty if duplicates are allowed."""
         if self.primary_key:
             return self.primary_key
         return min(self.unique_not_null, key=self._cost, default=())
@@ -231,7 +231,7 @@ class Table:
         return tuple(sort_key(self.column(name), row[name]) for name in self.copy_key)
 
     def compared(self, row: Row) -> SortKey:
-        """What `key > lastpk` compares: text, where ENUM and SET are ordered by their numbers."""
+        """What `key > lastpk` compares: text, even for ENUM and SET, which sort by numbers."""
         return tuple(compared(self.column(name), row[name]) for name in self.copy_key)
 
     def _cost(self, key: tuple[str, ...]) -> tuple[int, int]:
@@ -265,7 +265,7 @@ def compared(column: Column, value: bytes | None) -> SortValue:
 
 @dataclass(frozen=True)
 class FieldFacts:
-    """What FIELD says of a column beside its names."""
+    """What FIELD says about a column besides its names."""
 
     type: str
     column_length: int
@@ -346,7 +346,7 @@ def _type_flags(parsed: ParsedType) -> int:
 
 
 def _key_flags(table: Table, name: str) -> int:
-    """NOT_NULL and the key flags; a column of a NOT NULL column without default has none."""
+    """The key flags, and those of NOT NULL columns, none of which has a default here."""
     flags = 0 if table.is_nullable(name) else NOT_NULL | NO_DEFAULT_VALUE
     primary = table.primary_key or next(iter(table.unique_not_null), ())
     if name in primary:

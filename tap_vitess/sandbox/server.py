@@ -1,11 +1,11 @@
 """The sandbox as a server: VTGate's gRPC on one port, its MySQL protocol on another.
 
-Guarantees: when `serve` has been entered both ports answer, and when it has been left no thread
-and no socket remains. Requests are kept in the order they came.
+Guarantees: within `serve` both ports answer, and after it no thread and no socket remains. Requests
+are kept in the order in which they came.
 
 Surprising: gRPC answers a call without credentials with UNAUTHENTICATED and one with wrong ones
-with PERMISSION_DENIED. mysql-mimic is asked for only when MySQL is served, so that the gRPC side
-works without the extra.
+with PERMISSION_DENIED. mysql-mimic is needed only if MySQL is served, so the gRPC side works
+without the extra.
 """
 
 import base64
@@ -33,7 +33,7 @@ _MOST_STREAMS = 200
 
 @dataclass(frozen=True)
 class Tls:
-    """PEM of the gRPC side; with `client_ca` clients must show a certificate of it."""
+    """PEM texts of the gRPC side; with `client_ca`, clients need a certificate issued by it."""
 
     certificate: bytes
     private_key: bytes
@@ -132,7 +132,7 @@ class _Vitess:
         )
 
     def _health(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        """Answer that it serves, to who may ask: VTGate wants credentials for this as well."""
+        """Answer that it serves; like VTGate's, this needs credentials, too."""
         del request
         try:
             self._check_credentials(context)
@@ -161,7 +161,7 @@ class _Vitess:
             return
         given = dict(context.invocation_metadata())
         if "authorization" in given:
-            # As a gateway in front of VTGate wants it.
+            # As a gateway in front of VTGate requires it.
             basic = base64.b64encode(":".join(self._credentials).encode()).decode()
             if hmac.compare_digest(str(given["authorization"]), f"Basic {basic}"):
                 return

@@ -1,14 +1,14 @@
 """What one shard contributes to a stream: its tablet's copy of tables, then its binlog.
 
-Guarantees: the events and their responses in the order of facts recorded from a real tablet.
-Each step is one group of responses that nothing of another shard may come between.
+Guarantees: events and responses have the order recorded from a real tablet. Each step is one group
+of responses that another shard's must not interrupt.
 
-Surprising, and kept: an empty table gives a BEGIN that no COMMIT follows. The VGTID before the
-rows of a table and the one after its last row name no TablePKs of it, although other tables may
-still wait for their copy. Changes of a table whose copy has not begun are left out of catchup and
+Surprising, and simulated: an empty table gives a BEGIN without a COMMIT. The VGTID before the rows
+of a table and the one after its last row have no TablePKs of it, although other tables may still
+wait for their copy. Changes of a table whose copy has not begun are left out of catchup and
 fastforward, but their transactions are not. FIELD is sent again in each of these legs. Row events
-older than an ALTER are read with the definition of the moment (`plans.py`), like a tablet's
-without schema tracking: a stream that has met the table before goes on with what it knows.
+older than an ALTER are read with the present definition (`plans.py`), as by a tablet without schema
+tracking: a stream that has met the table before keeps using the definition that it knows.
 """
 
 import time
@@ -57,7 +57,7 @@ Step = Group | None
 
 
 class Call(Protocol):
-    """What the shards of one call share."""
+    """The part of a call that its shards share."""
 
     cluster: Cluster
     options: Options
@@ -71,7 +71,7 @@ class Call(Protocol):
 
 
 class _ReshardedError(Exception):
-    """The binlog has come to a journal; this shard's stream ends here."""
+    """The binlog has reached a journal; this shard's stream ends here."""
 
 
 class ShardStream:
@@ -169,7 +169,7 @@ class ShardStream:
         yield [self._call.copy_completed_events(self._source)]
 
     def _tables_to_copy(self) -> dict[str, QueryResult | None]:
-        """Every matched table in order, with where its copy stands."""
+        """Every matched table in order, with the lastpk of its copy."""
         names = self._filter.tables_to_copy(self._shard.tables)
         if not names:
             raise FilterError("UNKNOWN", "stream needs a position or a table to copy")
@@ -255,7 +255,7 @@ class ShardStream:
         return poison.table is None or self._filter.matches(poison.table)
 
     def _stop(self, poison: Poison, number: int, statement: str | None) -> Iterator[Step]:
-        """End in the tablet's error; or bring nothing any more, while VTGate tries for ever."""
+        """End with the tablet's error, or send nothing more, as if VTGate retried for ever."""
         said = POISONS[poison.kind]
         if said is not None:
             code, cause = said
@@ -316,7 +316,7 @@ class ShardStream:
             yield event
 
     def _plan(self, transaction: Transaction, written: Table) -> Plan:
-        """How to read and send the table; a bad rule shows itself at the first change only."""
+        """How to read and send the table; a bad rule only fails at the first change."""
         found = self._shard.tables.get(written.name)
         known = found.version.table if found else None
         if self._call.options.track_schema_versions:
@@ -334,7 +334,7 @@ class ShardStream:
             ) from error
 
     def _statement_alone(self, transaction: Transaction) -> Events:
-        """VGTID and DDL; OTHER for what is no DDL or one of a table no rule matches."""
+        """VGTID and DDL; OTHER for anything but a DDL, and for a table that no rule matches."""
         self._advance(transaction.number)
         ddl = transaction.ddl
         if ddl is None or (ddl.table is not None and not self._filter.matches(ddl.table)):
@@ -384,7 +384,7 @@ def _type_of(statement: str) -> VEventType:
 
 
 def _usable(table: str, lastpk: QueryResult | None) -> QueryResult | None:
-    """An entry that holds not exactly one row means: from the start."""
+    """The lastpk, or None (from the start) if it does not have exactly one row."""
     if lastpk is None or not lastpk.ByteSize():
         return None
     if not lastpk.fields:

@@ -1,12 +1,12 @@
 """SQL on the simulated cluster: SELECT, INSERT, UPDATE, DELETE, CREATE TABLE, by sqlglot.
 
-Guarantees: a statement that is run changes the rows as MySQL would, in one transaction per shard;
-one that is not supported is refused with MySQL's error 1235 before anything changed.
+Guarantees: a statement changes the rows as MySQL would, in one transaction per shard; an
+unsupported one is refused with MySQL's error 1235 before it changes anything.
 
 Surprising: sqlglot's executor compares as Python does: strings with their case. A number given
-as a string is turned into one only where it stands beside a number's column. UPDATE computes all
-its values from the row as it was. `table_schema = 'keyspace'` is rewritten to the physical name
-like VTGate does it; `in (...)` is not, and so finds nothing.
+as a string becomes a number only next to a numeric column. UPDATE computes all its values from the
+old row. `table_schema = 'keyspace'` is rewritten to the physical name as VTGate does;
+`in (...)` is not, and so finds nothing.
 """
 
 import re
@@ -30,7 +30,7 @@ _COMPARISONS = (exp.EQ, exp.NEQ, exp.GT, exp.GTE, exp.LT, exp.LTE, exp.In, exp.B
 
 
 class SqlError(Exception):
-    """An error as MySQL numbers them."""
+    """An error with MySQL's number."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Result:
 
 @dataclass(frozen=True)
 class _Relation:
-    """A table as the executor gets it; all its names are lower case."""
+    """A table for the executor; all its names are lower case."""
 
     names: tuple[str, ...]
     types: tuple[str, ...]
@@ -54,9 +54,9 @@ class _Relation:
 
 
 def run(cluster: Cluster, keyspace: str | None, statement: exp.Expression) -> Result | None:
-    """Runs one statement; None is the answer of those that give no rows.
+    """Runs one statement; returns None for those without a result set.
 
-    `keyspace` is the one in use, or "keyspace:shard": information_schema is that shard's then.
+    `keyspace` is the one in use, or "keyspace:shard", which then has its own information_schema.
     """
     try:
         return _dispatch(cluster, keyspace, statement)
@@ -178,7 +178,7 @@ def _chosen(
     statement: exp.Update | exp.Delete,
     wanted: Sequence[exp.Expression],
 ) -> tuple[list[Row], list[tuple[int, ...]]]:
-    """The table's rows, and for those the statement means: their number and the wanted values."""
+    """The table's rows, and the number and wanted values of those that the statement selects."""
     target = statement.this
     if not isinstance(target, exp.Table) or statement.find(exp.Join):
         raise SqlError(1235, "the sandbox changes one table at a time")
@@ -252,7 +252,7 @@ def _type(base: str, is_integer: bool) -> str:  # noqa: FBT001 - one of two fact
 
 
 def _rewrite(cluster: Cluster, query: exp.Select, relations: dict[str, _Relation]) -> None:
-    """Lower-case names without databases, physical schema names, numbers beside numbers."""
+    """Lower-case names, without databases; physical schema names; numbers next to numbers."""
     numeric = {
         name
         for item in relations.values()
@@ -285,7 +285,7 @@ def _is_number(text: str) -> bool:
 def _output_names(
     cluster: Cluster, keyspace: str | None, statement: exp.Select
 ) -> list[str] | None:
-    """The names as MySQL gives them; None leaves them to the executor."""
+    """The names that MySQL would return; None leaves them to the executor."""
     canonical: dict[str, str] = {}
     for named in statement.find_all(exp.Table):
         if named.db.lower() == "information_schema":

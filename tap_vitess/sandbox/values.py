@@ -1,6 +1,6 @@
 """Values between SQL and the bytes the cluster holds.
 
-Guarantees: what comes out of `to_bytes` is the text MySQL's protocol would carry for the column:
+Guarantees: `to_bytes` returns the text that MySQL's protocol would carry for the column:
 decimals with all their digits, times with as many fractional digits as declared, JSON spaced as
 MySQL prints it. What does not fit is refused with MySQL's error.
 """
