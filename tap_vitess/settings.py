@@ -35,7 +35,7 @@ OF_THE_SDK = frozenset(
         "flattening_separator",
     }
 )
-# What other taps and sources of MySQL call what we have under another name.
+# Other taps' and MySQL sources' names -> ours.
 _ELSEWHERE: Mapping[str, str] = {
     "hostname": "host",
     "port": "grpc_port and mysql_port",
@@ -64,7 +64,7 @@ _REFUSED: Mapping[str, str] = {
 _TRUE = {"true", "1", "yes", "on"}
 _NUMBER = re.compile(r"\s*[+-]?\d{1,30}(\.\d{0,30})?([eE][+-]?\d{1,3})?\s*")
 _DEEPEST = 50
-_LONGEST = 200  # characters of what is told of a value
+_LONGEST = 200  # characters of a value in an error
 _DIGITS = 30
 
 Schemas = Mapping[str, Mapping[str, Any]]
@@ -80,7 +80,7 @@ def read_config(sources: Sequence[str], environment: Mapping[str, str]) -> Confi
 
 
 def read_sources(sources: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Read files of settings, and the environment where a source is ENV; the last one wins.
+    """Read files of settings, and the environment if a source is ENV; the last one wins.
 
     Raises:
         ConfigError: a file cannot be read, or a variable is not of its setting's type.
@@ -93,7 +93,7 @@ def read_sources(sources: Sequence[str], environment: Mapping[str, str]) -> dict
 
 
 def checked(settings: Mapping[str, Any]) -> Config:
-    """Make the Config of settings that may be wrong; those of the SDK may be among them.
+    """Make a Config from settings that may be wrong, and may include the SDK's.
 
     Raises:
         ConfigError: settings are wrong. Secrets are not quoted.
@@ -104,7 +104,7 @@ def checked(settings: Mapping[str, Any]) -> Config:
 
 
 def check(settings: Mapping[str, Any], others: Collection[str] = OF_THE_SDK) -> None:
-    """Refuse settings, which have been put right; the values of `others` are not looked at.
+    """Check settings that `put_right` has corrected; the values of `others` are not checked.
 
     Raises:
         ConfigError: some are wrong, or do not exist. Secrets are not quoted.
@@ -118,7 +118,7 @@ def check(settings: Mapping[str, Any], others: Collection[str] = OF_THE_SDK) -> 
 
 
 def put_right(settings: Mapping[str, Any], schemas: Schemas = SETTINGS) -> dict[str, Any]:
-    """Return settings with numbers as Python's own, whatever they were read by."""
+    """Return settings with numbers as int or float, whatever parser read them."""
     return {name: _right(value, _kind(schemas.get(name, {}))) for name, value in settings.items()}
 
 
@@ -144,7 +144,7 @@ def _right(value: Any, kind: str) -> Any:
 
 
 def config_option() -> argparse.ArgumentParser:
-    """Make the option of commands that take the sources of `read_config`, as their parent."""
+    """Make a parent parser with the option --config, whose values are sources of `read_config`."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument(
         "--config",
@@ -157,7 +157,7 @@ def config_option() -> argparse.ArgumentParser:
 
 
 def read_settings(path: str) -> dict[str, Any]:
-    """Read a file of settings, as they are.
+    """Read a file of settings without checking them.
 
     Raises:
         ConfigError: it cannot be read, or is not an object.
@@ -169,7 +169,7 @@ def read_settings(path: str) -> dict[str, Any]:
 
 
 def read_json(path: str, error: type[VitessError]) -> Any:
-    """Read a JSON file; what is wrong with it is an `error`."""
+    """Read a JSON file; raises `error` if that fails."""
     return parse_json(path, lambda: Path(path).read_bytes(), error)
 
 
@@ -179,13 +179,13 @@ def parse_json(
     error: type[VitessError],
     parse_float: Callable[[str], object] = float,
 ) -> Any:
-    """Parse what a file holds; what is wrong with it is an `error` that names the file.
+    """Parse the contents of a file; raises an `error` that names the file if that fails.
 
     Args:
-        name: what the file is called.
-        read: reads it.
-        error: the kind of error.
-        parse_float: makes the numbers that have a point.
+        name: of the file.
+        read: returns its bytes.
+        error: the class of the error.
+        parse_float: converts numbers with a point.
     """
     try:
         text = read().decode("utf-8-sig")
@@ -208,10 +208,10 @@ def parse_json(
 def of_environment(
     environment: Mapping[str, str], schemas: Schemas = SETTINGS, prefix: str = "TAP_VITESS_"
 ) -> dict[str, Any]:
-    """Return the settings of the variables.
+    """Return the settings in environment variables.
 
-    A variable that is like a setting, or is another tap's word for one, is an error; others are
-    not ours: Meltano's for plugins that inherit from the tap begin alike.
+    A variable that resembles a setting, or is another tap's name for one, is an error. Others are
+    ignored: Meltano's variables for plugins that inherit from the tap have the same prefix.
 
     Raises:
         ConfigError: a variable is not of its setting's type, or its name is misspelt.
@@ -257,7 +257,7 @@ def _parsed(name: str, text: str, schema: Mapping[str, Any]) -> Any:
 
 
 def _unreadable(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Return what no message, file name or connection can carry."""
+    """Yield problems of values that no message, file name or connection can carry."""
     for name, value in settings.items():
         for text in (name, *_texts(value)):
             if text is None:
@@ -272,7 +272,7 @@ def _unreadable(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _texts(value: Any) -> Iterator[str | None]:
-    """Yield every text of a value, names of members too; None where it is nested too deep."""
+    """Yield every text of a value, including members' names; None if it is nested too deep."""
     waiting = [(value, 0)]
     while waiting:
         found, depth = waiting.pop()
@@ -306,7 +306,7 @@ def _near(name: str) -> str | None:
 
 
 def _unfit(settings: Mapping[str, Any]) -> Iterator[str]:
-    """Return what the JSON schema refuses, and numbers that are none."""
+    """Yield what the JSON schema refuses, and numbers that are not finite."""
     infinite = {n for n, v in settings.items() if isinstance(v, float) and not math.isfinite(v)}
     for name in sorted(infinite & SETTINGS.keys()):
         yield f"setting {name}: a finite number is expected"
@@ -322,7 +322,7 @@ def _unfit(settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def short(text: str) -> str:
-    """Return the beginning of what is too long to be quoted; errors escape it (`shown`)."""
+    """Return only the beginning of a text that is too long to quote; errors escape it (`shown`)."""
     if len(text) <= _LONGEST:
         return text
     return f"{text[: _LONGEST // 2]}... ({len(text):,} characters)"

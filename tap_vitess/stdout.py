@@ -1,6 +1,6 @@
 """Lines on their way to stdout: one buffer for all of them, so that order is kept.
 
-sys.stdout is looked up at each flush, because the SDK's test runner puts another one there.
+sys.stdout is looked up at each flush, because the SDK's test runner replaces it.
 
 What surprised us: with PYTHONUNBUFFERED, sys.stdout.buffer is a raw file. If a signal arrives while
 it waits for a full pipe, it writes only a part, and says so only in its return value.
@@ -38,10 +38,10 @@ LARGE = 1 << 20
 
 
 class LineBuffer:
-    """Holds lines back until there are enough of them. For one thread.
+    """Buffers lines until there are enough of them. For one thread.
 
-    waiting_since: the moment (monotonic) from which stdout has not taken `FLUSH_BYTES`; None while
-    there is nothing to take. Other threads may look.
+    waiting_since: since when (monotonic) the present write to stdout has been waiting; None if
+    there is none. Other threads may read it.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class LineBuffer:
     def write_line(self, line: bytes) -> None:
         """Add a line that ends with a newline, or a part of one."""
         self.ends_with_state = False
-        if len(line) > LARGE:  # it is not joined with others, which would copy it
+        if len(line) > LARGE:  # not joined with others, which would copy it
             self.flush()
         self._lines.append(line)
         self._size += len(line)
@@ -71,7 +71,7 @@ class LineBuffer:
                 while rest:
                     self.waiting_since = time.monotonic()
                     taken = sys.stdout.buffer.write(rest[:FLUSH_BYTES])
-                    if taken is None:  # a raw file that does not block, and is full
+                    if taken is None:  # a raw, non-blocking file that is full
                         select.select([], [sys.stdout.buffer], [])
                     rest = rest[taken or 0 :]
         finally:
@@ -83,7 +83,7 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 @contextmanager
 def written() -> Iterator[None]:
-    """Have what is written to stdout inside of the block written at its end.
+    """Flush stdout at the end of the block, and report its errors.
 
     Raises:
         TargetClosedError: nobody reads stdout any more, or it cannot be written to.
@@ -103,10 +103,10 @@ def written() -> Iterator[None]:
 
 
 def script(name: str) -> Callable[[Callable[P, int | None]], Callable[P, int]]:
-    """Make the main function of a console script end in one sentence where stdout cannot be used.
+    """Make a console script's main function end with one sentence if stdout cannot be used.
 
     Args:
-        name: the script's, with which the sentence begins.
+        name: the script's, which begins the sentence.
     """
 
     def wrap(main: Callable[P, int | None]) -> Callable[P, int]:
@@ -141,7 +141,7 @@ def _ended(main: Callable[P, int | None], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 def _take_numbers() -> None:
-    """Give the numbers of closed standard files to /dev/null; a closed stderr becomes that."""
+    """Open /dev/null in place of closed standard files; sys.stderr uses it, too."""
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)  # noqa: FBT003
     os.close(number)
@@ -150,7 +150,7 @@ def _take_numbers() -> None:
 
 
 def _give_up_stderr() -> None:
-    """Let what stderr has not taken be lost; Python would end with exit code 120."""
+    """Drop what stderr has not accepted: Python would end with exit code 120."""
     try:
         sys.stderr.flush()
     except OSError:
@@ -163,19 +163,19 @@ _GRACE_SECONDS = 2.0
 
 
 def give_up_stdout() -> None:
-    """Let what Python holds back for stdout raise, or wait, no more at its end."""
+    """Drop what Python has buffered for stdout, so that it neither raises nor waits at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def end_when_stuck(lines: LineBuffer, signum: int, tell: Callable[[str], object]) -> None:
-    """End the process when stdout takes nothing for `STUCK_SECONDS` from now on.
+    """End the process once stdout accepts nothing for `STUCK_SECONDS` from now on.
 
-    The signal is sent once more, so that what can be closed is; what waits all the same is left.
+    It sends the signal once more, so that everything that can be closed is, and then exits.
 
     Args:
-        lines: what goes to stdout; its thread must end at a second signal.
-        tell: told why; must not write to stdout.
+        lines: the buffer of stdout; its thread must end at a second signal.
+        tell: called with the reason; must not write to stdout.
     """
     threading.Thread(
         target=_watch, args=(lines, signum, tell, time.monotonic()), name="ending", daemon=True

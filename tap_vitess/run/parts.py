@@ -237,7 +237,7 @@ class Parts:
         return not self.errors and all(map(self.is_brought, self.specs))
 
     def pending(self) -> list[TableSpec]:
-        """Return what is left to copy; those that cannot be paused come last, as they block others."""
+        """Return what is left to copy; copies that cannot be paused block others, and come last."""
         state = self.state
         pending = [
             spec

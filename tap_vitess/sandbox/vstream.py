@@ -1,8 +1,8 @@
 """One VStream call on the simulated cluster: lists of VEvents, each list one response.
 
 Guarantees: the shards take turns between their transactions and copy packets, never within one.
-Every VGTID lists all shards as they stand when it is sent. A call blocks while nothing happens,
-sends heartbeats when asked to, and ends only by an error or by `stop`.
+Every VGTID lists the positions of all shards at the time when it is sent. A call blocks while
+nothing happens, sends heartbeats if requested, and ends only by an error or by `stop`.
 
 Surprising: with stop_on_reshard the call does not end either; only heartbeats follow. After a
 reshard in the middle of a copy the new shards are streamed and the rest of the copy is lost.
@@ -62,7 +62,7 @@ class VStream:
                 for events in group:
                     yield events
                     heartbeat.postpone()
-            # A journal sends nothing but adds streams, which have not had their turn.
+            # A journal sends nothing, but adds streams that have not had their turn.
             if idle and len(self._streams) == streams:
                 self.cluster.wait(version, self._patience(heartbeat))
                 if heartbeat.is_due:
@@ -85,7 +85,7 @@ class VStream:
         return events
 
     def reach_journal(self, journal: Journal, entry: ShardGtid) -> None:
-        """Goes on with the new shards once every old one has come to the journal."""
+        """Continues with the new shards once every old one has reached the journal."""
         streamed = {each.shard for each in self._entries if each.keyspace == journal.keyspace}
         if not set(journal.participants) <= streamed:
             raise VStreamError(
@@ -116,7 +116,7 @@ class VStream:
         self._streams.append(ShardStream(self, entry, filter_, self._request.tablet_type))
 
     def _turns(self) -> Iterator[Group]:
-        """One step of each shard; the next shard's is taken only when this one's was sent."""
+        """One step of each shard; the next shard's is taken only after this one's was sent."""
         for stream in list(self._streams):
             group = next(stream.steps, None)
             if group:
@@ -135,7 +135,7 @@ def _listed(keyspace: str, shards: Iterable[str]) -> str:
 
 
 class _Heartbeat:
-    """Due after the interval without any other response; an interval of 0 is never."""
+    """Due after an interval without any other response; never if the interval is 0."""
 
     def __init__(self, cluster: Cluster, interval: float) -> None:
         self.due: float | None = None

@@ -1,7 +1,7 @@
 """The WHERE of a rule, as a tablet reads it: conditions of one column each, joined by AND.
 
-Guarantees: what a tablet of Vitess 22 refuses is refused in its words; values are compared as MySQL
-compares the column's. Needs the extra `sandbox`, so it is imported with the first such rule.
+Guarantees: it refuses what a tablet of Vitess 22 refuses, with the tablet's words, and compares
+values as MySQL would. It needs the extra `sandbox`, so it is imported with the first such rule.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ _COMPARISONS: dict[type[exp.Expression], Callable[[SortValue], Test]] = {
 
 
 def conditions_of(where: str, table: Table) -> Conditions:
-    """Reads what stands after WHERE."""
+    """Reads a WHERE clause."""
     try:
         select = sqlglot.parse_one(f"select 1 from t {where}", dialect="mysql")  # noqa: S608
     except SqlglotError as error:
@@ -55,7 +55,7 @@ def _parts(node: exp.Expression) -> Iterator[exp.Expression]:
 
 
 def _check_range(call: exp.Anonymous, table: Table) -> None:
-    """Takes `in_keyrange(column, 'null', '-')`, which every row passes."""
+    """Accepts `in_keyrange(column, 'null', '-')`, which every row passes."""
     column, *others = call.expressions
     if [other.name for other in others] != ["null", "-"]:
         raise ConditionError(f"unsupported by the sandbox: {_told(call)}")

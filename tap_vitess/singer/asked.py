@@ -1,4 +1,4 @@
-"""What a run is asked for: the selected streams by keyspace, and warnings of what is left out."""
+"""What a run was asked for: the selected streams by keyspace; warnings about what is left out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logger_of(__name__)
 def by_keyspace(
     state: Mapping[str, Any], selected: Sequence[VitessStream]
 ) -> Iterator[tuple[KeyspaceState, list[VitessStream]]]:
-    """Yield each keyspace's bookmark, and its streams; warn where a state has none."""
+    """Yield each keyspace's bookmark and streams; warn if the state has no bookmark for it."""
     bookmarks = state.get("bookmarks", {})
     for keyspace in dict.fromkeys(stream.keyspace for stream in selected):
         if bookmarks and bookmark_key(keyspace) not in bookmarks:
@@ -29,7 +29,7 @@ def by_keyspace(
 
 
 def warn_of_maps(stream_maps: Mapping[str, Any], selected: Sequence[VitessStream]) -> None:
-    """Warn of stream maps that no selected stream has: one may be there to hide something."""
+    """Warn about stream maps that match no selected stream: one may be meant to hide something."""
     for name, definition in stream_maps.items():
         source = definition.get("__source__", name) if isinstance(definition, dict) else name
         if name != "__else__" and not any(fnmatch.fnmatch(s.name, source) for s in selected):
@@ -37,7 +37,7 @@ def warn_of_maps(stream_maps: Mapping[str, Any], selected: Sequence[VitessStream
 
 
 def warn_of_selection(selected: int, known: int) -> None:
-    """Say what becomes of the streams left out: Meltano's full refresh gives no state."""
+    """Warn about streams that lose their state: Meltano's full refresh gives no state."""
     if 0 < selected < known:
         logger.warning(
             "no state is given, and %d of %d streams are selected: the state of this run knows "

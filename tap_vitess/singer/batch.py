@@ -1,8 +1,8 @@
 """Rows as BATCH messages: files of JSON lines that targets built on the SDK load as they are.
 
 A row's file is announced before the STATE, SCHEMA or ACTIVATE_VERSION that follows the row. From
-then on it belongs to the target; a later run removes it when it is old enough: by the time that it
-was written at, or, where that is not to be had (object stores), that its run began at.
+then on it belongs to the target. A later run removes it when it is old enough: by the time when it
+was written, or if that is unknown (object stores), when its run began.
 
 What surprised us about targets built on the SDK (tests/test_sdk.py): they store a BATCH as it
 comes, but a RECORD later, so a stream has only one of the two in a run. They do not give a BATCH's
@@ -38,10 +38,10 @@ _NAME = r"tap-vitess-(\d{8}T\d{6}Z)-[0-9a-f]{8}-\d{6}-[\w.-]*\.jsonl(\.gz)?"
 
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What the SDK's setting batch_config says.
+    """The SDK's setting batch_config.
 
-    root: a folder or a URL that fsspec knows. prefix: what file names begin with. packed: whether
-    files are gzipped. rows: how many end a file, give or take those that are written at once.
+    root: a folder or a URL that fsspec knows. prefix: of file names. packed: whether files are
+    gzipped. rows: how many rows end a file, roughly: rows that are written together stay together.
     params: for fsspec.
     """
 
@@ -53,10 +53,10 @@ class BatchOptions:
 
     @classmethod
     def of(cls, setting: Mapping[str, Any] | None) -> Self | None:
-        """Read the setting; None where it is not set.
+        """Read the setting; None if it is not set.
 
         Raises:
-            ConfigError: it asks for what cannot be done.
+            ConfigError: it asks for something impossible.
         """
         if not setting:
             return None
@@ -83,7 +83,7 @@ class BatchFolder:
     """Where a run puts its files."""
 
     def __init__(self, options: BatchOptions, writer: BufferedWriter) -> None:
-        """Make the folder if it is not there.
+        """Create the folder if it does not exist.
 
         Raises:
             ConfigError: that is not possible.
@@ -101,7 +101,7 @@ class BatchFolder:
             ) from error
 
     def tidy(self, hours: float) -> None:
-        """Remove the files that earlier runs wrote so long ago."""
+        """Remove the files that earlier runs wrote more than so many hours ago."""
         form = re.compile(re.escape(self.options.prefix) + _NAME)
         oldest = datetime.now(UTC) - timedelta(hours=hours)
         removed = 0
@@ -117,7 +117,7 @@ class BatchFolder:
             logger.info("%s: %d files of earlier runs removed", self.options.root, removed)
 
     def put(self, stream: str, lines: bytes) -> None:
-        """Write a file of a stream's rows, and name it to the target.
+        """Write a file of a stream's rows, and announce it to the target.
 
         Raises:
             TargetClosedError: the file cannot be written, or nobody reads stdout any more.
@@ -152,7 +152,7 @@ class Batch:
         self._rows = self._size = 0
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Take lines, of which one text may hold many, or a part of one."""
+        """Add lines; one text may hold many, or a part of one."""
         for some in lines:
             self._lines.append(some)
             self._rows += some.count(b"\n")
@@ -162,7 +162,7 @@ class Batch:
                 self.flush()
 
     def flush(self) -> None:
-        """Hand what there is to the target."""
+        """Hand all rows to the target."""
         if self._lines:
             lines = b"".join(self._lines)
             self._lines.clear()
@@ -171,7 +171,7 @@ class Batch:
 
 
 def _written(path: UPath) -> datetime:
-    """Return when a file was written; the oldest time where that is not known, or it is gone."""
+    """Return when a file was written; the oldest time if that is unknown, or the file is gone."""
     if path.protocol in {"", "file", "local"}:
         with suppress(FileNotFoundError):  # another job may tidy the same folder
             return datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -24,7 +24,7 @@ AUTOMATIC = frozenset(OWN_COLUMNS.values())
 def json_schema(table: Table, options: ValueOptions, *, metadata_columns: bool) -> dict[str, Any]:
     """Return a table's JSON schema, without limits: one ALTER would end a target's validation.
 
-    It is the caller's to change: schemas share nothing.
+    The caller may change it: schemas share nothing.
     """
     own = {DELETED_AT: _DATE_TIME}
     if metadata_columns:

@@ -1,4 +1,4 @@
-"""What the command line gives the tap: settings, catalog and state, read so that errors name files.
+"""The tap's command line: reads settings, catalog and state so that errors name the files.
 
 The SDK would end with a traceback if a file is a folder, not UTF-8 or nested too deep, and does not
 name a file that is not JSON. Numbers with a point in a catalog or a state stay Decimal, as the SDK
@@ -59,17 +59,17 @@ Examples:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What --config has given; under the names that the SDK asks for."""
+    """The values of --config, under the names that the SDK expects."""
 
     config: dict[str, Any]
     parse_env: bool
 
 
 class CommandLine(Tap):
-    """A tap whose files and environment are read by us."""
+    """A tap that reads its files and environment without the SDK."""
 
     def __init__(self, **kwargs: Any) -> None:
-        """See the SDK; settings that are given as a dict are put right, and looked at.
+        """See the SDK; settings that are given as a dict are corrected and checked.
 
         Raises:
             ConfigError: settings are wrong, or do not exist.
@@ -83,7 +83,7 @@ class CommandLine(Tap):
             super().__init__(**kwargs)
 
     def _looked_at(self, config: Mapping[str, Any], *, wanted: bool) -> dict[str, Any]:
-        """Return settings put right; the SDK looks at the values of its own, null is no value."""
+        """Return corrected settings; the SDK checks its own, of which null ones are dropped."""
         schemas = self.schemas()
         own = schemas.keys() - SETTINGS.keys()
         settings = put_right(config, schemas)
@@ -159,7 +159,7 @@ class CommandLine(Tap):
 
 
 def _document(file: IO[str] | None, error: type[VitessError]) -> Any:
-    """Return what a file holds; null is none of its kind, and not as if no file were given."""
+    """Return a file's object; a file with null is an error, not as if there were no file."""
     if file is None:
         return None
     found = parse_json(file.name, file.buffer.read, error, Decimal)  # type: ignore[attr-defined]
@@ -170,7 +170,7 @@ def _document(file: IO[str] | None, error: type[VitessError]) -> Any:
 
 @contextmanager
 def told_of_maps() -> Iterator[None]:
-    """Tell of settings that the SDK refuses, whose errors quote the settings and no row.
+    """Report settings that the SDK refuses; its errors quote the settings, but no rows.
 
     Raises:
         ConfigError: it refuses a stream map, or another setting of its own.

@@ -1,4 +1,4 @@
-"""Everything of Singer that goes to stdout, through one buffer (`stdout.py`).
+"""All Singer messages on their way to stdout, through one buffer (`stdout.py`).
 
 RECORD lines made elsewhere and the SDK's own messages share it. It is flushed by size and after
 every message that is not a RECORD.
@@ -29,7 +29,7 @@ class BufferedWriter(LineBuffer, GenericSingerWriter[bytes, Message]):
 
 
 def _fields(message: Message) -> dict[str, Any]:
-    """Return what a message says; `to_dict` copies schemas and states in depth, at 1 ms or more."""
+    """Return a message's fields; `to_dict` deep-copies schemas and states, in 1 ms or more."""
     if isinstance(message, StateMessage):
         return {"type": message.type, "value": message.value}
     if not isinstance(message, SchemaMessage) or message.bookmark_properties is not None:

@@ -1,10 +1,10 @@
 """Streams without stream maps skip the SDK's mapper and catalog objects, with the same result.
 
 A keyspace of 500 tables has thousands of columns, but only some dozens of different properties. The
-SDK makes an object of each, and a dict of that again. So `read` shares the objects among all equal
-columns: they are replaced, never changed in place. What surprised us: a deep copy keeps what is
-shared, and the SDK removes deselected members from such a copy. So a property with members is not
-shared.
+SDK turns each into an object, and that into a dict again. So `read` shares the objects among all
+equal columns: they are replaced, never changed in place. What surprised us: a deep copy still
+shares them, and the SDK removes deselected members from such a copy. So a property with members is
+not shared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class SharedSchema(Schema):
-    """A property's schema, which is looked through once."""
+    """A property's schema that makes its dict only once."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the members that it has."""
@@ -47,7 +47,7 @@ def read(document: Mapping[str, Any]) -> Catalog:
     """Return the catalog.
 
     Raises:
-        CatalogError: it is none.
+        CatalogError: it is not one.
     """
     streams = document.get("streams")
     if not isinstance(streams, list):
@@ -83,7 +83,7 @@ def _entry(
         for name, prop in schema["properties"].items()
     }
     for noted in stream["metadata"]:
-        # Singer's place for what the user wants; the SDK reads the entry's own member alone.
+        # Singer's place for the user's choice; the SDK only reads the entry's own member.
         if not noted["breadcrumb"] and (method := noted["metadata"].get("replication-method")):
             entry.replication_method = method
     entry.metadata = MetadataMapping(
@@ -95,7 +95,7 @@ def _entry(
 
 
 def _once(make: Callable[[dict[str, Any]], T]) -> Callable[[Any], T]:
-    """Return a function that makes one thing of all values that read alike."""
+    """Return `make` with a cache: equal values share one result."""
     made: dict[str, T] = {}
 
     def found(value: dict[str, Any]) -> T:
@@ -120,8 +120,8 @@ def changes_nothing(mapper: PluginMapper) -> bool:
 def is_plain(entry: CatalogEntry) -> bool:
     """Return whether the SDK's map of an unmapped stream is its schema without deselected columns.
 
-    Not so where a column has properties of its own, which are selected by themselves, or where
-    the entry tells something twice and not the same.
+    It is not if a column has properties of its own, which are selected separately, or if the entry
+    contradicts itself.
     """
     root, properties = entry.metadata.get(()), entry.schema.properties
     if not isinstance(root, StreamMetadata) or properties is None:
@@ -139,7 +139,7 @@ def _is_flat(prop: Schema) -> bool:
 
 
 def _is_automatic(metadata: MetadataMapping, column: str) -> bool:
-    """Return whether a catalog leaves an own column as it is discovered."""
+    """Return whether a catalog leaves one of our own columns as discovered."""
     found = metadata.get(("properties", column))
     return found is not None and found.inclusion == Metadata.InclusionType.AUTOMATIC
 

@@ -1,4 +1,4 @@
-"""What a stream of a catalog must look like for what reads it later. Pure.
+"""What a stream of a catalog must look like for the code that reads it later. Pure.
 
 The SDK accepts members of any type, and fails over them in the middle of a run.
 """
@@ -14,7 +14,7 @@ import orjson
 Texts = list[str] | None
 Text = str | None
 
-# Both of a column and, beside what is told below, of the stream.
+# Of a column, and of the stream (which has more members, see below).
 Note = TypedDict(
     "Note",
     {
@@ -70,7 +70,7 @@ class _Stream(TypedDict):
 
 
 class Stream(_Stream, total=False):
-    """A stream of a catalog; what is not named here is not looked at."""
+    """A stream of a catalog; members that are not named here are ignored."""
 
     stream: Text
     key_properties: Texts
@@ -86,11 +86,11 @@ def _converter() -> tuple[Callable[..., Any], type[Exception]]:
 
 
 def why_not(stream: object) -> str | None:
-    """Return what is wrong with a stream, and where; None where nothing is."""
+    """Return what is wrong with a stream, and where; None if nothing is."""
     convert, refused = _converter()
     try:
         convert(stream, Stream)
-        # Halves of surrogate pairs, and what else no line of JSON can hold.
+        # Halves of surrogate pairs, and anything else that JSON cannot hold.
         orjson.dumps(stream, default=str)
     except (refused, ValueError, TypeError, RecursionError) as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""What the run of one keyspace becomes: SCHEMA, RECORD, ACTIVATE_VERSION and STATE messages.
+"""Writes one keyspace's run as SCHEMA, RECORD, ACTIVATE_VERSION and STATE messages.
 
 The first STATE comes before the SCHEMAs, which come before the first RECORD.
 """
@@ -34,18 +34,18 @@ logger = logger_of(__name__)
 class StateTeller:
     """Writes STATE messages that say something new.
 
-    The SDK's StateWriter does that with a copy in depth of each STATE, which names all tables.
+    The SDK's StateWriter makes a deep copy of each STATE, which names all tables.
     """
 
     def __init__(self, state: TapState, writer: BufferedWriter, mirror: Mirroring) -> None:
-        """Take the whole state that the run begins with; it is changed in place."""
+        """Prepare with the run's whole first state, which is changed in place."""
         self._state = state
         self._writer = writer
         self._mirror = mirror
         self._told: dict[str, Any] | None = None  # the bookmarks of the last STATE
 
     def tell(self, state: KeyspaceState) -> None:
-        """Write a STATE with where a keyspace is now."""
+        """Write a STATE with a keyspace's new state."""
         bookmarks = self._state.setdefault("bookmarks", {})
         bookmarks[bookmark_key(state.keyspace)] = state.render()
         self._mirror.emit(self._state)
@@ -61,7 +61,7 @@ class StateTeller:
 
 
 class TableReader:
-    """Gives out the records of one table's copy, which the state does not know."""
+    """Yields the records of one table's copy, which the state does not show."""
 
     def __init__(self, stream: VitessStream) -> None:
         self.state = KeyspaceState(stream.keyspace)
@@ -88,11 +88,11 @@ class TableReader:
         """Leave the error to the run's end."""
 
     def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None:
-        """Give out nothing more."""
+        """Write nothing more."""
 
 
 class KeyspaceWriter:
-    """Writes what the run of one keyspace brings."""
+    """Writes the messages of one keyspace's run."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class KeyspaceWriter:
         self._watch = watch
         self._started = False
         self._writers: dict[str, RecordWriter] = {}
-        self._altered: dict[str, RecordWriter] = {}  # those of them that a STATE tells of
+        self._altered: dict[str, RecordWriter] = {}  # those of them that go into a STATE
 
     def tables(self) -> list[TableSpec]:
         return [
@@ -159,7 +159,7 @@ class KeyspaceWriter:
             self._start()
 
     def _told_otherwise(self, state: KeyspaceState) -> dict[str, Mapping[str, dict[str, Any]]]:
-        """Return what was told of tables and is not the catalog's."""
+        """Return the properties in SCHEMA messages that differ from the catalog's."""
         told = {
             **state.altered,
             **{table: w.maker.schema.altered for table, w in self._altered.items()},

@@ -11,9 +11,9 @@ that targets keep them (targets strip `_sdc_sequence` and others):
 
 Their records are made in `records/records.py` and written in `singer/writer.py`.
 
-A stream without a map, as most are, does not go through the SDK's mapper: of 500 tables that took
-longer than all else of a run. Its one map is made here, where it is certain to be what the SDK
-would make (`is_plain`).
+A stream without a map, like most, bypasses the SDK's mapper: with 500 tables, that took longer than
+the rest of a run. Its only map is made here, if it certainly is what the SDK would make
+(`is_plain`).
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ FULL_TABLE = "FULL_TABLE"
 class VitessStream(Stream):
     """A table. Its records are written by the run (`singer/sink.py`), not by `sync`.
 
-    altered: the properties that earlier runs have told otherwise than the catalog does.
-    plain: whether no map is made for it by the SDK (`is_plain`).
+    altered: the properties that in earlier runs differed from the catalog's.
+    plain: whether the SDK makes no map for it (`is_plain`).
     """
 
     own_columns = OWN_COLUMNS
@@ -64,7 +64,7 @@ class VitessStream(Stream):
         """Describe the stream.
 
         Args:
-            schema: its JSON schema; None where that is the catalog's, which is to be applied.
+            schema: its JSON schema; None if the catalog's is to be applied.
             read_table: copies this one table, for --test and the SDK's tests.
         """
         super().__init__(tap, schema=schema, name=name)
@@ -80,17 +80,17 @@ class VitessStream(Stream):
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The schema discovered, or the catalog's, of which the SDK would have a second copy."""
+        """The discovered schema, or the catalog's, of which the SDK would make a second copy."""
         return (None if self._is_discovered else self.effective_schema) or super().schema
 
     @property
     def emit_activate_version_messages(self) -> bool:
-        """Whether rows of older versions may go: not where other jobs fill the same table."""
+        """Whether rows of older versions may be removed: not if other jobs fill the same table."""
         return super().emit_activate_version_messages and not self.config.get("shards")
 
     @property
     def stream_maps(self) -> list[StreamMap]:
-        """The SDK's maps; of a plain stream the one that it would make, and no other unselected."""
+        """The SDK's maps; for a plain or unselected stream, the one that we make."""
         return self._plain_maps if self.plain or not self.selected else super().stream_maps
 
     @functools.cached_property
@@ -107,7 +107,7 @@ class VitessStream(Stream):
         mapping.root.schema_name = self.keyspace
         for column in AUTOMATIC & self.schema["properties"].keys():
             noted = mapping["properties", column]
-            if noted.inclusion != Metadata.InclusionType.AUTOMATIC:  # it may be other columns', too
+            if noted.inclusion != Metadata.InclusionType.AUTOMATIC:  # other columns may share it
                 mapping["properties", column] = replace(
                     noted, inclusion=Metadata.InclusionType.AUTOMATIC
                 )
@@ -121,10 +121,11 @@ class VitessStream(Stream):
         """Keep the SDK from writing its own BATCH files: they ignore selection and maps."""
 
     def check_catalog(self) -> None:
-        """Refuse a catalog entry that would lose something.
+        """Refuse a catalog entry that would lose data.
 
         Raises:
-            CatalogError: an unknown replication method, or no column for deletes.
+            CatalogError: an unknown replication method, no column for deletes, or a key column that
+                is not selected.
         """
         if self.replication_method not in {LOG_BASED, FULL_TABLE}:
             raise CatalogError(
@@ -150,20 +151,20 @@ class VitessStream(Stream):
 
     @property
     def wanted(self) -> frozenset[str]:
-        """The selected columns, own ones included."""
+        """The selected columns, including our own."""
         properties, mask = self.effective_schema["properties"], self.mask
         return frozenset(c for c in properties if mask.get(("properties", c), True))
 
     @property
     def wanted_columns(self) -> Wanted:
-        """The table's selected columns, for a rule; all of them, where none is deselected."""
+        """The table's selected columns, for a rule; everything if none is deselected."""
         known = frozenset(self.effective_schema["properties"])
         if known == self.wanted:
             return Wanted()
         return Wanted(self.wanted - AUTOMATIC, known=known)
 
     def stream_schema(self) -> StreamSchema:
-        """Return the selected properties, to be followed through the run."""
+        """Return the selected properties, which follow ALTERs during the run."""
         properties = self.effective_schema["properties"]
         wanted = self.wanted
         return StreamSchema(
@@ -176,7 +177,7 @@ class VitessStream(Stream):
         )
 
     def maps_of(self, schema: StreamSchema) -> Sequence[StreamMap]:
-        """Return the stream's maps for the properties as they are now."""
+        """Return the stream's maps for its present properties."""
         if not schema.version:
             return self.stream_maps
         mapper, told = self._sdk_tap.mapper, self.effective_schema

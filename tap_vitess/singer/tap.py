@@ -77,7 +77,7 @@ class TapVitess(CommandLine):
     ]
 
     def __init__(self, **kwargs: Any) -> None:
-        """See the SDK; the Config is made of the settings when it is first needed."""
+        """See the SDK; the Config is made when it is first needed."""
         self._signal = Taken()
         self._syncing = False
         self._plain: frozenset[str] = frozenset()  # streams without a map of the SDK's
@@ -88,11 +88,11 @@ class TapVitess(CommandLine):
             kwargs["catalog"] = catalog.read(given)
         super().__init__(**kwargs)
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:  # the SDK takes two of them
+            for number in SIGNALS:  # the SDK handles two of them
                 signal.signal(number, self._handle_termination)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Take in a state. The SDK drops an empty bookmark; ours is broken, and no first run's."""
+        """Load a state and keep an empty bookmark, which the SDK drops: it is broken, not new."""
         super().load_state(state)
         for name in state.get("bookmarks", {}):
             self.state.setdefault("bookmarks", {}).setdefault(name, {})
@@ -105,9 +105,9 @@ class TapVitess(CommandLine):
     # Discovery
 
     def setup_mapper(self) -> None:
-        """Register the streams whose maps the SDK must make; it copies their schemas thrice.
+        """Register the streams whose maps the SDK must make; it copies their schemas three times.
 
-        The others of a catalog given, mostly all, are told as they are (`VitessStream`).
+        The other streams of a catalog, mostly all, make their own (`VitessStream`).
         """
         super(Tap, self).setup_mapper()
         entries = self.catalog
@@ -117,13 +117,13 @@ class TapVitess(CommandLine):
             Catalog(
                 (name, entry)
                 for name, entry in entries.items()
-                # A map finds no columns in a stream that is not selected.
+                # A stream that is not selected has no columns to map.
                 if name not in self._plain and entry.metadata.resolve_selection()[()]
             )
         )
 
     def discover_streams(self) -> Sequence[VitessStream]:
-        """Make the streams of the catalog given; without one, of the database."""
+        """Make the streams of the given catalog; without one, of the database."""
         if self.input_catalog is not None:
             return [self._catalogued(entry) for entry in self.input_catalog.streams]
         tables = discovery.discover(self.settings, self.retry)
@@ -144,7 +144,7 @@ class TapVitess(CommandLine):
         ]
 
     def _catalogued(self, entry: CatalogEntry) -> VitessStream:
-        """Make a stream of a catalog entry; its keyspace is the root metadata's schema-name."""
+        """Make a stream from a catalog entry; its keyspace is the root metadata's schema-name."""
         stream_id = str(entry.tap_stream_id)
         root = entry.metadata.get(())
         keyspace = str(root.schema_name or "") if isinstance(root, StreamMetadata) else ""
@@ -160,8 +160,9 @@ class TapVitess(CommandLine):
         return stream
 
     def _check_names(self, tables: Sequence[Table]) -> None:
-        """Refuse two tables of one stream name; tell of names that targets may take for another's,
-        and which tables have no key.
+        """Refuse two tables with one stream name.
+
+        Warn about names that targets may confuse, and about tables without a key.
         """
         names: dict[str, Table] = {}
         for table in tables:
@@ -184,7 +185,7 @@ class TapVitess(CommandLine):
             logger.warning("%s; %s", what, advice)
 
     def run_discovery(self) -> str:
-        """Write the catalog; a run needs the gRPC port as well, so it is tried here already.
+        """Write the catalog; first try the gRPC port, too, because a run needs it.
 
         Raises:
             VitessError: one of the ports does not answer as it should.
@@ -195,11 +196,11 @@ class TapVitess(CommandLine):
     # The run
 
     def sync_all(self) -> None:  # type: ignore[misc]
-        """Bring all selected streams, one keyspace after another.
+        """Read all selected streams, one keyspace after another.
 
         Raises:
-            VitessError: the run could not be finished; the last STATE holds.
-            SystemExit: the run was ended by a signal; the last STATE holds.
+            VitessError: the run could not be finished; the last STATE is valid.
+            SystemExit: a signal ended the run; the last STATE is valid.
         """
         selected = [s for s in self.streams.values() if isinstance(s, VitessStream) and s.selected]
         for stream in selected:
@@ -272,7 +273,7 @@ class TapVitess(CommandLine):
         return cast("BufferedWriter", self.message_writer)
 
     def _read_table(self, stream: VitessStream) -> Iterator[Record]:
-        """Copy one table by itself."""
+        """Copy one table on its own."""
         run: Run[Sequence[Record]] = Run(self.settings, self.retry, self._signal.came)
         for records in run.into([TableReader(stream)]):
             for record in records:
@@ -281,7 +282,7 @@ class TapVitess(CommandLine):
             raise run.errors[0]
 
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
-        """End at the next boundary; at once on a second signal, or when nothing runs yet."""
+        """End at the next boundary; at once on a second signal, or if nothing runs yet."""
         if not self._syncing:
             raise SystemExit(128 + signum)
         self._signal.take(signum, frame)
@@ -289,7 +290,7 @@ class TapVitess(CommandLine):
 
 
 def main(tap: type[TapVitess] = TapVitess) -> None:
-    """Run the command line; errors of ours are one sentence and exit code 1."""
+    """Run the command line; our errors are one sentence and exit code 1."""
     with_codes()
     try:
         tap.cli()

@@ -1,7 +1,7 @@
 """Rows to Singer's RECORD lines or BATCH files, and a new SCHEMA before the first that needs one.
 
-Records are encoded without the SDK, many at once where that can be (`records/lines.py`), else one
-by one here; only streams with maps or flattening go through it.
+Records are encoded without the SDK, many at once if possible (`records/lines.py`), else one by one
+here; only streams with maps or flattening go through the SDK.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RecordWriter:
         self._choose_way()
 
     def write(self, rows: Rows, version: int) -> int:
-        """Write rows; return how many records came of them."""
+        """Write rows; return the number of their records."""
         if self.maker.prepare(rows.fields):
             logger.info("%s: the table was altered; a new SCHEMA", self._stream.name)
             self._choose_way()
@@ -69,12 +69,12 @@ class RecordWriter:
         return count
 
     def flush(self) -> None:
-        """Hand the target the rows that it has not been given yet, if any wait in a batch."""
+        """Hand the rows of an unfinished batch to the target."""
         if self._batch:
             self._batch.flush()
 
     def write_activate_version(self, version: int) -> None:
-        """Tell the target that all rows of other versions may go."""
+        """Tell the target to remove all rows of other versions."""
         self.flush()
         for stream_map in self._kept_maps() if self._stream.emit_activate_version_messages else ():
             self._writer.write_message(ActivateVersionMessage(stream_map.stream_alias, version))
@@ -104,7 +104,7 @@ class RecordWriter:
         self._stream_name = orjson.dumps(first.stream_alias)
 
     def _check_version_column(self, stream_map: StreamMap) -> None:
-        """Refuse a column that has the name of the one that a row of a file has its version in.
+        """Refuse a column that has the name of the version column of BATCH files.
 
         Raises:
             ConfigError: there is one.
@@ -117,7 +117,7 @@ class RecordWriter:
             )
 
     def _frame(self, version: int) -> tuple[bytes, bytes]:
-        """Return what stands before and after a record's members."""
+        """Return the bytes before and after a record's members."""
         now = datetime.now(UTC).isoformat().encode()
         return (
             b'{"type":"RECORD","stream":%b,"record":{' % self._stream_name,
@@ -133,10 +133,10 @@ class RecordWriter:
         return len(records)
 
     def _mapped(self, stream_map: StreamMap, values: Record, version: int) -> bytes | None:
-        """Return the line that a map makes of a row, if it makes one.
+        """Return a map's line for a row; None if it filters the row out.
 
         Raises:
-            ConfigError: it cannot take the row.
+            ConfigError: the map fails on the row.
         """
         alias = stream_map.stream_alias
         try:
@@ -159,7 +159,7 @@ class RecordWriter:
 
 
 def _as_told(record: Record, properties: Mapping[str, Any]) -> Record:
-    """Write what flattening has told to be text as text: documents may be numbers and booleans."""
+    """Write as text what flattening declares as text: documents may be numbers and booleans."""
     texts = {name for name, prop in properties.items() if {*prop.get("type", ())} <= _TEXT}
     return {
         name: serialize_json(value)
@@ -170,12 +170,12 @@ def _as_told(record: Record, properties: Mapping[str, Any]) -> Record:
 
 
 def _end_of_row(version: int) -> bytes:
-    """Return what stands after a row's members in a file."""
+    """Return the bytes after a row's members in a file."""
     return b',"%b":%d}\n' % (VERSION_COLUMN.encode(), version)
 
 
 def _with_datatype_properties(schema: dict[str, Any]) -> dict[str, Any]:
-    """Put precision and scale where targets look for them; catalogs cannot hold them there."""
+    """Put precision and scale where targets look for them; catalogs cannot have them there."""
     properties = {
         name: _with_digits(prop) if DATATYPE_PROPERTIES in prop else prop
         for name, prop in schema["properties"].items()

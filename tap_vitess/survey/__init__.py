@@ -1,1 +1,1 @@
-"""Every SQL query: one function each, sorted by subject."""
+"""All SQL queries: one function each, by subject."""

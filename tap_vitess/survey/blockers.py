@@ -17,16 +17,16 @@ _LOCK_REQUESTS = """
 select info as info, time as seconds from information_schema.processlist
 where state = 'Waiting for table metadata lock'
 """
-# What only reads holds up no LOCK TABLES ... READ.
+# A transaction that only reads does not block LOCK TABLES ... READ.
 _WRITERS = """
 select trx_started as since, trx_mysql_thread_id as thread from information_schema.innodb_trx
 where trx_tables_locked > 0 or trx_rows_modified > 0 order by trx_started
 """
-_ALWAYS_THROTTLED = "always-throttled-app"  # is listed everywhere
+_ALWAYS_THROTTLED = "always-throttled-app"  # listed everywhere
 
 
 def readers(at: KeyspaceSql, names: Iterable[str]) -> list[BinlogReader]:
-    """List what reads the MySQL of some shards for a stream or a copy, of any client."""
+    """List the connections that read some shards' MySQL for streams or copies, of any client."""
     return [
         BinlogReader(shard, int(row["id"]), int(row["seconds"] or 0), text(row["statement"]))
         for shard in names
@@ -35,7 +35,7 @@ def readers(at: KeyspaceSql, names: Iterable[str]) -> list[BinlogReader]:
 
 
 def lock_waits(at: KeyspaceSql, table: str) -> list[LockWait]:
-    """Find the shards on which the copy of a table waits for its lock, and what holds it up."""
+    """Find the shards where a table's copy waits for its lock, and what blocks it."""
     found = []
     for shard in shards(at):
         sql = at.on(shard)
@@ -53,7 +53,7 @@ def lock_waits(at: KeyspaceSql, table: str) -> list[LockWait]:
 
 
 def throttling(at: KeyspaceSql, shard: str) -> Throttling:
-    """Ask a shard's primary about its throttler; it knows the statements in workload oltp only.
+    """Ask a shard's primary about its throttler; the statements need workload oltp.
 
     Raises:
         VitessError: the shard has no primary, or VTGate does not know the statement.
@@ -71,7 +71,7 @@ def throttling(at: KeyspaceSql, shard: str) -> Throttling:
 
 
 def throttled(at: KeyspaceSql) -> dict[str, list[str]]:
-    """Name the apps that are held back on each shard; shards with none are left out.
+    """Return the apps that are throttled on each shard; shards without any are left out.
 
     Raises:
         VitessError: see `throttling`.
