@@ -1,10 +1,10 @@
-"""Whether a bookmark can still be resumed from, judged by the shards and their MySQL. Pure.
+"""Whether a run can still resume from a bookmark, judged by the shards and their MySQL. Pure.
 
 Between two runs, binlogs may be purged, shards deleted, clusters replaced. VTGate reports most of
-that as CANCELED after 90 s, so the tap asks by SQL: on each shard, the bookmark must contain what
-was purged, and what was executed must contain the bookmark. Old shards of a reshard cannot be asked
-(VTGate answers as if they did not exist), but VTGate follows from them while it can; so shards that
-do not answer are left to VTGate. If there are several replicas, only one is asked, and another may
+that as CANCELED after 90 s, so the tap asks by SQL: on each shard, the bookmark must contain the
+purged transactions, and the executed ones must contain the bookmark. Old shards of a reshard cannot
+be asked (VTGate answers as if they did not exist), but VTGate follows from them while it can; so
+shards that do not answer are left to VTGate. Of several replicas only one is asked, and another may
 have what this one lacks; so only a primary's answer is final.
 """
 
@@ -25,23 +25,24 @@ _COPY = "set on_lost_position to `resync` for a run to copy its tables again"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a bookmark. lost: why nothing resumes from it; warnings: what may come."""
+    """The verdict on a bookmark. lost: why no run can resume from it; warnings: what may happen."""
 
     lost: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def error(self, keyspace: str) -> PositionLostError | None:
-        """Return the error that says so, with what to do."""
+        """Return the error for a lost bookmark, with what to do."""
         if not self.lost:
             return None
         return PositionLostError(f"{keyspace}: {'; '.join(self.lost)}; {_COPY}")
 
 
 def lacking(position: Vgtid, serving: Collection[str], ranges: KeyRanges = WHOLE) -> str | None:
-    """Say which shards that serve a bookmark knows nothing of, and what to make of that.
+    """Return which serving shards a bookmark lacks, with the likely reason; None if it lacks none.
 
     Args:
-        ranges: the part of the keyspace that is read, with the shards that serve in it.
+        serving: the shards that serve in `ranges`.
+        ranges: the part of the keyspace that is read.
     """
     for shard in sorted(position.shards):
         if border := ranges.border(shard):
@@ -64,7 +65,7 @@ def lacking(position: Vgtid, serving: Collection[str], ranges: KeyRanges = WHOLE
 
 
 def check_shards(position: Vgtid, serving: Collection[str], ranges: KeyRanges) -> None:
-    """See whether a bookmark knows of every shard that serves, and of no part of one.
+    """Check that a bookmark has every serving shard, and none that crosses a border.
 
     Raises:
         ShardsGoneError: it does not.
@@ -79,7 +80,7 @@ def judge(
     """Compare a bookmark with the shards that have answered.
 
     Args:
-        copied: when a copy of its tables began, in seconds since 1970: it is no older than that.
+        copied: when a copy of its tables began, in seconds since 1970; the bookmark is not older.
     """
     lost: list[str] = []
     warnings: list[str] = []
@@ -117,7 +118,7 @@ def judge(
 
 
 def _nearly_purged(lag: int, found: ShardFacts, copied: float) -> bool:
-    """Return whether most of what MySQL keeps comes after a bookmark that may be old.
+    """Return whether a bookmark that may be old lags by most of the transactions that MySQL keeps.
 
     Right after a purge MySQL keeps little, and nearly all of it comes after any bookmark.
     """
@@ -127,9 +128,9 @@ def _nearly_purged(lag: int, found: ShardFacts, copied: float) -> bool:
     return lag > NEARLY_PURGED * found.executed.beyond(found.purged)
 
 
-# Before it, VStream silently drops updates that are logged with PARTIAL_JSON.
+# Before this version, VStream silently drops updates that are logged with PARTIAL_JSON.
 READS_PARTIAL_JSON = (22, 0, 0)
 
 
-# Before it, VTGate looks for 90 s for a tablet that serves an old shard.
+# Before this version, VTGate looks for a tablet that serves an old shard, for 90 s.
 FOLLOWS_OLD_SHARDS = (20, 0, 0)

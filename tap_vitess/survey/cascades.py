@@ -1,6 +1,6 @@
 """Foreign keys that change rows without anything in the binlog. Pure.
 
-InnoDB carries out ON DELETE and ON UPDATE below the binlog, so no stream shows what became of the
+InnoDB carries out ON DELETE and ON UPDATE below the binlog, so no stream shows what happens to the
 child's rows (MySQL 8.0.15). If a keyspace's foreign_key_mode is managed, VTGate changes the child's
 rows by separate statements, which are logged. A MySQL with the variable innodb_native_foreign_keys
 (seen: 9.7.4) carries them out above the binlog unless it is ON.
@@ -20,7 +20,7 @@ _CHANGING = {"CASCADE", "SET NULL", "SET DEFAULT"}
 
 @dataclass(frozen=True, slots=True)
 class Cascade:
-    """What a change of a parent's row does to the child's rows: ON DELETE CASCADE and the like."""
+    """What a change of a parent's row does to the child's rows, such as ON DELETE CASCADE."""
 
     child: str
     parent: str
@@ -37,7 +37,7 @@ class Cascade:
 
 
 def told(found: Iterable[Cascade], tables: Collection[str]) -> dict[str, str]:
-    """Say of those of `tables` whose rows change unseen how that comes about."""
+    """Return those of `tables` whose rows change without being logged, each with the reason."""
     parents: dict[str, list[str]] = {}
     for cascade in found:
         if cascade.child in tables:

@@ -2,8 +2,8 @@
 
 A tablet of Vitess 19 reports the charset of its own connection for every text, whatever the column
 has. So the shard's MySQL is asked, once for each FIELD event, and the event is passed on as a later
-Vitess would send it: with how the table looks now. `run/layouts.py` notices older changes that this
-would misread, as on later versions. A column that MySQL does not know either gets no charset.
+Vitess would send it, with the table's present charsets. `run/layouts.py` notices older changes that
+this would misread, as on later versions. A column that MySQL does not know either gets no charset.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _IS_TEXT = re.compile(r"(var)?char\b|(tiny|medium|long)?text\b|enum\b|set\b", re
 
 
 class ColumnCharsets:
-    """Tells of each FIELD event of a keyspace what it does not."""
+    """Adds charsets to the FIELD events of a keyspace that lack them."""
 
     def __init__(
         self, version: Callable[[], Version | None], ask: Callable[[str, str], Mapping[str, str]]
     ) -> None:
-        """Ask nothing yet.
+        """Prepare without asking anything.
 
         Args:
-            version: asks for Vitess' version; None is taken for one that tells.
-            ask: asks a shard's MySQL for the charset of each column of a table, by shard and table.
+            version: returns Vitess' version; None counts as one that sends charsets.
+            ask: returns the charset of each column, given a shard and a table.
         """
         self._version = version
         self._ask = ask
@@ -40,10 +40,10 @@ class ColumnCharsets:
         self._told: dict[tuple[str, str], tuple[Fields, Fields]] = {}
 
     def told(self, fields: Fields) -> Fields:
-        """Return a FIELD event with the charsets of its columns, always the same for the same one.
+        """Return a FIELD event with its columns' charsets; the same event gives the same object.
 
         Raises:
-            VitessError: the question is not answered.
+            VitessError: MySQL does not answer.
         """
         where = fields.table, fields.shard
         found = self._told.get(where)
@@ -52,7 +52,7 @@ class ColumnCharsets:
         return found[1]
 
     def _asked(self, fields: Fields) -> Fields:
-        # Labels come since Vitess 20, too.
+        # Vitess 20 was the first to send labels, too.
         if fields.labelled or not any(map(_is_text, fields.fields)):
             return fields
         if self._tells is None:

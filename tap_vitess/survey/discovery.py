@@ -35,7 +35,7 @@ from tap_vitess.vtgate.retry import RetryOptions, Stopping, retrying
 logger = logger_of(__name__)
 
 _SYSTEM = {"information_schema", "mysql", "performance_schema", "sys", "_vt"}
-_SEQUENCE = "vitess_sequence"  # anywhere in its comment it makes a table a sequence to Vitess
+_SEQUENCE = "vitess_sequence"  # anywhere in a table's comment, this makes it a sequence for Vitess
 
 _TABLES = """
 select table_name as table_name, table_type as table_type, table_comment as table_comment
@@ -48,7 +48,7 @@ select table_name as table_name, column_name as column_name, column_type as colu
 from information_schema.columns where table_schema = %s
 order by table_name, ordinal_position
 """
-# All columns of it: MySQL 5.7 has no SRS_ID.
+# `*`, because MySQL 5.7 has no SRS_ID.
 _GEOMETRIES = """
 select * from information_schema.columns where table_schema = %s and data_type in (
   'geometry', 'point', 'linestring', 'polygon', 'multipoint', 'multilinestring', 'multipolygon',
@@ -57,7 +57,7 @@ select * from information_schema.columns where table_schema = %s and data_type i
 
 
 def keyspaces_of(sql: Sql) -> list[str]:
-    """Name every keyspace VTGate knows, sorted."""
+    """Return every keyspace that VTGate knows, sorted."""
     return sorted({*sql.column("show keyspaces")} - _SYSTEM)
 
 
@@ -100,15 +100,15 @@ def _sharded(table: Table, vindex: str | None, keys: Keys) -> Table:
 
 
 def discover(config: Config, retry: RetryOptions) -> list[Table]:
-    """Find the tables the settings keyspaces, tables and exclude_tables let in.
+    """Find the tables that the settings keyspaces, tables and exclude_tables select.
 
     Args:
         retry: how long passing faults are retried, for each keyspace.
 
     Raises:
-        ConfigError: a keyspace is not there, or a pattern matches no table.
-        VitessError: VTGate does not describe a keyspace. To leave it out would be to lose it: many
-            keep what was discovered and discover no more.
+        ConfigError: a keyspace does not exist, or a pattern matches no table.
+        VitessError: VTGate does not describe a keyspace. It is not left out silently, because many
+            users discover only once.
     """
     with connect(config) as sql:
         known = keyspaces_of(sql)
@@ -135,10 +135,10 @@ def discover(config: Config, retry: RetryOptions) -> list[Table]:
 
 
 def _check_filters(chosen: Sequence[Table], config: Config) -> None:
-    """Refuse filters that this Vitess does not take, and those of other tables.
+    """Refuse filters that this Vitess does not support, and filters of other tables.
 
     Raises:
-        ConfigError: there are some.
+        ConfigError: there are such filters.
     """
     if not config.filters:
         return
@@ -166,13 +166,13 @@ def _tell_key(table: Table, keys: Keys) -> None:
 def patiently_described(
     config: Config, keyspace: str, retry: RetryOptions, stopping: Stopping = lambda: False
 ) -> list[Table]:
-    """Describe a keyspace over its own connections; temporary faults are retried.
+    """Describe a keyspace, each time over a new connection; retry temporary faults.
 
     Args:
-        stopping: asked between two attempts; True ends them.
+        stopping: called between two attempts; True ends them.
 
     Raises:
-        VitessError: what cannot be retried, or the last fault when the budget is used up.
+        VitessError: a permanent fault, or the last one when the budget is used up.
     """
     survey = Survey(config, keyspace, config.tablet_type)
     ask = functools.partial(survey.ask, describe, config.keys)
@@ -185,7 +185,7 @@ def patiently_described(
 
 
 def with_the_known(error: RequestError, keyspace: str, config: Config) -> RequestError:
-    """Return an error that says which keyspaces VTGate knows, if it does not know this one."""
+    """Add to an error which keyspaces VTGate knows, if it does not know this one."""
     try:
         with connect(config) as sql:
             known = keyspaces_of(sql)
@@ -197,7 +197,7 @@ def with_the_known(error: RequestError, keyspace: str, config: Config) -> Reques
 
 
 def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) -> list[Table]:
-    """Choose among the tables of keyspaces by the settings tables and exclude_tables.
+    """Select tables by the settings tables and exclude_tables.
 
     Raises:
         ConfigError: a pattern matches no table, or none is left.
@@ -224,11 +224,11 @@ def choose(tables: Sequence[Table], keyspaces: Iterable[str], config: Config) ->
 
 
 def unmatched(tables: Sequence[Table], known: Iterable[str], config: Config) -> list[str]:
-    """Say which of the exclude_tables leave nothing out: privacy may hang on one.
+    """Return warnings for exclude_tables that match nothing: privacy may depend on one.
 
     Args:
-        tables: all of the keyspaces that were looked at.
-        known: every keyspace; of those that were not looked at a pattern may mean a table.
+        tables: all tables of the examined keyspaces.
+        known: every keyspace; a pattern may match a table of one that was not examined.
     """
     others = set(known) - {table.keyspace for table in tables}
     return [
@@ -241,17 +241,17 @@ def unmatched(tables: Sequence[Table], known: Iterable[str], config: Config) -> 
 
 
 def _begin(pattern: str) -> str:
-    """Return a pattern for the keyspaces that a pattern names; one for all of them names none."""
+    """Return the part of a pattern for keyspaces; empty if it matches all of them."""
     keyspace, dot, _ = pattern.partition(".")
     return keyspace + dot if keyspace.strip("*") else ""
 
 
 def _tables(config: Config, keyspace: str, retry: RetryOptions, settled: float) -> list[Table]:
-    """Describe a keyspace; one that nobody named and that has no tablet to ask is passed over.
+    """Describe a keyspace; skip one without a tablet to ask, unless a setting names it.
 
     Args:
-        retry: how long a keyspace is waited for that has tablets.
-        settled: when VTGate has had the time to see all tablets, by the monotonic clock.
+        retry: how long to wait for a keyspace that has tablets.
+        settled: when VTGate has had time to see all tablets, by the monotonic clock.
     """
     budget = max(0.0, settled - time.monotonic())
     brief = replace(retry, budget=budget, longest_wait=min(1.0, retry.longest_wait))
@@ -268,11 +268,11 @@ def _tables(config: Config, keyspace: str, retry: RetryOptions, settled: float) 
 
 
 def absence(seen: Sequence[Tablet], keyspace: str, config: Config) -> str | None:
-    """Say why no tablet will answer for a keyspace; None where one may come.
+    """Return why no tablet will answer for a keyspace; None if one may come.
 
     Args:
-        seen: all tablets that VTGate sees. None at all are seen by one that has just started, and
-            none of a keyspace that a setting names may have other reasons than that it has none.
+        seen: all tablets that VTGate sees. A VTGate that has just started sees none. If it sees
+            none of a keyspace that a setting names, the reason may be temporary.
     """
     own = [tablet for tablet in seen if tablet.keyspace == keyspace]
     if own:
@@ -281,7 +281,7 @@ def absence(seen: Sequence[Tablet], keyspace: str, config: Config) -> str | None
 
 
 def _helpers(tables: Sequence[Table]) -> set[tuple[str, str]]:
-    """Name the tables of gh-ost and pt-online-schema-change beside the tables that they alter."""
+    """Return the helper tables of gh-ost and pt-online-schema-change whose original exists."""
     names: dict[str, list[str]] = {}
     for table in tables:
         names.setdefault(table.keyspace, []).append(table.name)
@@ -289,7 +289,7 @@ def _helpers(tables: Sequence[Table]) -> set[tuple[str, str]]:
 
 
 def _is_meant(table: Table, config: Config) -> bool:
-    """Return whether a pattern names a helper table as such: from its first underscore on."""
+    """Return whether a pattern names a helper table on purpose: the pattern starts with `_`."""
     patterns = tuple(p for p in config.tables or () if p.partition(".")[2].startswith("_"))
     return Config.matches(f"{table.keyspace}.{table.name}", patterns)
 
@@ -313,7 +313,7 @@ def _column(row: SqlRow, srids: Mapping[tuple[str, str], int | None]) -> Column:
 def _srids(
     sql: Sql, keyspace: str, columns: Mapping[str, Sequence[SqlRow]]
 ) -> dict[tuple[str, str], int | None]:
-    """Return the SRIDs of columns of geometries; nothing is asked where there are none."""
+    """Return the SRIDs of geometry columns; ask nothing if there are none."""
     rows = chain.from_iterable(columns.values())
     if not any(is_geometry(text(row["column_type"])) for row in rows):
         return {}
@@ -325,7 +325,7 @@ def _srids(
 
 
 def _inexact(rows: list[SqlRow]) -> set[str]:
-    """Name the FLOAT columns: MySQL rounds them in a copy, so they cannot identify a row."""
+    """Return the FLOAT columns: MySQL rounds them in a copy, so they cannot identify a row."""
     return {str(row["column_name"]) for row in rows if _is_inexact(text(row["column_type"]))}
 
 
@@ -334,5 +334,5 @@ def _is_inexact(column_type: str) -> bool:
 
 
 def _key(uniques: Iterable[Key], inexact: set[str]) -> Key:
-    """Choose the first key that tells rows apart."""
+    """Return the first key that identifies rows; empty if none does."""
     return next((key for key in uniques if not inexact & set(key)), ())

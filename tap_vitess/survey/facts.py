@@ -16,10 +16,10 @@ Version = tuple[int, int, int]  # VTGate's
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column as information_schema has it; charset is None for what is not text.
+    """A column as in information_schema.
 
-    srid: which all geometries of the column have; None where each has its own. collation: None
-    for what is not text.
+    charset, collation: None if the column is not text. srid: the one that all geometries of the
+    column have; None if each has its own.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Table:
 
     key: the primary key in index order, else a NOT NULL unique key; in a sharded keyspace, by the
     setting keys, with the columns of the primary vindex after it.
-    vindex: these columns as VTGate tells them; None where the VSchema lacks the table.
-    uniques: what MySQL itself keeps unique within a shard.
+    vindex: these columns as VTGate lists them; None if the VSchema lacks the table.
+    uniques: the keys that MySQL keeps unique within a shard.
     """
 
     keyspace: str
@@ -48,13 +48,13 @@ class Table:
     uniques: tuple[Key, ...] = ()
 
     def nullable(self, key: Key) -> list[str]:
-        """Name the columns of a key that may be NULL, as a vindex's may."""
+        """Return the columns of a key that may be NULL, as a vindex's may."""
         return [c.name for c in self.columns if c.nullable and c.name in key]
 
     def properties(self, options: ValueOptions) -> Iterator[tuple[str, JsonSchema]]:
-        """Yield each column's JSON schema: what is in the key is required, all else nullable.
+        """Yield each column's JSON schema; all but the key's columns are nullable.
 
-        A column of the key that may be NULL, as one of a vindex may, is nullable as well.
+        A column of the key that may be NULL, as a vindex's may, is nullable as well.
         """
         for column in self.columns:
             key = column.name in self.key
@@ -77,7 +77,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class ShardFacts:
-    """What one tablet's MySQL says of itself; `row_value_options` is '' or PARTIAL_JSON."""
+    """What one tablet's MySQL says about itself; `row_value_options` is '' or PARTIAL_JSON."""
 
     shard: str
     executed: GtidSet
@@ -112,7 +112,7 @@ class Tablet:
 
 
 def none_of_type(tablets: Sequence[Tablet], tablet_type: str) -> str | None:
-    """Say that none of a keyspace's tablets is of a type; None where one is, or none is seen."""
+    """Say that a keyspace has no tablet of a type; None if it has one, or if none is seen."""
     if not tablets or any(tablet.tablet_type == tablet_type for tablet in tablets):
         return None
     return (
@@ -123,9 +123,9 @@ def none_of_type(tablets: Sequence[Tablet], tablet_type: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class LockWait:
-    """A copy's LOCK TABLES that is not granted, and the transactions that are open on its shard.
+    """A copy's LOCK TABLES that is waiting, and the transactions that are open on its shard.
 
-    since: when the oldest of them began, by MySQL's clock. thread: its number in MySQL.
+    since: when the oldest of them began, by MySQL's clock. thread: its thread in MySQL.
     """
 
     shard: str
@@ -150,7 +150,7 @@ class LockWait:
 
 @dataclass(frozen=True, slots=True)
 class BinlogReader:
-    """A connection by which a tablet reads its MySQL's binlog, or a table for a copy.
+    """A connection over which a tablet reads its MySQL's binlog, or a table for a copy.
 
     seconds: for how long; statement: the copy's, empty for the binlog.
     """
@@ -163,7 +163,7 @@ class BinlogReader:
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """A shard's throttler: whether it is on, and the apps it holds back by order, with a ratio."""
+    """A shard's throttler: whether it is on, and the apps it was told to throttle, with a ratio."""
 
     shard: str
     enabled: bool

@@ -3,7 +3,7 @@
 MySQL keeps a key unique within a shard, but nothing keeps it unique across shards: an
 AUTO_INCREMENT counts from 1 on each. If two rows have the same key and the same values in the
 columns of the table's primary vindex, they belong to one shard, because those columns decide where
-a row is; so they are one row. This survives a reshard, which the name of the shard would not.
+a row is; so they are one row. This stays true after a reshard; with the shard's name it would not.
 
 A table that is pinned to a shard or, as a reference table, on each has no vindex and needs none.
 """
@@ -26,14 +26,15 @@ GENERATED: Key = ("my_row_id",)  # MySQL's generated invisible key
 def identity(
     key: Key, vindex: str | None, columns: Collection[str], inexact: Collection[str], keys: Keys
 ) -> Key:
-    """Return the key of a table of a sharded keyspace; empty where nothing can be one.
+    """Return the key of a table in a sharded keyspace; empty if nothing can be one.
 
     Args:
         key: MySQL's.
-        vindex: the columns of the primary vindex, as VTGate tells them; None where the VSchema
-            lacks the table.
-        inexact: those among them that cannot identify a row.
-        keys: the setting. No setting lets each shard's count of its own rows be a key.
+        vindex: the columns of the primary vindex, as VTGate lists them; None if the VSchema lacks
+            the table.
+        columns: all of the table's.
+        inexact: those of them that cannot identify a row.
+        keys: the setting. No setting makes my_row_id a key, which each shard counts on its own.
     """
     if keys == "with_vindex" or key == GENERATED:
         added = lacking(key, vindex or "", columns)
@@ -43,9 +44,9 @@ def identity(
 
 
 def lacking(key: Sequence[str], vindex: str, columns: Collection[str] = ()) -> Key:
-    """Name the columns of a vindex that a key does not hold, spelled as among `columns`.
+    """Return the columns of a vindex that a key lacks, spelled as in `columns`.
 
-    The VSchema ignores case, and lists columns with a comma, which a name may have as well.
+    The VSchema ignores case, and separates columns by commas, which a name may contain as well.
     """
     spelled = {name.lower(): name for name in (*columns, *key)}
     named = [vindex] if vindex.lower() in spelled else vindex.split(", ")
@@ -54,7 +55,7 @@ def lacking(key: Sequence[str], vindex: str, columns: Collection[str] = ()) -> K
 
 
 def doubt(key: Sequence[str], vindex: str | None) -> str | None:
-    """Say why rows of several shards may have one key; None where they cannot."""
+    """Say why rows of several shards may have the same key; None if they cannot."""
     if not key:
         return None
     if vindex is None:
@@ -68,9 +69,9 @@ def doubt(key: Sequence[str], vindex: str | None) -> str | None:
 
 
 def repeats(key: Sequence[str], uniques: Iterable[Key]) -> str | None:
-    """Say why rows of one shard may have one key; None where MySQL keeps it unique.
+    """Say why rows of one shard may have the same key; None if MySQL keeps it unique.
 
-    A key of a catalog may be one that an ALTER has taken away since.
+    The catalog's key may have been dropped by an ALTER since.
     """
     held = {name.lower() for name in key}
     if not held or any({name.lower() for name in unique} <= held for unique in uniques):

@@ -1,13 +1,13 @@
 """What SQL reports about a keyspace and its shards: where they are, and what their MySQL logs.
 
 A question is a function of a `KeyspaceSql`; those about tables are in `tables.py`, those about
-what holds streams up in `blockers.py`. `Survey.ask` opens a connection for one question.
-
-Of a job's own shards alone, where it has some of them only (`own_shards.py`).
+what holds up streams in `blockers.py`. `Survey.ask` opens a connection for one question. A job that
+has only some of the shards asks only about those (`own_shards.py`).
 
 What surprised us. `show vitess_shards` names the shards that serve; old shards of a reshard are
-not among them, and are still there. A shard that does not exist and one without a tablet of the
-type asked for give the same error (1105), at once. LIKE in SHOW is a pattern, so it is not used.
+not among them, although they still exist. A shard that does not exist and one without a tablet of
+the requested type give the same error (1105), at once. LIKE in SHOW is a pattern, so it is not
+used.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class KeyspaceSql:
-    """An open connection; which keyspace is asked, which part of it, which type of its tablets."""
+    """An open connection, with the keyspace, tablet type and key ranges to ask about."""
 
     sql: Sql
     keyspace: str
@@ -51,7 +51,7 @@ class KeyspaceSql:
     ranges: KeyRanges = WHOLE
 
     def anywhere(self) -> Sql:
-        """Send what follows to the keyspace: VTGate chooses the shard, where that is all the same.
+        """Send the next queries to the keyspace; VTGate chooses the shard if any will do.
 
         Raises:
             RequestError: VTGate does not know the keyspace.
@@ -59,7 +59,7 @@ class KeyspaceSql:
         return self._on(self.keyspace)
 
     def on(self, shard: str) -> Sql:
-        """Send what follows to the MySQL of one shard, as it is."""
+        """Send the next queries unchanged to the MySQL of one shard."""
         return self._on(f"{self.keyspace}:{shard}")
 
     def _on(self, target: str) -> Sql:
@@ -83,7 +83,7 @@ class Survey:
     ranges: KeyRanges = WHOLE
 
     def ask(self, question: Asking[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Return what a question tells; raises what the question and `mysql.connect` raise."""
+        """Return the answer to a question; raises its errors and those of `mysql.connect`."""
         with self.connected() as at:
             return question(at, *arguments, **named)
 
@@ -96,7 +96,7 @@ class Survey:
 
 @contextmanager
 def _understood(keyspace: str) -> Iterator[None]:
-    """Tell of an answer that does not fit the question, whatever reading it has run into."""
+    """Turn any error in reading an answer into a ProtocolError."""
     try:
         yield
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -117,10 +117,10 @@ def version(at: KeyspaceSql) -> Version | None:
 
 
 def shards(at: KeyspaceSql) -> list[str]:
-    """Name the job's shards that serve, sorted.
+    """Return the job's serving shards, sorted.
 
     Raises:
-        BorderError: one is not whole within the job's ranges.
+        BorderError: one is only partly within the job's ranges.
         ConfigError: the keyspace has none in them.
     """
     parts = [name.split("/", 1) for name in at.sql.column("show vitess_shards")]
@@ -130,7 +130,7 @@ def shards(at: KeyspaceSql) -> list[str]:
 
 
 def position(at: KeyspaceSql) -> Vgtid:
-    """Ask where the keyspace is now, all serving shards at once; a job's own, one by one.
+    """Ask for the keyspace's position: of all serving shards at once, or of a job's one by one.
 
     Raises:
         RetriableError: a shard has no tablet (yet), as for a while after a reshard.
@@ -156,7 +156,7 @@ def _executed(at: KeyspaceSql, shard: str) -> GtidSet:
 
 
 def facts(at: KeyspaceSql, names: Iterable[str]) -> dict[str, ShardFacts]:
-    """Ask the MySQL of each shard named; those that do not answer are left out.
+    """Ask the MySQL of each named shard; those that do not answer are left out.
 
     Raises:
         GtidError: see `shard_facts`.
@@ -175,7 +175,7 @@ def shard_facts(at: KeyspaceSql, shard: str) -> ShardFacts:
 
     Raises:
         RetriableError: there is no such shard, or it has no tablet of this type.
-        GtidError: its MySQL gives transactions no GTIDs, or such as Vitess cannot read.
+        GtidError: its MySQL writes no GTIDs, or GTIDs that Vitess cannot read.
     """
     where = f"{at.keyspace}/{shard}"
     sql = at.on(shard)
@@ -200,13 +200,13 @@ def shard_facts(at: KeyspaceSql, shard: str) -> ShardFacts:
 
 
 def tablets(at: KeyspaceSql) -> list[Tablet]:
-    """List the tablets VTGate sees in the keyspace, of the job's shards."""
+    """List the tablets of the job's shards that VTGate sees in the keyspace."""
     found = (tablet for tablet in all_tablets(at) if tablet.keyspace == at.keyspace)
     return [tablet for tablet in found if at.ranges.meets(tablet.shard)]
 
 
 def all_tablets(at: KeyspaceSql) -> list[Tablet]:
-    """List the tablets VTGate sees: those of the cells it watches, whether they serve or not."""
+    """List the tablets that VTGate sees: those of the cells it watches, serving or not."""
     names = ("Cell", "Keyspace", "Shard", "TabletType", "State", "Alias", "Hostname")
     rows = at.sql.query("show vitess_tablets")
     return [Tablet(*(str(row[name]) for name in names)) for row in rows]

@@ -29,7 +29,7 @@ _AT_ONCE = 500
 Parameter = int | str | bytes | Decimal | None
 Asked = tuple[Parameter, ...]
 _escaped = functools.partial(quote, formatted=True)
-# Types whose values MySQL does not find again by what it tells of them.
+# Types whose values MySQL does not find again by their text.
 _COMPARED_OTHERWISE = ("float", "double", "bit", "timestamp", "json", "vector")
 
 
@@ -47,10 +47,10 @@ class Lookup:
         keys: Sequence[RawKey],
         columns: Collection[str],
     ) -> list[query.Row | None]:
-        """Return the columns of the row of each key, in the order of `fields`; None: no such row.
+        """Return some columns of each key's row, in the order of `fields`; None if there is no row.
 
         Raises:
-            VitessError: VTGate refuses the statement, or a key column's type cannot be asked for.
+            VitessError: VTGate refuses the statement, or a key column's type cannot be looked up.
         """
         wanted = [field for field in fields if field.name in columns]
         key = [field for name in keys[0] for field in fields if field.name == name]
@@ -81,7 +81,7 @@ class Lookup:
         wanted: Sequence[query.Field],
         asked: Sequence[Asked],
     ) -> tuple[Any, ...]:
-        """Return the statement for rows whose keys are NULL in the same columns, and its values."""
+        """Return the statement and its values, for keys that are NULL in the same columns."""
         names = [_escaped(field.name) for field in key]
         columns = [f"{name} as k{i}" for i, name in enumerate(names)]
         columns += [f"{_escaped(field.name)} as c{i}" for i, field in enumerate(wanted)]
@@ -101,7 +101,7 @@ class Lookup:
 def _parameter(
     table: str, field: query.Field, raw: bytes | None, charset: str | None = None
 ) -> Parameter:
-    """Read a key value so that MySQL takes it for what it is."""
+    """Convert a key value so that MySQL compares it correctly."""
     if raw is None:
         return None
     if not field.column_type.lower().startswith(_COMPARED_OTHERWISE):

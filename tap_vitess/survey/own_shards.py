@@ -1,9 +1,9 @@
 """Which shards of a keyspace are a job's own, by the setting shards. Pure.
 
-A job has whole shards alone: VTGate streams no part of one. So none may lie across a border of the
-job's ranges, neither at the start nor after a reshard. Of two jobs whose shards are resharded
-together neither can follow: VTGate asks that one stream has all of these shards. A job that has the
-states of both can (`run/joined.py`).
+A job has only whole shards: VTGate does not stream a part of one. So none may cross a border of the
+job's ranges, neither at the start nor after a reshard. If shards of two jobs are resharded
+together, neither job can follow, because VTGate requires one stream with all of these shards. A job
+that has the states of both can (`run/joined.py`).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _JOIN = (
 
 
 def own_shards(keyspace: str, serving: Collection[str], ranges: KeyRanges) -> list[str]:
-    """Name those of the shards that serve which a job has, sorted.
+    """Return the serving shards that a job has, sorted.
 
     Raises:
-        BorderError: one is not whole within the ranges.
+        BorderError: one is only partly within the ranges.
         ConfigError: none is within the ranges, or the keyspace is not sharded.
     """
     if not ranges.names:
@@ -49,7 +49,7 @@ def own_shards(keyspace: str, serving: Collection[str], ranges: KeyRanges) -> li
 
 
 def resharded_together(keyspace: str, others: Collection[str], ranges: KeyRanges) -> BorderError:
-    """Return the error of a stream whose shards were resharded together with some of other jobs."""
+    """Return the error of a stream whose shards were resharded together with other jobs' shards."""
     return BorderError(
         f"{keyspace}: a reshard crosses the border of the setting shards ({ranges}): it takes "
         f"shards of this job together with shard {', '.join(sorted(others))} outside of it; {_JOIN}"

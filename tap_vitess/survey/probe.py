@@ -1,8 +1,8 @@
-"""Tries a VStream: which shards report where they are.
+"""Tries a VStream: which shards report their position.
 
-A VStream of no table resolves `current` on each shard at once, or waits for a tablet, silently, for
-90 s at a time. VTGate looks for tablets in the cells of the request, and by default in its own cell
-first, so a cell that does not exist may go unnoticed.
+A VStream without tables resolves `current` on each shard at once, or silently waits for a tablet,
+for 90 s at a time. VTGate looks for tablets in the cells of the request, and by default in its own
+cell first, so a cell that does not exist may go unnoticed.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def silent_shards(
     *,
     alone: bool = False,
 ) -> set[str]:
-    """Name the shards that have not told where they are within some seconds.
+    """Return the shards that do not report their position within some seconds.
 
     Args:
-        alone: whether no other shard is asked; then each must be there.
+        alone: whether to ask only these shards; then each must exist.
 
     Raises:
-        VitessError: what VTGate said.
+        VitessError: VTGate's error.
     """
     silent = set(shards)
     deadline = time.monotonic() + seconds
@@ -54,7 +54,7 @@ def silent_shards(
 
 
 def _answered(events: Iterable[StreamEvent], keyspace: str) -> set[str]:
-    """Name the shards that have told a position."""
+    """Return the shards that report a position."""
     told = (event for event in events if isinstance(event, binlogdata.VEvent))
     entries = [e for event in told for e in event.vgtid.shard_gtids if e.gtid != "current"]
     return set(Vgtid.from_proto(keyspace, entries).shards)
@@ -69,16 +69,16 @@ def check_cells(
     *,
     alone: bool,
 ) -> None:
-    """See whether a stream finds tablets where the setting cells wants them.
+    """Check that a stream finds tablets in the cells of the setting.
 
     Args:
-        tablets: those VTGate sees; it may not watch all cells.
-        shards: asked for the shards that serve, when a stream has to be tried.
-        options: the setting, and the type of the tablets.
-        alone: whether these shards are not all of the keyspace's.
+        tablets: those that VTGate sees; it may not watch all cells.
+        shards: returns the serving shards, if a stream has to be tried.
+        options: the cells and the tablet type.
+        alone: whether these are only some of the keyspace's shards.
 
     Raises:
-        ConfigError: no tablet is there, and VTGate takes none from elsewhere.
+        ConfigError: there is no tablet, and VTGate takes none from elsewhere.
     """
     fit = [tablet for tablet in tablets if tablet.tablet_type == options.tablet_type]
     if any(tablet.cell in options.cells for tablet in fit):

@@ -1,15 +1,16 @@
-"""What is asked of VStream for a table: its columns and filter, as SQL knows the table. Pure.
+"""What is requested of VStream for a table: its columns and its filter. Pure.
 
 The columns of the key and of the vindex are always requested, because they identify the row.
 
 A filter is refused if a tablet would evaluate it differently from MySQL, which selects the rows of
 a copy, or could not evaluate it at all. Seen on v20, v22 and v24:
 
-- TEXT, BLOB and JSON are not in every change, and what is not sent counts as NULL.
+- TEXT, BLOB and JSON are not in every change, and a value that is not sent counts as NULL.
 - FLOAT, BIT, SET and TIME are compared as something else.
-- A tablet takes 'a' and 'a ' for two values. MySQL does so by the collations utf8mb4_0900_*; by the
-  others they are one. For these = and IN are taken, and mean the tablet's; a CHAR has no such end.
-- Text that is not ASCII is compared with a column of latin1 byte by byte, and is never found.
+- To a tablet 'a' and 'a ' are two values. To MySQL they are two by the collations utf8mb4_0900_*,
+  and one by the others. For the others only = and IN are accepted, with the tablet's meaning. A
+    CHAR has no spaces at its end.
+- Text that is not ASCII is compared with a latin1 column byte by byte, and is never found.
 """
 
 from __future__ import annotations
@@ -34,21 +35,21 @@ _LONG = re.compile(r"(text|blob|json)$", re.IGNORECASE)
 _MOMENT = re.compile(r"'\d{4}-\d\d-\d\d( \d\d:\d\d:\d\d(\.\d{1,6})?)?'")
 _UNICODE = frozenset({"utf8mb4", "utf8mb3", "utf8"})
 _SINGLE_BYTES = frozenset({"ascii", "latin1"})
-_SORTED_WHOLE = 64  # characters of a key that MySQL's sort tells apart, whatever the collation
+_SORTED_WHOLE = 64  # characters of a key that MySQL's sort distinguishes, whatever the collation
 
 
 def rule_of(
     table: Table, columns: Collection[str] | None, where: str | None, version: Version | None
 ) -> Rule:
-    """Return what to ask for.
+    """Return what to request.
 
     Args:
-        columns: names; those the table has not are left out. None for all.
+        columns: names; those that the table lacks are left out. None for all.
         where: the filter; None for all rows.
         version: VTGate's.
 
     Raises:
-        ConfigError: the filter cannot be asked for; it names the table.
+        ConfigError: the filter cannot be requested; the message names the table.
     """
     name = f"{table.keyspace}.{table.name}"
     if table.name.startswith("/"):
@@ -70,14 +71,14 @@ def _columns(table: Table, wanted: Collection[str]) -> tuple[str, ...]:
 
 
 def needed_columns(table: Table) -> set[str]:
-    """Name the columns that are always asked for: of the key, MySQL's own, and the vindex."""
+    """Return the columns that are always requested: of our key, MySQL's key, and the vindex."""
     names = [column.name for column in table.columns]
     vindex = lacking((), table.vindex or "", names)
     return {*table.key, *vindex, *(table.uniques[0] if table.uniques else ())}
 
 
 def _hashed(table: Table) -> str:
-    """Choose the column by which each image is filtered by itself: one that all images have."""
+    """Choose the column for the key range that filters each image on its own; all have it."""
     return (*table.key, table.columns[0].name)[0]
 
 
@@ -100,7 +101,7 @@ def _told(table: Table, condition: Condition, version: Version | None) -> str:
     """Return a condition as SQL.
 
     Raises:
-        ConfigError: a tablet would not take it, or take it otherwise.
+        ConfigError: a tablet would refuse it, or evaluate it differently.
     """
     named = [c for c in table.columns if c.name.lower() == condition.column.lower()]
     if not named:
@@ -122,7 +123,7 @@ def _told(table: Table, condition: Condition, version: Version | None) -> str:
 
 
 def _why_not(column: Column, condition: Condition, version: Version | None) -> str:
-    """Say why a tablet does not compare a column as MySQL does; empty where it does."""
+    """Say why a tablet does not compare a column as MySQL does; empty if it does."""
     kind, values = column.column_type, condition.values
     if not values:
         return "a change may come without it" if _LONG.search(kind) else ""
@@ -188,16 +189,16 @@ _KINDS = (
 def check_names(
     wanted: Collection[str], tables: Collection[str], where: str, what: str = "setting filters"
 ) -> None:
-    """Refuse filters of tables that are not there: what one was to keep back would be read.
+    """Refuse filters of unknown tables: rows that were to be kept back would be read.
 
     Args:
-        wanted: names of tables, as `keyspace.table`.
-        tables: those that are there.
-        where: what they are the tables of.
-        what: names them.
+        wanted: the filters' tables, as `keyspace.table`.
+        tables: the known ones.
+        where: what has these tables, for the error.
+        what: what names the wanted ones, for the error.
 
     Raises:
-        ConfigError: there are some.
+        ConfigError: there are such filters.
     """
     if missing := sorted({*wanted} - {*tables}):
         raise ConfigError(

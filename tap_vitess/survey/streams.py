@@ -13,7 +13,7 @@ _MOST = 5  # of what a sentence lists
 
 
 def doubts(streams: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Say what may become of streams in a target, and what to do about it."""
+    """Yield what targets may confuse in the streams' names, and what to do about it."""
     names = sorted(streams)
     by_table: dict[str, list[str]] = {}
     for name in names:

@@ -24,7 +24,7 @@ from tap_vitess.survey.identity import Key
 from tap_vitess.survey.keyspace import KeyspaceSql, shards
 from tap_vitess.vtgate.mysql import Sql, SqlRow, quote, text
 
-# The keyspace's own database only: a shard's MySQL has Vitess' and its own beside it.
+# Only the keyspace's own database: a shard's MySQL also has Vitess' and its own.
 _ROW_COUNTS = """
 select table_name as table_name, table_rows as row_count from information_schema.tables
 where table_schema = database()
@@ -38,7 +38,7 @@ _EXPRESSIONS = """
 select index_name as index_name, expression as expression from information_schema.statistics
 where table_schema = %s and table_name = %s
 """
-# Of a view MySQL tells what it reads only to those who may see that.
+# MySQL shows a view's definition only to users with the privilege to see it.
 _EFFECTS = (
     "select table_name as name, view_definition as text from information_schema.views "
     "where table_schema = database()",
@@ -102,13 +102,13 @@ def columns(at: KeyspaceSql, shard: str, table: str) -> dict[str, tuple[str, str
 
 
 def columns_everywhere(at: KeyspaceSql, table: str) -> frozenset[str]:
-    """Name the columns that a table has on every shard."""
+    """Return the columns that a table has on every shard."""
     found = [frozenset(columns(at, shard, table)) for shard in shards(at)]
     return frozenset.intersection(*found) if found else frozenset()
 
 
 def row_counts(at: KeyspaceSql, tables: Collection[str]) -> dict[str, int]:
-    """Add up what each shard's InnoDB takes for the number of a table's rows."""
+    """Add up each shard's InnoDB estimate of the number of a table's rows."""
     found: Counter[str] = Counter()
     for shard in shards(at):
         for row in at.on(shard).query(_ROW_COUNTS):
@@ -118,7 +118,7 @@ def row_counts(at: KeyspaceSql, tables: Collection[str]) -> dict[str, int]:
 
 
 def sizes(at: KeyspaceSql, tables: Collection[str]) -> dict[str, dict[str, int]]:
-    """Return how many bytes of rows each shard's InnoDB estimates for each table, by shard.
+    """Return InnoDB's estimate of the bytes of rows, by table and shard.
 
     MySQL 8 remembers the estimates for a day (information_schema_stats_expiry).
     """
@@ -131,13 +131,13 @@ def sizes(at: KeyspaceSql, tables: Collection[str]) -> dict[str, dict[str, int]]
 
 
 def expression_indexes(at: KeyspaceSql, table: str) -> list[str]:
-    """Name a table's indexes on expressions, sorted."""
+    """Return a table's indexes on expressions, sorted."""
     rows = at.anywhere().query(_EXPRESSIONS, at.keyspace, table)
     return sorted({text(row["index_name"]) for row in rows if row["expression"] is not None})
 
 
 def effects(at: KeyspaceSql) -> list[tuple[str, str]]:
-    """List what else a statement changes than the tables it names; see `statements.Effects`.
+    """List what a statement may change besides the tables it names; see `statements.Effects`.
 
     Raises:
         RetriableError: there is no tablet of this type.
@@ -150,7 +150,7 @@ def effects(at: KeyspaceSql) -> list[tuple[str, str]]:
 
 
 def cascades(at: KeyspaceSql) -> list[Cascade]:
-    """List the foreign keys by which rows change that no stream tells of."""
+    """List the foreign keys that change rows without any event in a stream."""
     mode = vschema.keyspaces(at.sql).get(at.keyspace)
     if mode is not None and mode.foreign_keys == "managed":
         return []
@@ -175,7 +175,7 @@ def _cascades_below_the_binlog(sql: Sql) -> bool:
 
 
 def column_charsets(at: KeyspaceSql, shard: str, table: str) -> dict[str, str]:
-    """Name the charset of each column of a table that has one, as a shard's MySQL has it now.
+    """Return the charsets of a table's text columns, as they are now on a shard's MySQL.
 
     Raises:
         RetriableError: the shard has no tablet of this type.
@@ -192,9 +192,9 @@ def texts(at: KeyspaceSql) -> list[Text]:
 
 
 def unique_keys(at: KeyspaceSql) -> dict[str, tuple[Key, ...]]:
-    """List the keys that tell a table's rows apart within a shard, best first.
+    """Return the keys that identify a table's rows within a shard, by table, best first.
 
-    That is the primary key, then NOT NULL unique keys of whole columns, the fewest columns first.
+    The primary key is best, then NOT NULL unique keys of whole columns, fewest columns first.
     """
     found: dict[str, tuple[Key, ...]] = {}
     for table, rows in by_table(at.anywhere().query(_INDEXES, at.keyspace)).items():
@@ -223,7 +223,7 @@ def by_table(rows: Iterable[SqlRow]) -> dict[str, list[SqlRow]]:
 
 
 def not_resumable(at: KeyspaceSql) -> dict[str, str]:
-    """Find the tables whose copies cannot be resumed by their key; map each to why."""
+    """Find the tables whose copies cannot be resumed by their key; map each to the reason."""
     sql = at.anywhere()
     keys: dict[str, dict[str, KeyPart]] = {}
     for row in sql.query(_KEY_COLUMNS, at.keyspace):
@@ -245,9 +245,9 @@ def not_resumable(at: KeyspaceSql) -> dict[str, str]:
 def routed(at: KeyspaceSql, tables: Iterable[str]) -> dict[str, str]:
     """Find the tables whose queries VTGate sends to another keyspace; map each to that keyspace.
 
-    MoveTables does so: towards the source until traffic is switched, towards the target then.
-    Plans are asked for and nothing is executed, of many tables at once, and one by one only where
-    that is not plain. A table that no query can be planned for is left out.
+    MoveTables routes them to the source until traffic is switched, and to the target afterwards.
+    This only asks for plans and executes nothing. A plan covers many tables; if it names another
+    keyspace, each table is planned alone. Tables that cannot be planned are left out.
     """
     names = list(tables)
     at.sql.use(at.keyspace)
@@ -257,14 +257,14 @@ def routed(at: KeyspaceSql, tables: Iterable[str]) -> dict[str, str]:
         if _planned(at, some) == {at.keyspace}:
             continue
         for name in some:
-            # A reference table may be planned where its neighbours are, so each is asked alone.
+            # A reference table may be planned where its neighbours are, so plan each alone.
             elsewhere = _planned(at, [name]) - {at.keyspace}
             found.update((name, other) for other in elsewhere)
     return found
 
 
 def _planned(at: KeyspaceSql, tables: Iterable[str]) -> set[str]:
-    """Name the keyspaces that a query over tables would go to; none when it has no plan."""
+    """Return the keyspaces that a query over tables would go to; none if it has no plan."""
     selects = (f"select 1 from {quote(at.keyspace)}.{quote(table)}" for table in tables)  # noqa: S608
     try:
         [plan] = at.sql.column("vexplain plan " + " union all ".join(selects))

@@ -1,4 +1,4 @@
-"""Warnings a run logs about tables: cascades, keys, what a stream misses.
+"""Warnings that a run logs about tables: cascades, keys, moved tables.
 
 Nothing here ends a run: a question without an answer is only logged.
 """
@@ -24,7 +24,7 @@ logger = logger_of(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """Asks about one keyspace, and tells. level: of what is not answered."""
+    """Asks about one keyspace, and logs warnings. level: of the log if a question fails."""
 
     survey: Survey
     stopping: Stopping = lambda: False
@@ -41,7 +41,7 @@ class Telling:
             return None
 
     def routed(self, tables: Iterable[str]) -> None:
-        """Warn of tables that MoveTables has taken away: their changes come while it pleases."""
+        """Warn about tables that MoveTables has moved away: their changes may stop at any time."""
         unknown = "%s: whether tables were moved away is not known: %s"
         for table, keyspace in sorted((self._ask(unknown, routed, tables) or {}).items()):
             logger.warning(
@@ -56,7 +56,7 @@ class Telling:
             )
 
     def keys(self, keys: Mapping[str, Sequence[str]], setting: Keys) -> None:
-        """Warn of tables of which several rows may have one key in the target."""
+        """Warn about tables with several rows that may have the same key in the target."""
         unknown = "%s: the tables' keys are not known: %s"
         uniques = self._ask(unknown, unique_keys) if keys else None
         if uniques is not None:
@@ -82,7 +82,7 @@ class Telling:
                 )
 
     def cascades(self, tables: Collection[str]) -> None:
-        """Warn of tables whose rows change by foreign keys without being logged."""
+        """Warn about tables whose rows change by foreign keys without being logged."""
         found = self._ask("%s: whether foreign keys cascade is not known: %s", cascades) or ()
         for table, what in told(found, tables).items():
             logger.warning("%s.%s: %s; %s", self.survey.keyspace, table, what, ADVICE)

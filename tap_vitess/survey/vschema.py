@@ -1,7 +1,7 @@
-"""What the VSchema says of keyspaces and tables, over VTGate's MySQL port.
+"""What the VSchema says about keyspaces and tables, over VTGate's MySQL port.
 
-What surprised us: VTGate answers from what it holds of the topology server, whether or not the
-tablets have such a table. Of an unsharded keyspace it does not even look a table up.
+What surprised us: VTGate answers from its copy of the topology server, whether or not the tablets
+have the table. In an unsharded keyspace it does not even look up the table.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def described(at: KeyspaceSql) -> dict[str, Keyspace]:
 
 
 def primary_vindex(sql: Sql, keyspace: str, table: str) -> str | None:
-    """Name the columns that say on which shard a row is, as `region, customer_id`.
+    """Return the columns that decide a row's shard, as `region, customer_id`.
 
-    Empty where a row is not told its shard by its columns: in an unsharded keyspace, and of tables
-    that are pinned to a shard or, as reference tables, on each. None: the VSchema lacks the table.
+    Empty if no column does: in an unsharded keyspace, and for tables that are pinned to a shard, or
+    are on every shard (reference tables). None if the VSchema lacks the table.
     """
     try:
         vindexes = sql.query(f"show vschema vindexes on {quote(keyspace)}.{quote(table)}")
@@ -49,7 +49,7 @@ def primary_vindex(sql: Sql, keyspace: str, table: str) -> str | None:
 
 
 def primary_vindexes(at: KeyspaceSql, tables: Iterable[str]) -> dict[str, str | None]:
-    """Map tables of a sharded keyspace to what `primary_vindex` tells; empty for an unsharded."""
+    """Map each table of a sharded keyspace to its `primary_vindex`; empty if it is unsharded."""
     found = keyspaces(at.sql).get(at.keyspace)
     if found is None or not found.sharded:
         return {}

@@ -1,1 +1,1 @@
-"""MySQL's values: what each type becomes; pure."""
+"""MySQL's values, and what each type is converted to; pure."""

@@ -112,13 +112,13 @@ def _ids(text: str) -> Iterator[int]:
 
 _CHARSET_BY_COLLATION = {i: charset for charset, text in _COLLATIONS.items() for i in _ids(text)}
 
-_UNDEFINED = "\ufffe"  # what charmap_decode takes for "no character"
+_UNDEFINED = "\ufffe"  # charmap_decode's mark for "no character"
 _LOW = "".join(map(chr, range(128)))
 _C1 = "".join(map(chr, range(128, 160)))
 
 
 def _table(codec: str, changes: Mapping[int, str]) -> str:
-    """Make a table of 256 characters of a codec of Python's and what MySQL has instead."""
+    """Make a table of 256 characters from a Python codec, with MySQL's changes."""
     return "".join(
         changes.get(byte) or bytes([byte]).decode(codec, "ignore") or _UNDEFINED
         for byte in range(256)
@@ -171,13 +171,13 @@ def _user_defined() -> Iterator[tuple[bytes, str]]:
 
 _USER_DEFINED = dict(_user_defined())
 
-# Sequences that Python's codec refuses and MySQL knows.
+# Sequences that MySQL knows and Python's codec refuses.
 _EXTRA: dict[str, Mapping[bytes, str]] = {
     "big5": {bytes([0xF9, 0xD6 + i]): char for i, char in enumerate("碁銹裏墻恒粧嫺")},
     "ujis": _USER_DEFINED,
 }
 
-# Characters that Python's codec gives and MySQL does not.
+# Characters for which MySQL has others than Python's codec.
 _INSTEAD = {
     "sjis": {0xFF3C: 0x5C},
     "ujis": {0xFF3C: 0x5C},
@@ -203,7 +203,7 @@ _EUCJPMS_TOKEN = re.compile(rb"[\x00-\x7f]+|\x8e.|\x8f..|..|.", re.DOTALL)
 
 @functools.cache
 def _eucjpms_char(token: bytes) -> str:
-    """Read one character of eucjpms: EUC-JP with the characters of cp932; "" when there is none."""
+    """Read one character of eucjpms: EUC-JP with the characters of cp932; "" if there is none."""
     if token in _EUCJPMS:
         return _EUCJPMS[token]
     if len(token) == 3:
@@ -257,23 +257,23 @@ def _on_error(charset: str, errors: str) -> str:
 
 
 def charset_of(collation_id: int) -> str | None:
-    """Return the charset of a collation id; None when it is unknown."""
+    """Return the charset of a collation id; None if it is unknown."""
     return _CHARSET_BY_COLLATION.get(collation_id)
 
 
 def collation_of(charset: str) -> int:
-    """Return a collation id of a charset; 0 when it is unknown."""
+    """Return a collation id of a charset; 0 if it is unknown."""
     ids = _COLLATIONS.get("utf8mb3" if charset == "utf8" else charset)
     return next(_ids(ids)) if ids else 0
 
 
 def decoder(charset: str | None, *, errors: str = "strict") -> Callable[[bytes], str] | None:
-    """Return a decoder for a MySQL charset; None when the charset is unknown.
+    """Return a decoder for a MySQL charset; None if the charset is unknown.
 
     Args:
         charset: MySQL's name.
-        errors: "strict", and the decoder raises UnicodeDecodeError for bytes that are not text in
-            the charset; or "replace", and each of them becomes U+FFFD.
+        errors: with "strict" the decoder raises UnicodeDecodeError for bytes that are not text in
+            the charset; with "replace" each of them becomes U+FFFD.
     """
     if table := _TABLES.get(charset or ""):
         return lambda raw: codecs.charmap_decode(raw, errors, table)[0]

@@ -1,7 +1,7 @@
 """One row's bytes to Python values, by its FIELD event. Pure; the hot path.
 
-Converters are looked up once for each FIELD event and then only applied. Which columns an image
-does not carry is the matter of `protocol/images.py`.
+Converters are looked up once for each FIELD event and then only applied. `protocol/images.py` knows
+which columns an image does not carry.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class RowDecoder:
         self.where = f"{keyspace}.{fields.table} on shard {fields.shard}"
         self.fields = fields.fields
         names = [field.name for field in fields.fields]
-        # What a FIELD event calls the columns of a table that has been altered since.
+        # A FIELD event's names for the columns of a table that has been altered since.
         if not fields.copying and names == [f"@{i}" for i in range(1, len(names) + 1)]:
             raise HistoryLostError(
                 f"{self.where}: the table was altered after the bookmark, and Vitess no longer "
@@ -63,7 +63,7 @@ class RowDecoder:
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
-            ProtocolError: the row has not as many values as there are columns, or other bytes.
+            ProtocolError: the row has another number of values than columns, or other bytes.
         """
         record: Row = {}
         name = ""
@@ -78,7 +78,7 @@ class RowDecoder:
         return record
 
     def are_same(self, one: Images, other: Images, columns: Sequence[int]) -> bool:
-        """Tell whether two images of each row have the same bytes in some columns, given in order.
+        """Return whether both images of each row have the same bytes in some columns, in order.
 
         Raises:
             ProtocolError: the images are not whole rows.
@@ -97,8 +97,8 @@ class RowDecoder:
 class ObjectDecoder(RowDecoder):
     """Turns the rows of one FIELD event into dicts of Python's objects.
 
-    Of the settings, those of text and of floats count; an object is of the type that its column
-    has now, never text instead.
+    Only the settings of text and floats apply. An object has the type that its column has now; it
+    is never text instead.
     """
 
     def _form(self, type_: ValueType) -> Convert:
@@ -131,7 +131,7 @@ class ObjectDecoder(RowDecoder):
 
 
 def unfit(where: str, error: ValueError | TypeError) -> ValueDecodeError:
-    """Explain what a converter raised, without the value."""
+    """Explain a converter's error without the value."""
     if isinstance(error, UnfitError):
         return ValueDecodeError(f"{where}: {error}")
     if isinstance(error, UnicodeDecodeError):
@@ -140,7 +140,7 @@ def unfit(where: str, error: ValueError | TypeError) -> ValueDecodeError:
             "has changed that, set on_lost_position to `resync` for a run to copy the table again, "
             "else set invalid_text to `replace` to get U+FFFD in their place"
         )
-    if isinstance(error, TypeError):  # orjson's, which JSON is written by
+    if isinstance(error, TypeError):  # orjson's
         return ValueDecodeError(
             f"{where}: a value cannot be written as JSON, such as an integer of more than 64 bits"
         )

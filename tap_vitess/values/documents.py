@@ -1,16 +1,16 @@
-"""JSON documents, also as they come out of the binlog. Pure.
+"""JSON documents, from copies and from the binlog. Pure.
 
 Vitess prints the binlog's documents itself, and not always as MySQL does (found on 22.0.3):
 
 - DECIMAL numbers may lose their leading zero or gain some: `.5`, `-.25`, `000000007`.
 - Versions before 22.0.3 and 23.0.1 quote as Go does: `\\x01`, `\\a`, `\\v`, `\\U0001f600`.
-- Binary values (opaque, BIT) throw away all that was printed before them. What is left is not JSON,
-  except when the whole document is one such value; that is an error here, never a wrong document.
+- Binary values (opaque, BIT) discard everything printed before them. The rest is not JSON, unless
+  the whole document is one such value. That is an error here, never a wrong document.
 - Keys come in alphabetical order (MySQL sorts them by length first), some large DOUBLEs have an
   exponent (`3.7398049795906415e15` for 3739804979590641.5), and some letters are escaped.
 
-The first two are put right. The last is the same document in other words, and left. Not to be seen
-from outside, and so not put right: a negative TIME in a document, which Vitess prints wrongly.
+The first two are corrected. The last is the same document in other words, and stays. One fault
+cannot be seen from outside, and so stays: Vitess prints a negative TIME in a document wrongly.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from tap_vitess.values.types import (
     Whole,
 )
 
-# A string, or a number, of which some are none in JSON: `.5`, `-.25`, `000000007`.
+# A string, or a number, perhaps one that JSON does not allow: `.5`, `-.25`, `000000007`.
 _STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"?|(-?)([0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?')
 _GO_ESCAPE = re.compile(rb"\\(?:x([0-7][0-9a-fA-F])|U([0-9a-fA-F]{8})|([av])|(.))", re.DOTALL)
-# Documents that are checked at a time: each becomes an object that the garbage collector counts,
-# and with so few of them it does not begin. A third of the time.
+# Documents checked at a time: each becomes an object that the garbage collector counts, and so few
+# do not start it. That saves a third of the time.
 _AT_ONCE = 500
 _GO_LETTERS = {b"a": b"\\u0007", b"v": b"\\u000b"}
 
@@ -69,7 +69,7 @@ def document(column: Declared) -> ValueType:
         return ValueType({"type": "string"}, as_text, as_text, arrow)
     return ValueType(
         {"type": ["object", "array", "string", "number", "boolean", "null"]},
-        # As it is written, so that no number changes.
+        # The text itself, so that no number changes.
         lambda raw: orjson.Fragment(text(raw).replace(b"\n", b" ")),
         python,
         arrow,
@@ -78,9 +78,9 @@ def document(column: Declared) -> ValueType:
 
 
 def _checked(pa: Any, column: Any) -> Any:
-    text = column.cast(pa.string())  # checks the letters
+    text = column.cast(pa.string())  # checks the UTF-8
     there = column.drop_null() if column.null_count else column
-    joined = there.buffers()[2]  # of one, which may be huge, it is all there is
+    joined = there.buffers()[2]  # a single one may be huge, and needs no join
     if len(there) != 1:
         ends = pa.array([0, len(there)], pa.int32())
         joined = pa.compute.binary_join(pa.ListArray.from_arrays(ends, there), b"\n")[0].as_buffer()
@@ -90,7 +90,7 @@ def _checked(pa: Any, column: Any) -> Any:
 
 
 def _are_documents(pa: Any, joined: memoryview, column: Any) -> bool:
-    """Tell whether a column of bytes, which is joined by lines, has nothing but documents."""
+    """Return whether a column of bytes has only documents; `joined` has them as lines."""
     ends = memoryview(column.buffers()[1]).cast("i")
     sizes = memoryview(pa.compute.binary_length(column).buffers()[1] or b"").cast("i")
     for first in range(0, len(column), _AT_ONCE):
@@ -102,7 +102,7 @@ def _are_documents(pa: Any, joined: memoryview, column: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a converted value as plain Python, for those who look into it (stream maps).
+    """Return a converted value as plain Python objects, which stream maps need.
 
     A number that a float cannot hold with all its digits becomes a Decimal.
     """
@@ -126,13 +126,13 @@ def from_copy(raw: bytes) -> bytes:
 
 
 def check(values: Sequence[bytes]) -> None:
-    """Check documents without reading them, which takes a third of the time.
+    """Check documents without parsing them into objects, in a third of the time.
 
     Raises:
         ValueError: one of them is not JSON.
     """
     joined = b"\n".join(values)
-    # What checks the grammar does not look at letters; broken bytes of one and the next make none.
+    # The grammar's checker ignores UTF-8. The newline keeps broken ends from forming a character.
     if not joined.isascii():
         joined.decode()
     if _are_lines(joined, [*map(len, values)]):
@@ -145,9 +145,9 @@ def check(values: Sequence[bytes]) -> None:
 
 
 def _are_lines(joined: Any, lengths: Sequence[int]) -> bool:
-    """Return whether each line is a document: what is read of it is as long as it is.
+    """Return whether each line is a document: what is read of it has its full length.
 
-    So none ends within another, nor has a blank before it. Letters are not looked at.
+    So none ends within another, nor begins with a blank. UTF-8 is not checked.
     """
     checker, refused = _checker()
     try:
@@ -167,8 +167,8 @@ def from_binlog(raw: bytes) -> bytes:
     """Return a document that Vitess has printed, as JSON.
 
     Raises:
-        ValueError: it is not JSON and cannot be made JSON: Vitess has lost a part of it; or it is
-            nested far deeper than MySQL's 100 levels.
+        ValueError: it is not JSON and cannot be repaired, because Vitess has lost a part of it; or
+            it is nested far deeper than MySQL's 100 levels.
     """
     try:
         return from_copy(raw)
@@ -187,7 +187,7 @@ def _repair(match: re.Match[bytes]) -> bytes:
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:
-    """Turn an escape of Go's into one of JSON's; one that names a broken byte stays, and fails."""
+    """Turn Go's escape into JSON's; an escape of a broken byte stays, and fails later."""
     control, wide, letter, _ = match.groups()
     if control:
         return b"\\u00" + control

@@ -1,9 +1,10 @@
 """Whole columns of row bytes to JSON text. Pure; the hot path.
 
 Going through dicts costs a converter call and an encoder call for each value. Most values are JSON
-already, or are except for their quotes. So a column is examined as a whole, and written as it is if
-all of it may be. Any other column goes value by value through the type's converter, so that both
-ways write the same. Then a chunk's rows are joined at once, values and what is between them.
+already, or are except for their quotes. So a column is examined as a whole, and written unchanged
+if all of its values can be. Any other column goes value by value through the type's converter, so
+that both ways write the same. Then a chunk's rows are joined at once: values and the text between
+them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _NO_WAY = Whole(lambda _: None)
 
 
 class _Member:
-    """A column as a member of the JSON object."""
+    """A column as a member of the JSON objects."""
 
     def __init__(self, index: int, name: str, type_: ValueType) -> None:
         self.index = index
@@ -38,7 +39,7 @@ class _Member:
 
         Args:
             values: those of some rows, no bytes for NULL.
-            nulls: the rows that hold a NULL.
+            nulls: the rows with a NULL.
 
         Raises:
             ValueError: a value does not fit the type; the error may quote it.
@@ -83,7 +84,7 @@ class _Member:
 
 
 def _closed(opening: bytes, texts: Values, closing: bytes) -> Values:
-    """Put what opens and closes each text to it; plain text has no line ends."""
+    """Add opening and closing to each text; texts that are written whole have no line ends."""
     if not opening and not closing:
         return texts
     joined = (closing + b"\n" + opening).join(texts)
@@ -131,12 +132,12 @@ class RowEncoder:
     def encode(
         self, images: Images, head: bytes, tail: Sequence[bytes | Iterator[bytes]]
     ) -> Iterator[bytes]:
-        """Yield the rows' text, some rows at a time; that of a huge value in pieces.
+        """Yield the rows' text, some rows at a time; the text of a huge value comes in pieces.
 
         Args:
-            head: what stands before each row's members, each of which ends with a comma.
-            tail: what stands after them: text, or a text for each row. An iterator is not asked
-                for more than there are rows.
+            head: the text before each row's members, each of which ends with a comma.
+            tail: the parts after them: a text, or an iterator with a text for each row, from which
+                no more than these are taken.
 
         Raises:
             ValueDecodeError: a value does not fit its column's type.
@@ -154,7 +155,7 @@ class RowEncoder:
         self, images: Images, head: bytes, tail: Sequence[bytes | Iterator[bytes]]
     ) -> Iterator[bytes]:
         for row in views(images, self._width, self._where):
-            # What is given out is written at once, so all has to fit before: a line is whole.
+            # Pieces are written at once, so check the whole row first: no line may be cut.
             deque(self._row_in_pieces(row), maxlen=0)
             yield head
             yield from self._row_in_pieces(row)

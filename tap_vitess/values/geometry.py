@@ -1,10 +1,10 @@
-"""GEOMETRY and its kinds -> GeoJSON, EWKT, EWKB; as Python's object it is MySQL's bytes. Pure.
+"""GEOMETRY and its kinds -> GeoJSON, EWKT, EWKB; the Python object is MySQL's bytes. Pure.
 
 A value is the SRID in four bytes (little endian) and then WKB, in a copy as in the binlog.
 Surprising: whatever the axis order of the SRS, MySQL stores x before y, which for a geographic
-one (4326) is longitude before latitude. GeoJSON, EWKT and EWKB want just that, so coordinates
-are passed on as they are stored; `ST_AsText` without `axis-order=long-lat` prints them the other
-way round. MySQL's geometries have two dimensions, and empty ones are empty collections.
+one (4326) is longitude before latitude. GeoJSON, EWKT and EWKB need exactly that, so coordinates
+keep their order; `ST_AsText` without `axis-order=long-lat` prints them the other way round.
+MySQL's geometries have two dimensions, and empty ones are empty collections.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 from tap_vitess.values.types import Arrow, Declared, ValueType
 
 _POINT, _COLLECTION = 1, 7
-_LEAST = 9  # bytes of a geometry
+_LEAST = 9  # bytes of the shortest geometry
 _NAMES = {
     1: "Point",
     2: "LineString",
@@ -39,7 +39,7 @@ GeoJson = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """A kind (WKB's number) and what it is made of.
+    """A kind (WKB's number) and its parts.
 
     parts: coordinates as in GeoJSON; for a collection, geometries.
     """
@@ -57,7 +57,7 @@ def geometry(column: Declared) -> ValueType:
 
 
 def _written(raw: bytes) -> GeoJson | orjson.Fragment:
-    """Return GeoJSON as orjson can write it, which refuses what is nested too deep."""
+    """Return GeoJSON that orjson can write; it refuses deep nesting."""
     document = geojson(raw)
     if len(raw) < _DEEP * _LEAST or _depth(document) < _DEEP:
         return document
@@ -65,7 +65,7 @@ def _written(raw: bytes) -> GeoJson | orjson.Fragment:
 
 
 def _depth(document: GeoJson) -> int:
-    """Count the collections within each other."""
+    """Count how deep collections are nested."""
     depth, level = 0, [document]
     while level := [part for one in level for part in one.get("geometries", ())]:
         depth += 1
@@ -181,7 +181,7 @@ def _wkt(shape: Geometry) -> str:
 
 
 def _wkt_list(parts: list[Any]) -> str:
-    """Write a point without brackets, a list of points likewise, and deeper lists with them."""
+    """Write a point or a list of points without brackets, and deeper lists with them."""
     if isinstance(parts[0], float):
         return " ".join(repr(number).removesuffix(".0") for number in parts)
     if isinstance(parts[0][0], float):

@@ -1,7 +1,7 @@
-"""Rows that hold a huge value, which is neither cut out nor written in one piece. Pure.
+"""Rows with a huge value, which is neither cut out nor written in one piece. Pure.
 
-Each form of such a value costs its size in memory, and there are many on the way from a response
-to a line: so its bytes are looked at where they are, and its text is made a piece at a time.
+Each form of such a value costs its size in memory, and there are many forms between a response and
+a line. So its bytes are read in place, and its text is made a piece at a time.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _PIECE = 3 << 18  # bytes; whole groups of base64
 
 
 def has_large(images: Images, where: str) -> bool:
-    """Return whether a value is that large; raises ProtocolError: there are no such lengths."""
+    """Return whether a value is larger than `LARGE`; raises ProtocolError: a length is invalid."""
     return len(images.values) > LARGE and max(listed(images.lengths, where), default=0) > LARGE
 
 
 def views(images: Images, width: int, where: str) -> Iterator[Sequence[memoryview | None]]:
-    """Yield each row's values where they are; None is NULL.
+    """Yield each row's values as views; None is NULL.
 
     Raises:
         ProtocolError: the images are not whole rows of so many columns.
@@ -50,10 +50,10 @@ def views(images: Images, width: int, where: str) -> Iterator[Sequence[memoryvie
 
 
 def decoded(value: memoryview, errors: str = "strict") -> Iterator[str]:
-    """Yield text that is written in UTF-8.
+    """Decode UTF-8 piece by piece.
 
     Raises:
-        UnicodeDecodeError: it is not.
+        UnicodeDecodeError: it is not UTF-8.
     """
     decoder = codecs.getincrementaldecoder("utf-8")(errors)
     for start in range(0, len(value), _PIECE):
@@ -62,7 +62,7 @@ def decoded(value: memoryview, errors: str = "strict") -> Iterator[str]:
 
 
 def texts(value: memoryview, errors: str) -> Iterator[bytes]:
-    """Yield text as JSON; raises as `decoded` does."""
+    """Yield UTF-8 text as JSON; raises the errors of `decoded`."""
     yield b'"'
     for piece in decoded(value, errors):
         yield orjson.dumps(piece)[1:-1]

@@ -1,9 +1,9 @@
-"""The table of MySQL's types: the place to add one. Finds a column's entry. Pure.
+"""The table of MySQL's types, where new ones are added; finds a column's entry. Pure.
 
 Discovery and decoding both ask here, so a catalog and a record cannot disagree. The table is keyed
 by the type's text (`bigint unsigned`, `varchar(20)`), which information_schema and the FIELD event
-share; the FIELD event's type number is no use, because a `_bin` collation turns a VARCHAR into
-VARBINARY there (facts, 7.1). docs/values.md shows what becomes of each type's values.
+share. The FIELD event's type number is useless, because a `_bin` collation turns a VARCHAR into
+VARBINARY there (facts, 7.1). docs/values.md shows what each type is converted to.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def value_type(
 
 
 def _are_digits(name: str, arguments: str) -> bool:
-    """Return whether a type that takes precision and scale has such as MySQL has."""
+    """Return whether a type's precision and scale, if it takes any, are possible in MySQL."""
     if name not in _MOST_DIGITS or not arguments:
         return True
     precision, scale = _MOST_DIGITS[name]
@@ -91,9 +91,9 @@ def value_types(
     """Look up the columns of a FIELD event.
 
     Args:
-        charsets: what discovery knows of the columns' charsets. It counts where the event does not
-            tell: Vitess sends 0 for collations it has no table of (big5, gbk, gb18030, tis620 and
-            some rare ones), and before 20 the connection's, which is binary.
+        charsets: the columns' charsets as discovery found them. They apply where the event has
+            none: Vitess sends 0 for collations that are not in its table (big5, gbk, gb18030,
+            tis620 and some rare ones), and before 20 the connection's, which is binary.
     """
     return {
         field.name: value_type(

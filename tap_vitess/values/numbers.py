@@ -1,13 +1,13 @@
 """Integers, BIT, DECIMAL, FLOAT, DOUBLE and VECTOR. Pure.
 
-DECIMAL loses its leading zero in the binlog (`.50`) or gains some (`000000005`), ZEROFILL loses its
-zeros there, FLOAT and DOUBLE come as `1E+20`.
+In the binlog, DECIMAL loses its leading zero (`.50`) or gains some (`000000005`), ZEROFILL loses
+its zeros, and FLOAT and DOUBLE come as `1E+20`.
 
 FLOAT surprises: MySQL's SELECT, and so the copy, rounds to six significant digits, while the
-binlog has the value whole. Rounding that to six digits in the same way (half to even, from the
-exact value) gives what SELECT answers, so the two phases agree; `float_as` says which is wanted.
-FLOAT(M,D) and DOUBLE(M,D) likewise: SELECT shows D places of a value that may be stored with more
-(-0.001 as -0.0010000000000000009).
+binlog has the full value. Rounding that to six digits in the same way (half to even, from the exact
+value) gives SELECT's result, so the two phases agree; `float_as` says which is wanted. FLOAT(M,D)
+and DOUBLE(M,D) are similar: SELECT shows D places of a value that may be stored with more (-0.001
+as -0.0010000000000000009).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tap_vitess.values.types import (
     spelled,
 )
 
-# As JSON has them, without leading zeros; a decimal of nothing has no sign.
+# As in JSON, without leading zeros; a zero has no sign.
 _JSON_DECIMALS = re.compile(
     rb"N(?:,N)*".replace(b"N", rb"(?:(?:0|-?[1-9][0-9]*)(?:\.[0-9]+)?|-0\.0*[1-9][0-9]*)")
 )
@@ -43,13 +43,13 @@ _DECIMAL = re.compile(rb"(-?)0*+([0-9]*+)(?:\.([0-9]+))?")
 
 
 def integer(column: Declared) -> ValueType:
-    """Enter TINYINT to INT, and the BIGINT that is written as such."""
+    """Enter TINYINT to INT, and BIGINT if it is written as an integer."""
     whole = None if _is_padded(column) else INTEGERS
     return ValueType({"type": "integer"}, int, int, _integers(column), whole)
 
 
 def tinyint(column: Declared) -> ValueType:
-    """Enter TINYINT, of which `tinyint(1)` may be a boolean."""
+    """Enter TINYINT; `tinyint(1)` may be a boolean."""
     is_bool = column.arguments == "1" and not column.attributes.strip()
     if column.options.tinyint1_as == "boolean" and is_bool:
         return ValueType({"type": "boolean"}, _true, _true, _integers(column))
@@ -61,11 +61,11 @@ def _true(raw: bytes) -> bool:
 
 
 def bigint(column: Declared) -> ValueType:
-    """Enter BIGINT; not every target has room for an unsigned one."""
+    """Enter BIGINT; not every target can hold an unsigned one."""
     if "unsigned" not in column.attributes or column.options.unsigned_bigint_as == "integer":
         return integer(column)
     if column.options.unsigned_bigint_as == "decimal":
-        # The binlog has an integer as a copy has it.
+        # An integer looks the same in the binlog and in a copy.
         found = _decimal(column, "20,0", canonical=True)
         return replace(found, python=int, arrow=_integers(column))
     return ValueType({"type": "string"}, lambda raw: str(int(raw)), int, _integers(column))
@@ -90,12 +90,12 @@ def decimal(column: Declared) -> ValueType:
 
 
 def float_(column: Declared) -> ValueType:
-    """Enter FLOAT: six digits of it, or as many decimal places as it is declared with."""
+    """Enter FLOAT: six digits, or as many decimal places as it is declared with."""
     return _floating(column, digits="%.6g", single=True)
 
 
 def double(column: Declared) -> ValueType:
-    """Enter DOUBLE: whole, or as many decimal places as it is declared with."""
+    """Enter DOUBLE: all digits, or as many decimal places as it is declared with."""
     return _floating(column, digits=None, single=False)
 
 
@@ -168,7 +168,7 @@ def _double_precision(convert: Convert) -> Arrow:
 
 
 def _floating_numbers(pa: Any, column: Any, kind: str) -> Any:
-    # By way of a double, as `convert` goes.
+    # Through a double, like `convert`.
     found = spelled(pa, column, b"0123456789-.eE+").cast(pa.float64()).cast(kind)
     if pa.compute.all(pa.compute.is_finite(found)).as_py() is False:
         raise ValueError("not a finite number")
@@ -229,9 +229,9 @@ def _exact(raw: bytes) -> Decimal:
 
 
 def _are_numbers(values: Values, letters: bytes) -> bool:
-    """Return whether all are numbers as JSON has them, of these letters; -0 is none.
+    """Return whether all values are JSON numbers of these characters; -0 is not one.
 
-    Nor are integers of more than 64 bits, which JSON's parser makes floats of: no MySQL has any.
+    Nor are integers of more than 64 bits, which the parser turns into floats: MySQL has none.
     """
     joined = b",".join(values)
     if joined.translate(None, letters):
@@ -239,13 +239,13 @@ def _are_numbers(values: Values, letters: bytes) -> bool:
     if b"-0" in joined:
         alone = joined.count(b",") == len(values) - 1
         return alone and _JSON_DECIMALS.fullmatch(joined) is not None
-    # Nothing but numbers, none of them with an exponent, can be made of these letters: so JSON's
-    # grammar is the pattern's, and its parser the faster one.
+    # Only numbers without exponents can be made of these characters, so the parser accepts the same
+    # as the pattern, and is faster.
     try:
         numbers = orjson.loads(b"[%b]" % joined)
     except orjson.JSONDecodeError:
         return False
-    if letters is _OF_INTEGERS and isinstance(sum(numbers), float):  # as with any float among them
+    if letters is _OF_INTEGERS and isinstance(sum(numbers), float):  # as with any float in it
         return False
     return len(numbers) == len(values)
 

@@ -1,7 +1,7 @@
 """Text, ENUM, SET and bytes. Pure.
 
-Text comes in its column's charset, in both phases. ENUM and SET labels come so in a copy only: the
-binlog has them in UTF-8, and before Vitess 20 as an index and a bitmap.
+Text comes in its column's charset, in both phases. ENUM and SET labels do so only in a copy: from
+the binlog they come in UTF-8, and before Vitess 20 as an index and a bitmap.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _ESCAPED = {"n": "\n", "r": "\r", "0": "\0"}
 def text(column: Declared) -> ValueType:
     """Enter CHAR, VARCHAR and the kinds of TEXT."""
     charset = column.charset
-    if charset in _UTF8 or charset == BINARY:  # binary is an ENUM's or SET's only
+    if charset in _UTF8 or charset == BINARY:  # only an ENUM or SET can be binary
         return _text({"type": "string"}, "utf8mb4", column.options)
     schema: JsonSchema = {"type": "string"}
     if charset is not None:
-        # Vitess does not tell it of every collation (big5, gbk, gb18030 and others).
+        # Vitess does not send it for every collation (big5, gbk, gb18030 and others).
         schema[DATATYPE_PROPERTIES] = {"charset": charset}
     return _text(schema, charset, column.options)
 
 
 def unknown(column: Declared) -> ValueType:
-    """Enter a type that there was not when this was written."""
+    """Enter a type that is newer than this package."""
     return replace(
         _text({"type": "string"}, "utf8mb4", column.options),
         warning=f"its type {column.name} is not known here and is passed on as text",
@@ -162,7 +162,7 @@ def _bitmap(labels: list[str]) -> Convert:
 
 
 def _labels(arguments: str) -> list[str]:
-    """Read the labels of an ENUM or SET out of its type's text."""
+    """Read the labels of an ENUM or SET from its type's text."""
     return [
         _ESCAPE.sub(lambda e: _ESCAPED.get(e[1], e[1]) if e[1] else "'", match[1])
         for match in _LABEL.finditer(arguments)
@@ -170,8 +170,8 @@ def _labels(arguments: str) -> list[str]:
 
 
 def _write_texts(values: Values) -> JsonColumn | None:
-    """Take UTF-8 without what JSON escapes: quote, backslash and control characters."""
-    # A blank between two, so that broken bytes of one and the next do not make a letter.
+    """Accept UTF-8 without what JSON escapes: quote, backslash and control characters."""
+    # The blank keeps broken bytes of neighbours from forming a character.
     joined = b" ".join(values)
     if joined.translate(None, _UNESCAPED):
         return None

@@ -1,9 +1,8 @@
 """DATE, DATETIME, TIMESTAMP and TIME. Pure.
 
 Vitess streams a TIMESTAMP in UTC; a DATETIME has no time zone, and both are written as UTC. A zero
-or partial date (0000-00-00, 2024-00-10) is not in the calendar: in JSON it becomes what
-`zero_dates` says, and as a Python object it stays a str. A TIME may be negative, and longer than a
-day.
+or partial date (0000-00-00, 2024-00-10) is not in the calendar: in JSON `zero_dates` decides what
+it becomes, and as a Python object it stays a str. A TIME may be negative, and longer than a day.
 """
 
 from __future__ import annotations
@@ -65,13 +64,13 @@ def time(_: Declared) -> ValueType:
 
 
 def _schema(column: Declared, format_: str) -> JsonSchema:
-    """Promise the format only where every value will have it."""
+    """Promise the format only if every value will have it."""
     is_kept = column.options.zero_dates == "string"
     return {"type": "string"} if is_kept else {"type": "string", "format": format_}
 
 
 def _arrow(column: Declared, convert: Convert, arrow: Arrow) -> Arrow:
-    """Take text where zero and partial dates are to be kept."""
+    """Use text if zero and partial dates are kept."""
     is_kept = column.options.zero_dates == "string"
     return Arrow(lambda pa: pa.string(), convert) if is_kept else arrow
 
@@ -80,16 +79,16 @@ _BEFORE_1970 = date(1970, 1, 1) - date.min
 
 
 def _in_calendar(pa: Any, column: Any, type_: Any, unit: timedelta) -> Any:
-    """Read what Arrow can; it has a year 0, which neither Python nor the calendar has."""
+    """Let Arrow parse a column; refuse its year 0, which neither Python nor the calendar has."""
     found = spelled(pa, column, b"0123456789-:. ").cast(type_)
-    first = pa.compute.min(found).value  # None where there is none
+    first = pa.compute.min(found).value  # None if there is no value
     if first is not None and first < -(_BEFORE_1970 // unit):
         raise ValueError("a year 0")
     return found
 
 
 def _calendar(column: Declared, write: Callable[[str], Any], check: Convert) -> Convert:
-    """Take dates of the calendar; what becomes of zero and partial ones is the setting's."""
+    """Convert dates of the calendar; the setting decides about zero and partial ones."""
     if column.options.zero_dates == "string":
         return lambda raw: write(check(raw))
     if column.key:
@@ -112,7 +111,7 @@ def _calendar(column: Declared, write: Callable[[str], Any], check: Convert) -> 
 
 
 def _or_text(read: Callable[[str], Any], check: Convert) -> Convert:
-    """Read dates of the calendar; zero and partial ones stay text."""
+    """Parse dates of the calendar; zero and partial ones stay text."""
 
     def convert(raw: bytes) -> Any:
         text = raw.decode()
@@ -155,7 +154,7 @@ def _span(raw: bytes) -> timedelta:
 
 
 def _write_moments(values: Values) -> JsonColumn | None:
-    """Take moments of the calendar, which Python reads as MySQL writes them."""
+    """Accept moments of the calendar; Python parses MySQL's form."""
     shape = values[0].translate(_DIGITS)
     joined = b"\n".join(values)
     if shape not in _SHAPES or joined.translate(_DIGITS) + b"\n" != (shape + b"\n") * len(values):

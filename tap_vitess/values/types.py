@@ -6,7 +6,7 @@ column as Arrow's. The entries are in numbers.py, times.py, texts.py, documents.
 by kind of type, and `mysql_types.py` looks them up.
 
 The same value comes in different bytes: copied rows are MySQL's text protocol, streamed ones
-Vitess' own decoding of the binlog. Each entry takes both and gives one value.
+Vitess' own decoding of the binlog. Each entry accepts both and returns the same value.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import orjson
 JsonSchema = dict[str, Any]
 Convert = Callable[[bytes], Any]
 Values = Sequence[bytes]
-# A column's values as JSON text: what opens each, their text, what closes each.
+# A column's values as JSON text: the opening of each, their texts, the closing of each.
 JsonColumn = tuple[bytes, Values, bytes]
 
 # Where a catalog keeps precision and scale: the SDK's catalogs drop the keywords themselves.
@@ -29,7 +29,7 @@ DATATYPE_PROPERTIES = "x-sql-datatype-properties"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueOptions:
-    """How values of some types are written; field names are the settings'."""
+    """How values of some types are written; the fields have the settings' names."""
 
     unsigned_bigint_as: Literal["integer", "decimal", "string"] = "integer"
     tinyint1_as: Literal["integer", "boolean"] = "integer"
@@ -55,10 +55,10 @@ class UnfitError(ValueError):
 class Whole:
     """Writes a column of bytes as JSON text at once, without converting each value.
 
-    write: takes values, one at least; gives None when one of them does not look as it should, and
-    each has to be converted. What it writes is what `convert` comes to. filling: stands in for
-    NULL; None for the first value that there is, where all have to look alike. pieces: writes one
-    huge value piece by piece; raises ValueError when it does not fit the type.
+    write: takes at least one value; returns None if one has an unexpected form, so that each must
+    be converted. It writes the same as `convert`. filling: replaces NULL; None means the first
+    value, for types whose values must all look alike. pieces: writes one huge value piece by piece;
+    raises ValueError if it does not fit the type.
     """
 
     write: Callable[[Values], JsonColumn | None]
@@ -68,14 +68,14 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A column as Arrow holds it. `arrow.py` imports pyarrow, when rows are asked for so; here and
-    in the entries it is an argument.
+    """A column as Arrow data. Only `arrow.py` imports pyarrow; here and in the entries it is an
+    argument.
 
-    type: makes the type, of pyarrow. convert: makes what `pyarrow.array` takes for a value of it;
-    raises as `ValueType.convert` does. parse: makes an array of one of bytes, at once, which can be
-    cast to the type; its values are what `convert` comes to. It raises ValueError when one does not
-    look as it should, and each has to be converted; None where they always have to. extension:
-    the name of what such columns are to others, told in the schema.
+    type: returns pyarrow's type. convert: converts a value for `pyarrow.array`; raises the errors
+    of `ValueType.convert`. parse: converts a whole array of bytes at once, into one that can be
+    cast to the type and has the same values as by `convert`. It raises ValueError if a value has an
+    unexpected form, so that each must be converted; None if they always must. extension: the name
+    of the column's extension type, for the schema.
     """
 
     type: Callable[[Any], Any]
@@ -86,15 +86,15 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class ValueType:
-    """What becomes of the bytes of a column's values that are not NULL.
+    """How the bytes of a column's values are converted, except NULL.
 
-    schema: the JSON schema, without null. convert: makes what `json` or orjson can write. python:
-    makes the object that PyMySQL gives for a SELECT of the row, whatever the settings say of JSON;
-    but JSON is parsed, and a VECTOR is a list of floats. Both raise ValueError when the bytes do
-    not fit the type, and only an UnfitError never quotes them. arrow: what Arrow makes of a column
-    of them; of the settings, `zero_dates`, `set_as` and those of text and of floats count. whole:
-    writes a column of them as JSON text; None where each must be converted. warning: what the user
-    should know of the column.
+    schema: the JSON schema, without null. convert: returns what `json` or orjson can write. python:
+    returns the object that PyMySQL returns for a SELECT, whatever the settings say about JSON; but
+    JSON is parsed, and a VECTOR is a list of floats. Both raise ValueError if the bytes do not fit
+    the type, and only an UnfitError never quotes them. arrow: the column as Arrow data; of the
+    settings only `zero_dates`, `set_as` and those of text and floats apply. whole: writes a column
+    as JSON text; None if each value must be converted. warning: what the user should know about the
+    column.
     """
 
     schema: JsonSchema
@@ -111,7 +111,7 @@ class ValueType:
         return {**self.schema, "type": names if "null" in names else [*names, "null"]}
 
     def as_text(self) -> ValueType:
-        """Turn a value that is not text into its JSON text."""
+        """Return a type whose values that are not text become their JSON text."""
 
         def text(raw: bytes) -> str | None:
             value = self.convert(raw)
@@ -123,27 +123,27 @@ class ValueType:
 
 
 def spelled(pa: Any, column: Any, letters: bytes) -> Any:
-    """Return a column of bytes, which has a buffer of its own, as one of text.
+    """Return a column of bytes, which has its own buffer, as text.
 
     Raises:
-        ValueError: there are others than these letters.
+        ValueError: it has other characters than these letters.
     """
     if written(column).translate(None, letters):
         raise ValueError("other letters")
-    return column.view(pa.string())  # all letters are of one byte
+    return column.view(pa.string())  # all of them have one byte
 
 
 def written(column: Any) -> bytes:
-    """Return what a column of bytes holds, which has its own buffer, one value after another."""
+    """Return the values of a column of bytes, which has its own buffer, one after another."""
     buffer = column.buffers()[2]
     return b"" if buffer is None else bytes(buffer)
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A column as its entry sees it: `decimal(10,2) unsigned` is name, arguments and the rest.
+    """A column's declaration: `decimal(10,2) unsigned` is name, arguments and attributes.
 
-    charset: MySQL's name; only text, ENUM and SET look at it. options: the settings. copying:
+    charset: MySQL's name; only text, ENUM and SET use it. options: the settings. copying:
     whether the values come from a copy or from the binlog. labelled: whether the binlog's ENUM and
     SET come as labels; before Vitess 20 they come as an index and a bitmap. key: whether the
     column is part of the stream's key, which cannot be null.

@@ -36,17 +36,17 @@ from tap_vitess.vtgate.retry import RetryOptions
 AsyncFlush = Callable[[Batch], Awaitable[object]] | Callable[[ArrowBatch], Awaitable[object]]
 T = TypeVar("T")
 
-_PARTS = 4  # that wait to be taken
+_PARTS = 4  # in the queue
 _TURN_SECONDS = 0.005
 _LOOK_SECONDS = 0.1
 
 
 class _Left(Exception):  # noqa: N818 - nobody sees it
-    """Nobody waits for what a thread makes."""
+    """Nobody waits for the thread's items any more."""
 
 
 def _in_thread(work: Callable[[], T], name: str) -> asyncio.Future[T]:
-    """Run work in its own thread, and return what will be its result."""
+    """Run work in its own thread, and return a future of its result."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -117,7 +117,7 @@ async def achanges(
 
 
 async def _ended(done: asyncio.Future[Any]) -> None:
-    """Wait for a thread, however often that is cancelled; its error is raised elsewhere."""
+    """Wait for a thread, even if cancelled repeatedly; its error is raised elsewhere."""
     cancelled = None
     while not done.done():
         try:
@@ -125,7 +125,7 @@ async def _ended(done: asyncio.Future[Any]) -> None:
         except asyncio.CancelledError as error:
             cancelled = error
     if not done.cancelled():
-        done.exception()  # else asyncio tells of one that nobody has looked at
+        done.exception()  # otherwise asyncio logs that it was never retrieved
     if cancelled is not None:
         raise cancelled
 
@@ -202,7 +202,7 @@ class _Flushing:
         self._given_up = False
 
     def blocking(self, flush: Any) -> Callable[[Any], object]:
-        """Return a function for the thread."""
+        """Return a function for the thread that runs `flush` in the loop and waits for it."""
 
         def wait(batch: Any) -> object:
             return asyncio.run_coroutine_threadsafe(self._flush(flush, batch), self._loop).result()
@@ -216,7 +216,7 @@ class _Flushing:
         return await self._task
 
     def give_up(self) -> None:
-        """End the coroutine that runs, and let none begin."""
+        """Cancel the running coroutine, and let no other begin."""
         self._given_up = True
         if self._task is not None:
             self._task.cancel()

@@ -51,18 +51,18 @@ class Collector:
 
     @property
     def is_too_large(self) -> bool:
-        """Whether a part is to be given out before its boundary."""
+        """Whether to deliver a part before its boundary."""
         return self._size() >= self._most * PARTS_ABOVE
 
     def add(self, item: object, now: float) -> None:
-        """Collect an item that came at a time."""
+        """Collect an item; now: when it came."""
         self._items.append(item)
         self.rows += self._rows_of(item)
         if self._since is None:
             self._since = now
 
     def is_due(self, now: float) -> bool:
-        """Return whether there is a batch, at a boundary."""
+        """Return whether the batch is full, at a boundary."""
         if self._since is None:
             return False
         return self._size() >= self._most or now - self._since >= self._seconds

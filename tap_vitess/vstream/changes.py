@@ -152,14 +152,14 @@ class Reading:
 
 
 class Reader(Protocol[Item_co]):
-    """Makes items of one table's rows. opening: what comes before the first row."""
+    """Makes items from one table's rows. opening: returns the items before the first row."""
 
     def opening(self) -> Iterable[Item_co]: ...
     def read(self, rows: Rows, version: int) -> Sequence[Item_co]: ...
 
 
 class Observer(Protocol):
-    """Gets the run of each keyspace, in the thread that reads it."""
+    """Is called with the run of each keyspace, in the thread that reads it."""
 
     def begin(self, run: KeyspaceSync, state: KeyspaceState) -> None: ...
     def end(self, run: KeyspaceSync | None, error: VitessError | None) -> None: ...
@@ -169,7 +169,7 @@ MakeReader = Callable[[Table, RecordSequence, RecordOptions], Reader[ItemT]]
 
 
 def flat(parts: Generator[Sequence[ItemT], None, None]) -> Generator[ItemT, None, None]:
-    """Yield what comes together one by one."""
+    """Yield the items of all parts."""
     with closing(parts):
         for part in parts:
             yield from part
@@ -184,9 +184,9 @@ def parts_of(
     by_table: bool = False,
     observer: Observer | None = None,
 ) -> Generator[Sequence[ItemT | TableCopied | Boundary], None, None]:
-    """Yield what a reader makes of each table's rows, as it comes; for all else see `changes`.
+    """Yield a reader's items for each table's rows, as they come; for the rest see `changes`.
 
-    With `by_table` the reader is given those of several transactions at once, see SyncOptions.
+    With `by_table` the reader gets rows of several transactions at once, see SyncOptions.
     """
     bookmarks = _bookmarks(how.state)
     queries = queries_of(tables)
@@ -231,7 +231,7 @@ def _parts(
         for item in made:
             if isinstance(item, _Reached):
                 keyspace = item.state.keyspace
-                # Replaced and not changed: boundaries that were given out look at it.
+                # Replaced, not changed: delivered boundaries refer to it.
                 states = {**states, keyspace: item.state}
                 part.append(Boundary(keyspace, item.phase, states, bookmarks))
             else:
@@ -242,7 +242,7 @@ def _parts(
 
 
 def state_text(bookmarks: Mapping[str, Any], states: Mapping[str, KeyspaceState]) -> str:
-    """Write a state: a Singer state, which the doctor reads too."""
+    """Write the state as a Singer state, which the doctor reads, too."""
     own = {bookmark_key(keyspace): state.render() for keyspace, state in states.items()}
     return json.dumps({"bookmarks": {**bookmarks, **own}}, separators=(",", ":"))
 
@@ -258,7 +258,7 @@ def _bookmarks(state: str | None) -> dict[str, Any]:
 
 
 def by_keyspace(tables: Iterable[str]) -> dict[str, list[str]]:
-    """Sort names of tables by keyspace.
+    """Group names of tables by keyspace.
 
     Raises:
         ConfigError: one of them is not `keyspace.table`, or no name is given.
@@ -277,7 +277,7 @@ def by_keyspace(tables: Iterable[str]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Reached:
-    """A boundary of one keyspace, before it is given out."""
+    """A boundary of one keyspace, before it becomes a Boundary."""
 
     state: KeyspaceState
     phase: bool
@@ -287,7 +287,7 @@ _Made = Sequence[ItemT | TableCopied | _Reached]
 
 
 class _KeyspaceReader(Generic[ItemT]):
-    """Makes items of what one keyspace brings, in one thread."""
+    """Makes items from one keyspace's run, in one thread."""
 
     def __init__(
         self,
@@ -323,10 +323,10 @@ class _KeyspaceReader(Generic[ItemT]):
         ]
 
     def _read(self, table: Table, query: Query) -> Table:
-        """Return a table as it is read; one that is followed may have lost a column since.
+        """Return a table with the columns that are read; a followed one may have lost some.
 
         Raises:
-            ConfigError: it has never had one.
+            ConfigError: a table that is not followed yet lacks a column.
         """
         if query.columns is None:
             return table
@@ -366,7 +366,7 @@ class _KeyspaceReader(Generic[ItemT]):
             logger.error("%s: %s", keyspace, error.within(keyspace))
 
     def end(self, sync: KeyspaceSync | None, error: VitessError | None) -> None:
-        """Give out nothing more."""
+        """Tell the observer; there are no more items."""
         if self._observer is not None:
             self._observer.end(sync, error)
 

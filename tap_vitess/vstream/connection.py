@@ -43,17 +43,17 @@ class Vitess:
     on_partial_image: OnPartialImage = "fetch"
     float_as: Literal["selected", "stored"] = "selected"
     invalid_text: Literal["error", "replace"] = "error"
-    json_as: Literal["object", "string"] = "object"  # these three of Python's objects
+    json_as: Literal["object", "string"] = "object"  # these three for Python objects
     decimal_as: Literal["string", "number"] = "string"
     tinyint1_as: Literal["integer", "boolean"] = "integer"
-    zero_dates: Literal["null", "error", "string"] = "null"  # these two of rows as Arrow
+    zero_dates: Literal["null", "error", "string"] = "null"  # these two for rows as Arrow
     set_as: Literal["string", "array"] = "string"
     copy_parallelism: int = 1
     connect_timeout_seconds: float = 10
     max_message_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Check the settings.
 
         Raises:
             ConfigError: a setting is wrong, or a file cannot be read.
@@ -61,7 +61,7 @@ class Vitess:
         self.config()
 
     def config(self) -> Config:
-        """Return the settings as the engine takes them."""
+        """Return the settings for the engine."""
         own = ((f.name, getattr(self, f.name)) for f in fields(self))
         given = {name: value for name, value in own if value is not None}
         given |= {"cells": list(self.cells), "grpc_headers": dict(self.grpc_headers)}

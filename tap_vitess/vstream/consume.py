@@ -150,10 +150,10 @@ def consume(
 
 
 def _by_table(flushes: Mapping[str, Flush], tables: Collection[str]) -> Flush:
-    """Return what gives each table's function the items of its table.
+    """Return a function that passes each table's items to the table's function.
 
     Raises:
-        ConfigError: the functions are not those of the tables.
+        ConfigError: a table has no function, or a function no table.
     """
     if wrong := sorted(flushes.keys() ^ {*tables}):
         raise ConfigError(
@@ -200,7 +200,7 @@ class _Work:
         self.batches = 0
 
     def take(self, item: Item | ArrowItem) -> None:
-        """Take the next item of `changes` or `arrow_changes`."""
+        """Process the next item of `changes` or `arrow_changes`."""
         now = time.monotonic()
         if isinstance(item, Boundary):
             self._reach(item, now)

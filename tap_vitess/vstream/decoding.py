@@ -29,7 +29,7 @@ DecoderT = TypeVar("DecoderT", bound=RowDecoder)
 
 @dataclass(frozen=True, slots=True)
 class OfTable:
-    """Something of one table."""
+    """The base of items that belong to one table."""
 
     keyspace: str
     table: str
@@ -64,7 +64,7 @@ class Change(OfTable, Generic[RowT]):
 def images_of(
     table: Table, options: ImageOptions, decoder: type[DecoderT], *, before: bool = False
 ) -> TableImages[DecoderT]:
-    """Return what tells what happened to a table's rows; for `before` see TableImages."""
+    """Return the TableImages of a table, which also explain `before`."""
     properties = {
         c.name: value_type(c.column_type, c.charset, options=options.values).nullable()
         for c in table.columns
@@ -85,7 +85,7 @@ _Found = tuple[Operation, Row | None, Row | None]
 
 
 class TableReader:
-    """Makes changes of one table's rows."""
+    """Makes changes from one table's rows."""
 
     def __init__(
         self,
@@ -105,10 +105,10 @@ class TableReader:
         return ()
 
     def read(self, rows: Rows, version: int) -> list[Change[Row]]:
-        """Return the changes that rows are.
+        """Return rows as changes.
 
         Raises:
-            VitessError: a value or an image that cannot be taken as it is.
+            VitessError: a value or an image cannot be used as it is.
         """
         self._images.prepare(rows.fields)
         self._sequence.catch_up()
@@ -162,7 +162,7 @@ class TableReader:
 
 
 def _locate(fields: Fields, rows: Iterable[Row], zone: tzinfo) -> None:
-    """Put each TIMESTAMP into a zone; it comes in UTC, without saying so."""
+    """Convert each TIMESTAMP, which is in UTC without a zone, to a zone."""
     names = [f.name for f in fields.fields if f.column_type.lower().startswith("timestamp")]
     for row in rows if names else ():
         for name in names:

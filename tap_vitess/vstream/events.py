@@ -151,7 +151,7 @@ _BARE: dict[int, type[Event]] = {
 
 
 class EventFeed:
-    """Makes events of a call's, and says where the next call starts. It is never finished."""
+    """Turns a call's events into ours, and knows where the next call starts. It never finishes."""
 
     finished = False
     fault = None
@@ -168,13 +168,13 @@ class EventFeed:
         told: Callable[[Fields], Fields] = lambda fields: fields,
         shards: Callable[[], Iterable[str]] = lambda: ("",),
     ) -> None:
-        """Begin.
+        """Prepare for a first call.
 
         Args:
-            position: where to start; None is where the keyspace is now.
-            copy: whether to copy the tables first; without a position.
-            told: returns a FIELD event with what Vitess leaves out of it.
-            shards: names the shards to begin with, where there is no position.
+            position: where to start; None is the keyspace's present position.
+            copy: whether to copy the tables first; only without a position.
+            told: completes a FIELD event with what Vitess leaves out.
+            shards: returns the shards to start with, if there is no position.
         """
         self._keyspace = keyspace
         self._tables = frozenset(tables)
@@ -184,10 +184,10 @@ class EventFeed:
         self._told = told
         self._first_shards = shards
         self._pending: Vgtid | None = None
-        self._open: set[str] = set()  # shards within a transaction
+        self._open: set[str] = set()  # shards in a transaction
         self._opened = self._given = False
         self._decoders: dict[tuple[str, str, bool], ObjectDecoder] = {}
-        self._left: list[Event] = []  # to be given out before what comes next
+        self._left: list[Event] = []  # to be delivered before the next events
         self.signs = self.steps = 0
 
     @property
@@ -195,7 +195,7 @@ class EventFeed:
         return f"the event stream of {self._keyspace}"
 
     def place(self, shard: str | None) -> object:
-        """Return the position, of a shard or whole; where none is known, no two are one."""
+        """Return the position, of a shard or whole; unknown ones all differ."""
         if self._position is None:
             return object()
         return self._position.shards.get(shard) if shard else self._position
@@ -234,7 +234,7 @@ class EventFeed:
         for event in events:
             found += self._take(event)
         self._given = self._given or bool(found)
-        # There is no stop position, so all that can be waited for is the next response.
+        # Without a stop position, only the next response can be waited for.
         self.signs += 1
         self.steps += 1
         return found
@@ -316,7 +316,7 @@ class EventFeed:
         return FieldEvent(*base, table, columns)
 
     def _reach(self) -> None:
-        """Take a boundary for the place to resume from, unless it stands within a transaction."""
+        """Resume from this boundary in future, unless it is within a transaction."""
         if self._pending is not None:
             self._open &= self._pending.shards.keys()
         if self._open:

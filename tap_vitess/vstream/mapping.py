@@ -70,10 +70,10 @@ def rows_as(
 
 
 def mapper_of(target: Any, converter: Converter | None) -> Mapper:
-    """Return what makes of a row what a consumer wants for a table.
+    """Return the function that converts a row for a consumer.
 
     Args:
-        target: dict, a dataclass, another class where there is a converter, or any callable.
+        target: dict, a dataclass, another class if there is a converter, or any callable.
         converter: makes an object of a row and a class, such as msgspec.convert.
 
     Raises:

@@ -41,7 +41,7 @@ class Query:
 
     @property
     def wanted(self) -> Wanted:
-        """What the engine gets."""
+        """The engine's form of it."""
         columns = None if self.columns is None else frozenset(self.columns)
         return Wanted(columns, self.where)
 

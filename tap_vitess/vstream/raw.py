@@ -95,7 +95,7 @@ def events(
 
 
 def _first_shards(survey: Survey, retry: RetryOptions, stopping: Stopping) -> Sequence[str]:
-    """Name the shards to begin with; an empty name is that of all."""
+    """Return the shards to start with; the empty name stands for all."""
     if not survey.ranges.names:
         return ("",)
     question = functools.partial(survey.ask, shards)
