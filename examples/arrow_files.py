@@ -1,7 +1,7 @@
 """Keeps a table in step in files: HOST:GRPC_PORT:MYSQL_PORT STATE_FILE KEYSPACE.TABLE KEY INTO
 
-INTO is a .parquet file, written by Polars, or the folder of a Delta Lake table. What a kill cuts
-short comes again, and comes to the same.
+INTO is a .parquet file, written by Polars, or the folder of a Delta Lake table. After a kill, the
+interrupted batch comes again, with the same result.
 """
 
 import sys
@@ -16,7 +16,7 @@ where, state, table, key, into = sys.argv[1:]
 if into.endswith(".parquet"):
     import polars as pl
 
-    def merge(rows: pa.RecordBatch) -> None:  # deleted rows stay, as _operation tells
+    def merge(rows: pa.RecordBatch) -> None:  # deleted rows stay; _operation shows it
         old = [pl.read_parquet(into)] if Path(into).exists() else []
         whole = pl.concat([*old, pl.from_arrow(rows)], how="diagonal_relaxed")
         write(whole.sort("_sequence").unique(key, keep="last", maintain_order=True))
@@ -49,7 +49,7 @@ def flush(batch: ArrowBatch) -> None:
     for item in batch.items:
         if isinstance(item, TableRows):
             merge(item.rows)
-        elif isinstance(item, TableCopied):  # what the copy did not bring is gone
+        elif isinstance(item, TableCopied):  # rows that were not copied are gone
             finish(item.version)
 
 

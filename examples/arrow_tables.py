@@ -1,7 +1,7 @@
 """Keeps a table in step by SQL and Arrow: HOST:GRPC_PORT:MYSQL_PORT STATE_FILE KS.TABLE KEY INTO
 
-INTO is a DuckDB file, or the address of a Postgres, which ADBC brings the rows to. What a kill cuts
-short comes again, and comes to the same.
+INTO is a DuckDB file, or the address of a Postgres, into which ADBC loads the rows. After a kill,
+the interrupted batch comes again, with the same result.
 """
 
 import sys
@@ -47,7 +47,7 @@ def flush(batch: ArrowBatch) -> None:
             give(item.rows)
             for statement in MERGE:
                 cursor.execute(statement)
-        elif isinstance(item, TableCopied):  # what the copy did not bring is gone
+        elif isinstance(item, TableCopied):  # rows that were not copied are gone
             cursor.execute(f"delete from {name} where _version < {item.version}")
 
 

@@ -35,12 +35,12 @@ def flush(batch: Batch) -> None:
     if rows:
         db.executemany("insert into orders values (?, ?, ?, ?, ?, ?)", rows)
     for item in batch.items:
-        if isinstance(item, TableCopied):  # what the copy did not bring is gone
+        if isinstance(item, TableCopied):  # rows that were not copied are gone
             db.execute("delete from orders where version < ?", [item.version])
     db.commit()
 
 
-class State:  # is saved behind the rows: after a kill in between they come again
+class State:  # is saved after the rows: after a kill in between they come again
     def load(self) -> str | None:
         return next((state for (state,) in db.execute("select state from state").fetchall()), None)
 
@@ -53,5 +53,5 @@ class State:  # is saved behind the rows: after a kill in between they come agai
 
 host, grpc_port, mysql_port = sys.argv[1].split(":")
 vitess = Vitess(host, int(grpc_port), int(mysql_port))
-order = rows_as(Order, unknown="ignore")  # its other columns are not wanted
+order = rows_as(Order, unknown="ignore")  # the other columns are not needed
 consume(vitess, {"shop.orders": order}, flush, State())

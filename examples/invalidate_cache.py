@@ -1,7 +1,7 @@
-"""Takes rows out of a cache when they change: HOST:GRPC_PORT:MYSQL_PORT FOLDER TABLE...
+"""Removes rows from a cache when they change: HOST:GRPC_PORT:MYSQL_PORT FOLDER TABLE...
 
 The cache is a folder with a file for each row, FOLDER/TABLE/KEY. Nothing is copied: the consumer
-starts where Vitess is now, and what was cached before that is thrown away.
+starts at Vitess' present position, and discards what was cached before that.
 """
 
 import shutil
@@ -17,7 +17,7 @@ cache, tables = Path(sys.argv[2]), sys.argv[3:]
 
 def flush(batch: Batch) -> None:
     for item in batch.items:
-        if not isinstance(item, Change):  # truncated, say: any of its rows may be gone
+        if not isinstance(item, Change):  # such as after TRUNCATE: any of its rows may be gone
             shutil.rmtree(cache / item.name, ignore_errors=True)
         elif item.operation != "copy":
             name = "-".join(str(value) for value in item.key.values())
@@ -25,7 +25,7 @@ def flush(batch: Batch) -> None:
             print("forgotten:", item.name, name, flush=True)
 
 
-state = MemoryState(state_at(vitess, tables))  # first where it is, then the clearing
+state = MemoryState(state_at(vitess, tables))  # first the position, then the clearing
 for table in tables:
     shutil.rmtree(cache / table, ignore_errors=True)
 print("watching", *tables, flush=True)

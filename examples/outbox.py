@@ -1,8 +1,8 @@
 """Publishes the rows of an outbox table: HOST:GRPC_PORT:MYSQL_PORT STATE_KEYSPACE
 
-The application inserts into shop.outbox in the transaction whose event it is, and deletes old rows
-when it likes. A message can come twice; its id tells. The position is kept in Vitess: start a
-second one of these, and the first one ends.
+The application inserts a row into shop.outbox in the transaction that the event is about, and
+deletes old rows at any time. A message can come twice, with the same id. The position is kept in
+Vitess: if you start a second consumer, the first one ends.
 """
 
 import json
@@ -20,7 +20,7 @@ class Message:
     payload: dict[str, Any]
 
 
-def publish(message: Message) -> None:  # here: to stdout; else to a broker that confirms it
+def publish(message: Message) -> None:  # here to stdout; in production to a broker that confirms it
     line = {"id": message.id, "topic": message.topic, "payload": message.payload}
     print(json.dumps(line), flush=True)
 

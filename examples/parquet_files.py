@@ -1,8 +1,8 @@
 """Writes changes to Parquet files: HOST:GRPC_PORT:MYSQL_PORT FOLDER TABLE...
 
-FOLDER/TABLE/NUMBER.parquet: the row as it became, with _operation, _sequence and _version. A batch
-can come twice. Of a key the row with the highest _sequence counts, of a table the newest version
-for which there is a file _copied-VERSION, and later ones.
+FOLDER/TABLE/NUMBER.parquet has the new rows, with _operation, _sequence and _version. A batch can
+come twice. For each key, the row with the highest _sequence counts; for each table, the newest
+version with a file _copied-VERSION, and later ones.
 """
 
 import sys

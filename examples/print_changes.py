@@ -19,4 +19,4 @@ for item in changes(vitess, sys.argv[2:], follow=True, signals=True):
         case TableCopied():
             print(f"{'':26} {item.name} is copied; from here on it is followed", flush=True)
         case Boundary():
-            pass  # item.state is what to store, to go on from here
+            pass  # store item.state to resume from here

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from tap_vitess.vstream import Batch, Change, Vitess, consume
 
-for kind in (Decimal, date, datetime, timedelta):  # what SQLite has no type for becomes text
+for kind in (Decimal, date, datetime, timedelta):  # types that SQLite lacks become text
     sqlite3.register_adapter(kind, str)
 for container in (dict, list):
     sqlite3.register_adapter(container, lambda value: json.dumps(value, default=str))
@@ -36,11 +36,11 @@ def flush(batch: Batch) -> None:
             if item.after is not None:
                 insert = f"insert into {table} ({each(row)}) values ({each(row, '?')})"
                 db.execute(insert, [*row.values()])
-        elif known:  # a copy is finished: rows that it did not bring are gone
+        elif known:  # a copy is finished: rows that were not copied are gone
             db.execute(f"delete from {table} where _v < ?", [item.version])
 
 
-class State:  # is in the database, too: it is committed together with the rows it covers
+class State:  # is in the database, too, and committed together with its rows
     def load(self) -> str | None:
         return next((state for (state,) in db.execute("select state from _state")), None)
 

@@ -1,7 +1,7 @@
 """MkDocs' hook for links that leave docs/, such as those to tests and examples.
 
-They lead to the project's repository when mkdocs.yml has a repo_url, and are plain text otherwise.
-tests/test_guide.py says whether the files are there.
+They point to the project's repository if mkdocs.yml has a repo_url, and are plain text otherwise.
+tests/test_guide.py checks that the files exist.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of a Vitess split over several jobs, each a tap, a target and a state of its own.
+"""The tables of a Vitess split over several jobs, each with its own tap, target and state.
 
     VITESS_JOBS/          the folder that the environment variable names
       vitess.json         the tap's settings that all jobs share
@@ -6,19 +6,19 @@
       jobs.json           {"orders": ["shop.orders", "shop.order_*"], "rest": ["*"]}
       <job>/              made here: settings.json, state.json, tap.log, target.log, lock
 
-A table belongs to the first job of jobs.json with a pattern that fits, so it is in one job only,
-and a last job with "*" takes the tables that are created later. Each job is an asset, a Dagster
-job and a schedule; `all_jobs` runs them beside each other. A job that fails holds up no other.
+A table belongs to the first job of jobs.json with a matching pattern, so it is in only one job, and
+a last job with "*" takes the tables that are created later. Each job is an asset, a Dagster job and
+a schedule; `all_jobs` runs them in parallel. A job that fails does not hold up the others.
 
 A job of large tables can be split once more, over key ranges of their shards:
 
       "orders": {"tables": ["shop.orders"], "shards": ["-40", "40-80", "80-c0", "c0-"]}
 
-Its asset has a static partition for each range, which runs as a job of its own, in <job>/<range>/.
-Its schedule runs all of them beside each other; `all_jobs` leaves it out.
+Its asset has a static partition for each range, which runs as its own job, in <job>/<range>/. Its
+schedule runs all of them in parallel; `all_jobs` leaves it out.
 
 A state is stored the moment the target prints it, which is when the target has stored everything
-before it. So what ends a run, the tap, the target or the machine, its next run goes on from there.
+before it. So whatever ends a run, the next run resumes from there.
 """
 
 import fcntl
@@ -51,7 +51,7 @@ def ranges_of(job: str, jobs: Jobs) -> Sequence[str]:
 def settings_of(
     job: str, jobs: Jobs, shared: Mapping[str, Any], key_range: str | None = None
 ) -> dict[str, Any]:
-    """Return what a job's tap reads: its own patterns, without those of the jobs before it."""
+    """Return the settings of a job: its own patterns, without those of the jobs before it."""
     names = list(jobs)
     taken = [p for name in names[: names.index(job)] for p in patterns_of(name, jobs)]
     return {
@@ -62,7 +62,7 @@ def settings_of(
 
 
 def run(job: str, jobs: Jobs, key_range: str | None = None) -> None:
-    """Run a job's pipe to its end, alone; raise Failure when the tap or the target fails."""
+    """Run a job's pipe to its end, one run at a time; raise Failure if one of the two fails."""
     folder = HOME / job / (key_range or "")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -91,11 +91,11 @@ def _pipe(
         subprocess.Popen(tap, stdout=subprocess.PIPE, stderr=tap_log) as source,
         subprocess.Popen(target, stdin=source.stdout, stdout=subprocess.PIPE, stderr=log) as sink,
     ):
-        source.stdout.close()  # so that the tap learns of a target that has gone
+        source.stdout.close()  # so that the tap notices when the target ends
         try:
             _store_states(sink, state)
         except BaseException:
-            # A run that is cancelled: the tap ends at a boundary, the target stores what it has.
+            # Cancelled: the tap ends at a boundary, and the target stores what it has.
             source.terminate()
             _store_states(sink, state)
             raise
@@ -108,7 +108,7 @@ def _store_states(target: Any, state: Path) -> None:
 
 
 def _store(state: Path, line: bytes) -> None:
-    """Replace the state as a whole: half a state would be none."""
+    """Replace the state as a whole: half a state would be useless."""
     new = state.with_suffix(".new")
     with new.open("wb") as file:
         file.write(line)
@@ -130,8 +130,8 @@ def _asset(job: str, jobs: Jobs) -> dg.AssetsDefinition:
     if ranges_of(job, jobs):
         return _partitioned(job, jobs)
 
-    # A pool of one (dagster.yaml sets the limit): the next run of a job waits. Two that asked in
-    # the same moment were once seen to get it both, with Dagster's own SQLite: so `run` locks, too.
+    # A pool of one (dagster.yaml sets the limit): the next run of a job waits. With Dagster's own
+    # SQLite, two runs were once seen to get it at the same moment: so `run` locks, too.
     @dg.asset(name=job, group_name="vitess", pool=f"vitess_{job}")
     def asset() -> None:
         run(job, jobs)
@@ -140,8 +140,8 @@ def _asset(job: str, jobs: Jobs) -> dg.AssetsDefinition:
 
 
 def _partitioned(job: str, jobs: Jobs) -> dg.AssetsDefinition:
-    # No pool: the ranges run beside each other, and the lock keeps the runs of one apart. In the
-    # first runs several targets may try to create a table; one gets it, and the others try again.
+    # No pool: the ranges run in parallel, and the lock keeps two runs of one range apart. In the
+    # first runs several targets may try to create a table; one succeeds, and the others retry.
     @dg.asset(
         name=job,
         group_name="vitess",

@@ -1,1 +1,1 @@
-"""What tests share. Files of tests import from here, and never from each other."""
+"""What tests share. Test files import from here, and never from each other."""

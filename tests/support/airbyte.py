@@ -1,4 +1,4 @@
-"""Runs `source-vitess` in a process of its own and applies what it says, as a destination does.
+"""Runs `source-vitess` in its own process and applies its messages as a destination does.
 
 Every line is checked against the protocol's models.
 """
@@ -24,7 +24,7 @@ from tap_vitess.vtgate.retry import RetryOptions
 
 SECONDS = 60
 Message = dict[str, Any]
-# The connector, but it gives up at the first fault instead of after minutes.
+# The connector, giving up at the first fault instead of after minutes.
 IMPATIENT = """
 import sys
 from tap_vitess.airbyte.commands import run
@@ -35,19 +35,19 @@ sys.exit(run(retry=RetryOptions(budget=0, longest_wait=0.01)))
 
 @dataclass
 class Done:
-    """What a command left behind."""
+    """The result of a command."""
 
     code: int
     messages: list[Message]
     errors: str
 
     def of(self, kind: str) -> list[Message]:
-        """List what the messages of a type say."""
+        """Return the bodies of the messages of a type."""
         name = {"CONNECTION_STATUS": "connectionStatus"}.get(kind, kind.lower())
         return [message[name] for message in self.messages if message["type"] == kind]
 
     def traces(self, kind: str) -> list[Message]:
-        """List what the traces of a type say."""
+        """Return the bodies of the traces of a type."""
         return [trace[kind.lower()] for trace in self.of("TRACE") if trace["type"] == kind]
 
     def statuses(self) -> dict[str, list[str]]:
@@ -69,7 +69,7 @@ class Done:
 
 @dataclass
 class Connector:
-    """The connector, in a folder of its own."""
+    """The connector, with its own folder."""
 
     folder: Path
     config: dict[str, Any]
@@ -102,7 +102,7 @@ class Connector:
         return Done(done.returncode, messages(done.stdout), done.stderr)
 
     def catalog(self, *tables: str, full_refresh: bool = False) -> dict[str, Any]:
-        """Discover, in this process, and configure some streams or all of them."""
+        """Discover in this process, and configure some streams or all."""
         config = config_of(self.config)
         found = discovery.discover(config, RetryOptions(budget=0))
         streams = [stream_of(t, config.values) for t in found if not tables or t.name in tables]
@@ -139,7 +139,7 @@ class Destination:
     """Keeps the newest record of each key by its cursor, as append_dedup does."""
 
     def __init__(self, keys: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Take the key columns of streams whose key is not `id`."""
+        """Set the key columns of streams whose key is not `id`."""
         self._keys = keys or {}
         self._rows: dict[tuple[str, Any], Message] = {}
 
@@ -153,7 +153,7 @@ class Destination:
                 self._rows[key] = record["data"]
 
     def contents(self, stream: str) -> list[Message]:
-        """Return the rows that are not deleted, without the own columns, sorted."""
+        """Return the rows that are not deleted, without the connector's own columns, sorted."""
         rows = [
             {name: value for name, value in data.items() if not name.startswith("_ab_")}
             for (found, _), data in self._rows.items()

@@ -1,4 +1,4 @@
-"""A table under ALTERs: the statements, what they make of it, and what Vitess reads of old rows."""
+"""A table under ALTERs: the statements, their results, and how Vitess reads old rows."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Table:
 
 
 def begin() -> Table:
-    """Return the table as it is at first."""
+    """Return the initial table."""
     return Table(
         (
             Column("id", "bigint"),
@@ -59,7 +59,7 @@ def begin() -> Table:
 
 
 def shows(written: Table, today: Table) -> tuple[Column, ...] | None:
-    """Return the columns of FIELD for rows of before; None where Vitess sees that it cannot."""
+    """Return FIELD's columns for old rows; None if Vitess notices that they do not fit."""
     first = today.columns[: len(written.columns)]
     if len(first) < len(written.columns):
         return None
@@ -73,7 +73,7 @@ def _logged(column: Column) -> str:
 
 
 def is_misread(written: Table, today: Table) -> bool:
-    """Tell whether rows come under other names, or with other values."""
+    """Return whether rows come with other names or other values."""
     columns = shows(written, today)
     return columns is None or any(
         (a.name, a.kind, a.charset) != (b.name, b.kind, b.charset)
@@ -86,7 +86,7 @@ Action = Callable[[Table, random.Random], tuple[str, Table] | None]
 
 
 def alter(kind: str, table: Table, chance: random.Random) -> tuple[str, Table]:
-    """Write an ALTER of a kind, and what it makes; one that cannot be is an empty one."""
+    """Return an ALTER of a kind, and its result; an impossible one becomes an empty one."""
     done = {**SAFE, **UNSAFE}[kind](table, chance)
     action, behind = done or ("comment 'nothing'", table)
     return f"alter table t {action}", behind
@@ -124,13 +124,13 @@ def _add_two(table: Table, chance: random.Random) -> tuple[str, Table]:
 
 
 def _resize(table: Table, chance: random.Random) -> tuple[str, Table]:
-    """Another size of the same type: said as a careful man says it, with the charset."""
+    """Another size of the same type, written carefully: with the charset."""
     places = [i for i, c in enumerate(table.columns) if c.kind in {"varchar", "decimal"}]
     at = chance.choice(places)
     old = table.columns[at]
     size = old.size + 1 if old.kind == "decimal" else min(old.size + chance.randint(1, 40), 600)
     new = replace(old, size=min(size, 60) if old.kind == "decimal" else size)
-    # Said or not, always alike: a column of another charset than the table's needs it.
+    # Always written the same: a column needs it if its charset is not the table's.
     clause = f" character set {new.charset}" if new.charset and new.charset != table.charset else ""
     verb = chance.choice([f"modify column {new.name}", f"change {new.name} {new.name}"])
     return f"{verb} {new.type}{clause} null", _put(table, at, new)
@@ -147,7 +147,7 @@ def _label_last(table: Table, chance: random.Random) -> tuple[str, Table] | None
 
 
 def _careless(table: Table, chance: random.Random) -> tuple[str, Table]:
-    """Another size, and the charset forgotten: the column takes the table's."""
+    """Another size without the charset: the column gets the table's."""
     places = [i for i, c in enumerate(table.columns) if c.kind == "varchar"]
     at = chance.choice(places)
     new = replace(table.columns[at], size=table.columns[at].size + 1, charset=table.charset)
@@ -219,7 +219,7 @@ def _add_inside(table: Table, chance: random.Random) -> tuple[str, Table]:
 
 
 def _droppable(table: Table) -> list[int]:
-    """Let a VARCHAR and the numbers be."""
+    """Return the places of columns that may be dropped: not a VARCHAR and the numbers."""
     return [i for i, c in enumerate(table.columns) if c.name not in {"id", "a", "n", "m"}]
 
 

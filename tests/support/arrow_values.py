@@ -1,4 +1,4 @@
-"""What Arrow must hold for MySQL's answers, worked out of these alone; see `kinds.py`."""
+"""What Arrow must hold for MySQL's answers, derived from these alone; see `kinds.py`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _same(found: Any, wanted: Any) -> bool:
 
 
 def differences(row: Mapping[str, Any], answers: Mapping[str, Any]) -> list[str]:
-    """Name the columns of a row of Arrow's, as Python has it, that are not what MySQL answered."""
+    """Describe the columns of an Arrow row, as Python objects, that differ from MySQL's answers."""
     wanted = {name: _wanted(name, answers[name]) for name in KINDS}
     return [
         f"{name}: {row.get(name)!r} is not {value!r}"

@@ -1,4 +1,4 @@
-"""A certificate authority for tests, and the files that it gives out."""
+"""A certificate authority for tests, and the files that it issues."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tap_vitess.sandbox.server import Tls
 
 
 class Authority:
-    """An authority of its own, with its files in a folder."""
+    """An authority, with its files in a folder."""
 
     def __init__(self, folder: Path) -> None:
         """Make the folder and the authority's certificate."""
@@ -22,7 +22,7 @@ class Authority:
         self.ca.cert_pem.write_to_path(self.ca_file)
 
     def server(self, *names: str, clients: Authority | None = None, **more: Any) -> Tls:
-        """Make a server's certificate; with `clients` it wants one of that authority."""
+        """Make a server's certificate; with `clients`, clients need one of that authority."""
         made = self.ca.issue_cert(*names, **more)
         chain = b"".join(blob.bytes() for blob in made.cert_chain_pems)
         client_ca = clients.ca.cert_pem.bytes() if clients else None

@@ -1,4 +1,4 @@
-"""Fresh clones of the project, with what is not committed yet: what a newcomer would have."""
+"""Fresh clones of the project, including uncommitted files: what a newcomer would have."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def clone(folder: Path) -> Path:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git there, as if it were nobody's: neither the user's nor the system's settings count."""
+    """Run git there, without the user's and the system's settings."""
     command = ["git", "-C", str(folder), *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=ours(), check=True)
     return done.stdout
 
 
 def ours(**more: str) -> dict[str, str]:
-    """Return an environment without what leads git, uv and Python to another project.
+    """Return an environment without variables that point git, uv and Python to another project.
 
-    Nor with a terminal's width: pytest imports readline, which sets COLUMNS for what is started
-    next, and those are the workers of pytest-xdist.
+    It has no terminal's width either: pytest imports readline, which sets COLUMNS for the processes
+    that it starts, the workers of pytest-xdist.
     """
     led = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV"}
     left = {*led, "COLUMNS", "LINES"}
@@ -47,7 +47,7 @@ def ours(**more: str) -> dict[str, str]:
 
 
 def with_uv(**more: str) -> dict[str, str]:
-    """Return such an environment in which `make` finds a uv, and need not install its own."""
+    """Return such an environment where `make` finds a uv, and need not install its own."""
     path = f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}"
     return ours(PATH=path, **more)
 
@@ -58,7 +58,7 @@ def run(
     env: Mapping[str, str] | None = None,
     seconds: float = 240,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program there to its end; keep what it prints."""
+    """Run a program there to its end; keep its output."""
     return subprocess.run(
         command,
         cwd=folder,

@@ -1,7 +1,7 @@
-"""Environments with packages from PyPI, for tests of how released programs and the tap go together.
+"""Environments with packages from PyPI, for tests of released programs together with the tap.
 
-They are kept in the temporary folder between test runs; the project's own may not be readable by
-the user that Postgres runs as.
+They are kept in the temporary folder between test runs: the user that Postgres runs as may not be
+able to read the project's own folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 
 def install(requirements: Sequence[str]) -> Path:
-    """Return the bin folder of an environment with these packages, made if it is not there."""
+    """Return the bin folder of an environment with these packages; create it if needed."""
     name = "-".join(requirements).replace("=", "")
     home = Path(tempfile.gettempdir()) / f"tap-vitess-targets-{os.getuid()}"
     home.mkdir(mode=0o755, exist_ok=True)
@@ -29,7 +29,7 @@ def install(requirements: Sequence[str]) -> Path:
 
 
 def uv() -> str:
-    """Return where uv is: the system's, or that of the project's environment."""
+    """Return the path of uv: the system's, or that of the project's environment."""
     return shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 
 

@@ -67,7 +67,7 @@ def ddl(shard: str, statement: str) -> VEvent:
 
 
 def copy_completed(shard: str = "") -> VEvent:
-    """COPY_COMPLETED of a shard, or of all when no shard is named."""
+    """COPY_COMPLETED of a shard, or of all if no shard is named."""
     keyspace = KEYSPACE if shard else ""
     return VEvent(type=binlogdata.COPY_COMPLETED, keyspace=keyspace, shard=shard)
 
@@ -148,7 +148,7 @@ def vgtid(
 
 
 def changes(*events: binlogdata.VEvent) -> ChangeStream:
-    """Begin to stream the table t of one shard, and feed it these."""
+    """Return a stream of the table t on one shard, fed with these events."""
 
     def at(last: int) -> Vgtid:
         return Vgtid(

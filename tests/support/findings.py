@@ -21,7 +21,7 @@ def look(sandbox: Sandbox, state: Mapping[str, Any] | None = None, **more: Any) 
 
 
 def brief(findings: Iterable[Finding]) -> set[tuple[str, str, str]]:
-    """List what is not OK: severity, check, place."""
+    """Return severity, check and place of the findings that are not OK."""
     return {(f.severity.name, f.check, str(f.place)) for f in findings if f.severity is not OK}
 
 

@@ -1,8 +1,8 @@
-"""What the fuzzers share: how many cases, what must hold of each, and how a document is broken.
+"""What the fuzzers share: the number of cases, what must hold for each, how documents are broken.
 
-Of every case: no error but ours, an end within `SECONDS`, nothing secret in what is told. Each adds
-when rows must be there. `TAP_VITESS_FUZZ=200` tries two hundred times as many cases as CI does,
-which takes about an hour.
+For every case: no error but ours, an end within `SECONDS`, no secret in logs and errors. Each
+fuzzer adds when rows must be there. `TAP_VITESS_FUZZ=200` tries two hundred times as many cases as
+CI does, which takes about an hour.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ PASSWORD, TOKEN, VALUE = "correct-horse", "Bearer-abc.def", "value-nobody-may-lo
 SECRETS = {"user": "elt", "password": PASSWORD, "grpc_headers": {"x-token": TOKEN}}
 TABLES = ("alpha", "beta", "gamma")
 
-# The clock is ours, so pytest-timeout has no part in it.
+# `watched` has its own clock, so pytest-timeout is off.
 fuzz = [pytest.mark.fuzz, pytest.mark.timeout(0)]
 
 
 def cases(number: int, *, slow: bool = False) -> hypothesis.settings:
-    """Try so many cases in CI, always the same; by hand as many times more, and others.
+    """Try so many cases in CI, always the same; with `FACTOR` that many times more, and others.
 
-    A slow one that fails is told as it is: a smaller one would take minutes to find.
+    A slow case that fails is reported without shrinking it, which would take minutes.
     """
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     return hypothesis.settings(
@@ -61,13 +61,13 @@ def cases(number: int, *, slow: bool = False) -> hypothesis.settings:
 
 @contextmanager
 def guarded() -> Iterator[Sandbox]:
-    """Serve three tables to who has the password."""
+    """Serve three tables to clients with the password."""
     with serve(stock(), username="elt", password=PASSWORD) as sandbox:
         yield sandbox
 
 
 def stock() -> Cluster:
-    """Make three tables of some rows on two shards."""
+    """Make three tables with some rows on two shards."""
     cluster = shop(*map(table, TABLES))
     for number, name in enumerate(TABLES):
         fill(cluster, name, range(6 * number, 6 * number + 6))
@@ -88,7 +88,7 @@ def ids(cluster: Cluster, name: str) -> set[int]:
 
 
 class Told(logging.Handler):
-    """Keeps what is logged."""
+    """Collects log lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Told(logging.Handler):
 
 @contextmanager
 def watched() -> Iterator[Told]:
-    """Hold a case to its end, and what it tells to silence about secrets."""
+    """Assert that a case ends in time, and that its log has no secrets."""
 
     def late(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
         raise AssertionError(f"no end after {SECONDS} s")
@@ -120,7 +120,7 @@ def watched() -> Iterator[Told]:
 
 
 def outcome(act: Callable[[], object]) -> VitessError | None:
-    """Do it; return the error that it ends with, if any. Another's error goes through."""
+    """Do it; return our error that ends it, if any. Other errors are raised."""
     with watched() as told:
         try:
             act()
@@ -148,13 +148,13 @@ def ran(
 
 
 def one_line(error: VitessError) -> None:
-    """Hold an error to what a terminal can show, and a reader can read."""
+    """Assert that a terminal can show an error, and that it is not too long."""
     assert str(error).isprintable()
     assert len(str(error)) < 2000
 
 
 def wants(found: Mapping[str, Any], name: str) -> bool:
-    """Tell whether settings let a table in."""
+    """Return whether settings select a table."""
 
     def fits(patterns: Any) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
@@ -164,7 +164,7 @@ def wants(found: Mapping[str, Any], name: str) -> bool:
 
 
 def name_of(found: Mapping[str, Any], table: str) -> str:
-    """Return what settings call a table's stream."""
+    """Return the name of a table's stream by the settings."""
     form = found.get("stream_name") or "{keyspace}-{table}"
     return str(form).replace("{keyspace}", "shop").replace("{table}", table)
 
@@ -173,12 +173,12 @@ def name_of(found: Mapping[str, Any], table: str) -> str:
 
 
 def ended(script: str, arguments: Sequence[str], into: Target | None = None) -> tuple[int, str]:
-    """Run a console script to its end; return its exit code, and what stands in stderr.
+    """Run a console script to its end; return its exit code and stderr.
 
     Args:
         script: its name.
         arguments: of its command line.
-        into: takes what stands in stdout, which is Singer messages only.
+        into: takes its stdout, which must be Singer messages only.
     """
     crowd = os.getloadavg()[0] / (os.cpu_count() or 1)
     done = subprocess.run(
@@ -233,7 +233,7 @@ ODD: tuple[Any, ...] = (
     ),
     *([], {}, [None], [[]], {"a": 1}, {"": None}, [_DEEP]),
 )
-# Each time another one, as what breaks a document may go down into it.
+# Always a new object, because later breaks may go down into it.
 odd: st.SearchStrategy[Any] = st.sampled_from(ODD).map(
     lambda value: json.loads(_DEEP) if value == [_DEEP] else copy.deepcopy(value)
 )
@@ -241,7 +241,7 @@ odd: st.SearchStrategy[Any] = st.sampled_from(ODD).map(
 
 @st.composite
 def broken(draw: st.DrawFn, document: Any, most: int = 2) -> Any:
-    """Break a JSON document in one place or some: within texts of JSON and base64, too."""
+    """Break a JSON document in one or more places, also within texts of JSON and base64."""
     found = copy.deepcopy(document)
     for _ in range(draw(st.integers(1, most))):
         found = _broken(draw, found)
@@ -249,7 +249,7 @@ def broken(draw: st.DrawFn, document: Any, most: int = 2) -> Any:
 
 
 def _broken(draw: st.DrawFn, value: Any) -> Any:
-    """Go down, mostly, and break what is there."""
+    """Mostly go down, and break what is there."""
     if isinstance(value, dict | list) and value and draw(st.integers(0, 7)):
         keys = sorted(value, key=str) if isinstance(value, dict) else range(len(value))
         key = draw(st.sampled_from(list(keys)))
@@ -292,5 +292,5 @@ def _broken_text(draw: st.DrawFn, text: str) -> str:
 
 
 def readable(document: Any) -> Any:
-    """Return what a file of the document holds for who reads it; texts that are none stay."""
+    """Return the document as read back from a file; invalid texts stay."""
     return json.loads(json.dumps(document))

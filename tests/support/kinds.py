@@ -1,8 +1,8 @@
-"""MySQL's answers as the judge of values, for tests on a cluster and on bytes recorded from one.
+"""MySQL's answers as the reference for values, for tests on a cluster and on recorded bytes.
 
 A `Kind` is a column: its SQL type, values to insert (edges, and a strategy for more), the SQL that
-asks MySQL for a value, and what the tap has to make of the answer under some settings. What is
-expected is worked out of the answer alone, never with the tap's own code.
+asks MySQL for a value, and what the tap must write under some settings. The expected value is
+derived from MySQL's answer alone, never with the tap's own code.
 """
 
 from __future__ import annotations
@@ -140,17 +140,17 @@ def _binary(answer: str, options: ValueOptions) -> Any:
 
 
 class DocumentText(str):
-    """A JSON document as MySQL prints it; Vitess orders keys and spells letters otherwise."""
+    """A JSON document as MySQL prints it; Vitess orders keys and escapes letters differently."""
 
     __slots__ = ()
 
     def is_said_by(self, text: object) -> bool:
-        """Tell whether a text is the same document, with the same digits in its numbers."""
+        """Return whether a text is the same document, with the same digits in its numbers."""
         return isinstance(text, str) and _tokens(self) == _tokens(text)
 
 
 class _Number:
-    """A number as it is spelled; two DOUBLEs, one of them with an exponent, by all their digits."""
+    """A number, compared as spelled; two DOUBLEs, one with an exponent, by all their digits."""
 
     __slots__ = ("text",)
     __hash__ = None  # type: ignore[assignment]
@@ -187,7 +187,7 @@ def _geometry(answer: str, options: ValueOptions) -> Any:
             return f"SRID={srid};{text}" if srid else text
         case "wkb":
             order, kind, rest = told["hex"][8:10], told["hex"][10:18], told["hex"][18:]
-            if srid:  # PostGIS' flag in the kind, and then MySQL's own four bytes
+            if srid:  # PostGIS' flag in the kind, followed by MySQL's own four bytes
                 kind = kind[:6] + "20" + told["hex"][:8]
             return order + kind + rest
 
@@ -202,7 +202,7 @@ def exact(text: str | bytes) -> Any:
 
 
 def _characters(charset: str) -> SearchStrategy[str]:
-    """Text of characters that MySQL knows in a charset."""
+    """Text from the characters that MySQL knows in a charset."""
     found = "".join(text for _, text in CHARSETS[charset])
     return st.text(st.sampled_from(found), max_size=12)
 
@@ -279,7 +279,7 @@ _DOCUMENTS = st.recursive(
     _SCALARS,
     lambda inner: (
         st.lists(inner, max_size=4)
-        # Vitess 22.0.3 panics at {"": 1}, and the stream of the keyspace does not get past it.
+        # Vitess 22.0.3 panics at {"": 1}, which stops the keyspace's stream.
         | st.dictionaries(_WIDE, inner, max_size=4).filter(lambda found: list(found) != [""])
     ),
     max_leaves=8,
@@ -328,7 +328,7 @@ def _geometry_kind(sql_type: str, srid: int, more: SearchStrategy[str] = _SHAPES
     return Kind(sql_type, edges, more, _geometry, put, get=_ASK_SHAPE)
 
 
-# Labels with all that has a meaning in a type's text.
+# Labels with everything that has a meaning in a type's text.
 LABELS = ["", "plain", "it''s", 'qu"ote', "back\\\\slash", "é", "(x)", "a''), (''b", "日本"]
 _ENUM = ", ".join(f"'{label}'" for label in ["a,b", *LABELS[1:]])
 _SET = ", ".join(f"'{label}'" for label in LABELS[1:] if "," not in label)
@@ -471,7 +471,7 @@ def _drawn(strategy: SearchStrategy[Any], count: int, number: int) -> list[Any]:
 
 
 def expected(answers: dict[str, Any], options: ValueOptions) -> dict[str, Any]:
-    """Turn MySQL's answers for a row into what the tap has to write."""
+    """Turn MySQL's answers for a row into what the tap must write."""
     return {
         name: None if answers[name] is None else kind.expect(answers[name], options)
         for name, kind in KINDS.items()
@@ -497,15 +497,15 @@ def _equal(found: Any, wanted: Any) -> bool:
     return bool(found == wanted)
 
 
-# What a cluster answered, kept for tests without one
+# A cluster's answers, kept for tests without one
 
 
 @dataclass(frozen=True)
 class Evidence:
     """The same rows as they were copied, streamed and selected.
 
-    fields, rows: by phase (`copied`, `streamed`), the rows by number. charsets: what discovery
-    says of columns. answers: MySQL's, by number.
+    fields, rows: by phase (`copied`, `streamed`); the rows also by number. charsets: the columns',
+    from discovery. answers: MySQL's, by number.
     """
 
     fields: dict[str, Fields]
@@ -562,7 +562,7 @@ def _packed(message: Message) -> str:
 
 
 def check(evidence: Evidence) -> None:
-    """Fail unless copied and streamed rows are what SELECT answers, under all OPTIONS."""
+    """Fail unless copied and streamed rows match SELECT's answers, under all OPTIONS."""
     for options in OPTIONS:
         for phase in ("copied", "streamed"):
             found = evidence.decoded(phase, options)

@@ -1,7 +1,7 @@
-"""What tests of the library share: where a sandbox is, and a replica that a consumer keeps.
+"""What tests of the library share: a sandbox's address, and a replica that a consumer keeps.
 
-The replica stores rows at once and keeps their versions, as a database of the consumer's own does.
-It can be told to fail, as if the process were killed there.
+The replica stores rows at once and keeps their versions, like a consumer's own database. It can be
+made to fail, as if the process were killed there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class KilledError(Exception):
 
 
 def vitess(sandbox: Sandbox, **more: Any) -> Vitess:
-    """Return where a sandbox is."""
+    """Return a sandbox's address."""
     return Vitess(sandbox.host, sandbox.grpc_port, sandbox.mysql_port, **more)
 
 
@@ -63,7 +63,7 @@ class Replica:
 
     def contents(self, name: str) -> list[dict[str, Any]]:
         """Return a table's rows, sorted."""
-        found = list(self.tables.get(name, {}).values())  # another thread may go on
+        found = list(self.tables.get(name, {}).values())  # another thread may change it
         return sorted((row for _, row in found), key=_text)
 
     def changes(self) -> list[Change[Any]]:
@@ -77,7 +77,7 @@ def _text(value: Any) -> str:
 
 @dataclass
 class Store(MemoryState):
-    """A state that can be lost before or behind its saving."""
+    """A state store that can be killed before or after saving."""
 
     state: str | None = None
     fail: Callable[[str], None] = lambda _: None

@@ -1,6 +1,6 @@
 """`tap-vitess-load` as a process that is killed: at any moment, or in the load stage.
 
-The load stage is where packages lie in dlt's working folder that are to be loaded.
+In the load stage, dlt's working folder has packages that are to be loaded.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ SECONDS = 200
 
 @dataclass
 class Command:
-    """A command line; `folder` is for its files, its log among them.
+    """A command line; `folder` is for its files, including its log.
 
-    happened: how many kills there were, by stage, and runs that ended by themselves.
+    happened: the number of kills, by stage, and of runs that ended by themselves.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class Command:
         return process.returncode
 
     def log(self) -> str:
-        """Return what the last run has logged."""
+        """Return the log of the last run."""
         return (self.folder / "load.log").read_text()
 
     def kill(self, rng: random.Random, stage: Stage, seconds: float) -> None:

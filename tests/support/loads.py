@@ -1,6 +1,6 @@
-"""Loads into destinations of dlt's, and what is in these afterwards.
+"""Loads into dlt's destinations, and their contents afterwards.
 
-Pipelines of a folder that was never seen have no memory but the destination's.
+A pipeline with a new folder knows only what the destination stores.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Read when dlt is imported.
+# dlt reads these when it is imported.
 os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
 os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")
 
@@ -37,7 +37,7 @@ def config_of(sandbox: Sandbox, **more: Any) -> Config:
 
 
 def pipeline_of(address: str, folder: Path, name: str = NAME) -> dlt.Pipeline:
-    """Make a pipeline that has never worked before; what it knows is in the destination."""
+    """Make a pipeline that has never run before; it knows only what the destination stores."""
     return dlt.pipeline(
         name,
         destination=destination_of(address, NAME),
@@ -47,7 +47,7 @@ def pipeline_of(address: str, folder: Path, name: str = NAME) -> dlt.Pipeline:
 
 
 class Warehouse:
-    """A destination, loaded by runs that remember nothing. name: of the pipeline."""
+    """A destination, loaded by runs without local state. name: of the pipeline."""
 
     name = NAME
 
@@ -64,13 +64,13 @@ class Warehouse:
         columns: Columns | None = None,
         **settings: Any,
     ) -> Loaded:
-        """Load up to now, or until told to stop."""
+        """Load up to the present, or until told to stop."""
         config = config_of(self.sandbox, **settings)
         pipeline = pipeline_of(self.address, self.folder, self.name)
         return load_config(pipeline, config, self.manner, limits, stop, columns)
 
     def pipeline(self) -> dlt.Pipeline:
-        """Make a pipeline that knows what the destination knows."""
+        """Make a pipeline that has read the destination's state."""
         pipeline = pipeline_of(self.address, self.folder, self.name)
         pipeline.sync_destination()
         return pipeline
@@ -89,11 +89,11 @@ class Warehouse:
             return [tuple(map(_plain, row)) for row in rows]
 
     def columns(self, table: str) -> set[str]:
-        """Name the columns of a table in dlt's schema."""
+        """Return the columns of a table in dlt's schema."""
         return set(self.pipeline().default_schema.get_table_columns(table))
 
     def check(self) -> None:
-        """Fail unless it has what the three tables have."""
+        """Fail unless it has the rows of the three tables."""
         for name in TABLES:
             source = expected(self.sandbox.cluster, "shop", name)
             rows = sorted((row["id"], row["name"]) for row in source)

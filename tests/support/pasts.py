@@ -1,4 +1,4 @@
-"""States of a run over a sandbox, and how much of each table one claims to have."""
+"""States of a run over a sandbox, and how much of each table a state claims to have."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Past:
     targets: list[Target]
 
     def __repr__(self) -> str:
-        """Be short: hypothesis tells it with each failure."""
+        """Be short: hypothesis prints it with each failure."""
         return f"Past({len(self.states)} states)"
 
 
 @contextmanager
 def past() -> Iterator[Past]:
-    """Let a run copy the tables; then rows are written."""
+    """Run the tap to copy the tables, then write rows."""
     with guarded() as sandbox:
         config, whole = settings(sandbox, **SECRETS), Target()
         catalog = discover(config)
@@ -52,14 +52,14 @@ def past() -> Iterator[Past]:
 
 
 def claims_no_more(found: KeyspaceState, truth: KeyspaceState, table: str) -> bool:
-    """Tell whether a state claims no more of a table than is true."""
+    """Return whether a state claims no more of a table than is true."""
     group, true = found.group_of(table), truth.group_of(table)
     if group is None:
         return True
     if true is None or not _contains(true.position, group.position):
         return False
     if found.version(table) != truth.version(table):
-        return False  # a target drops rows by it
+        return False  # a target drops rows by their version
     if table not in found.copies:
         return truth.is_copied(table)
     shards = truth.copies.get(table, {})
@@ -76,7 +76,7 @@ def _true(
 
 
 def went_back(state: Any, truth: KeyspaceState) -> bool:
-    """Tell whether a table's version is lower than that of its rows: no target takes that."""
+    """Return whether a table's version is lower than its rows', which no target accepts."""
     try:
         groups = state_of(state).groups
     except StateError:

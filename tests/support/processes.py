@@ -1,4 +1,4 @@
-"""Processes of the programs that examples name, and where these are found."""
+"""Processes of the programs in the examples, and where to find these programs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from support.environments import install
 
 
 def environment(target: Sequence[str], **more: object) -> dict[str, str]:
-    """Let the tap and a released target be found as they are called in the examples."""
+    """Return an environment where the examples' names for the tap and a target are found."""
     bins = (Path(sys.executable).parent, install(target))
     path = os.pathsep.join([*map(str, bins), os.environ["PATH"]])
     return {**os.environ, "PATH": path, **{name: str(value) for name, value in more.items()}}
 
 
 class Processes:
-    """What a test has started; nothing of it outlives the test, however that ends."""
+    """The processes that a test has started; none outlives the test, however that ends."""
 
     def __init__(self) -> None:
         self._started: list[subprocess.Popen[str]] = []
 
     def begin(self, command: Sequence[object], **options: Any) -> subprocess.Popen[str]:
-        """Start a process with a group of its own."""
+        """Start a process in its own process group."""
         process = subprocess.Popen(
             list(map(str, command)), text=True, start_new_session=True, **options
         )

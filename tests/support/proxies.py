@@ -1,4 +1,4 @@
-"""Proxies before a sandbox's two ports that change what it answers, and servers of odd ones."""
+"""Proxies in front of a sandbox's two ports that change its answers, and servers of odd answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = list[Cells]
 
 @contextmanager
 def answering(serve_one: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Serve each client of a port in a thread."""
+    """Serve each client of a port in its own thread."""
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(8) as pool:
 
         def accept() -> None:
@@ -54,7 +54,7 @@ def packet(number: int, payload: bytes) -> bytes:
 
 
 def greeting(plugin: bytes = b"mysql_native_password") -> bytes:
-    low, high = b"\xff\xf7", b"\xff\x81"  # all but SSL; PLUGIN_AUTH among it
+    low, high = b"\xff\xf7", b"\xff\x81"  # all but SSL, including PLUGIN_AUTH
     return packet(
         0,
         b"\x0a8.0.30-Vitess\0"
@@ -73,10 +73,10 @@ def greeting(plugin: bytes = b"mysql_native_password") -> bytes:
 
 @contextmanager
 def mysql_proxy(sandbox: Sandbox, change: Callable[[str, Rows], Rows | bytes]) -> Iterator[int]:
-    """Serve what the sandbox's MySQL port answers, with other rows.
+    """Serve the answers of the sandbox's MySQL port, with other rows.
 
     Args:
-        change: takes a statement and its rows; gives other rows, or an error's text.
+        change: takes a statement and its rows; returns other rows, or an error's text.
     """
 
     def pass_on(taken: socket.socket) -> None:
@@ -99,7 +99,7 @@ def mysql_proxy(sandbox: Sandbox, change: Callable[[str, Rows], Rows | bytes]) -
 
 
 def _packet(source: BufferedIOBase) -> bytes:
-    """Read a packet; raises EOFError: there is none."""
+    """Read a packet; raises EOFError if there is none."""
     head = source.read(4)
     size = int.from_bytes(head[:3], "little")
     rest = source.read(size)
@@ -157,10 +157,10 @@ def _written(cells: Cells) -> bytes:
 def grpc_proxy(
     sandbox: Sandbox, change: Callable[[Iterator[bytes]], Iterator[bytes]]
 ) -> Iterator[int]:
-    """Serve what the sandbox's gRPC port answers, with other responses.
+    """Serve the sandbox's gRPC port with other responses.
 
     Args:
-        change: takes the responses of a call and gives others; a `Broken` that it raises ends it.
+        change: takes the responses of a call and yields others; raising `Broken` ends the call.
     """
     with grpc.insecure_channel(f"{sandbox.host}:{sandbox.grpc_port}") as channel:
         stream: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(METHOD)
@@ -196,7 +196,7 @@ def grpc_proxy(
             server.stop(0).wait()
 
 
-class Broken(Exception):  # noqa: N818 - it is an order, and no fault of the proxy
+class Broken(Exception):  # noqa: N818 - it is an order, not a fault of the proxy
     """Ends a call."""
 
     def __init__(self, code: grpc.StatusCode, details: str) -> None:

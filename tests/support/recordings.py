@@ -1,8 +1,8 @@
 """Sessions recorded from a real Vitess, in tests/captures.
 
-`NAME.binpb` holds the VStreamResponse messages as they came, each behind its length as a varint;
-`NAME.json` the request, how the call ended and the SQL that ran meanwhile. Names under `v24/` are
-those of a snapshot of Vitess 24, the others of 22.0.3.
+`NAME.binpb` has the VStreamResponse messages as they came, each after its length as a varint.
+`NAME.json` has the request, how the call ended, and the SQL that ran meanwhile. Recordings under
+`v24/` are from a snapshot of Vitess 24, the others from 22.0.3.
 """
 
 import json
@@ -74,7 +74,7 @@ def _messages(data: bytes) -> Iterator[bytes]:
 def replay(
     *calls: Sequence[VStreamResponse], end: str = "UNAVAILABLE", details: str = ""
 ) -> Iterator[Config]:
-    """Serve responses call by call, each followed by the end; from then on only that."""
+    """Serve responses call by call, each followed by the end; later calls get only the end."""
     rest = list(calls)
 
     def stream(

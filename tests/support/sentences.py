@@ -1,6 +1,6 @@
-"""The sentences that the code says, as documentation may quote them; `…` is what varies.
+"""The sentences in the code that documentation may quote; `…` stands for what varies.
 
-They are read out of the source: string literals, f-strings, sums of them with constants of their
+They are read from the source: string literals, f-strings, sums of these with constants of their
 module, and what logging fills in (`%s`).
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 from tap_vitess.codes import VARIES, plain
 
 PACKAGE = Path(__file__).parents[2] / "tap_vitess"
-# The sandbox speaks for VTGate; docs/airbyte.md tells what is Airbyte's own.
+# The sandbox speaks for VTGate; docs/airbyte.md covers Airbyte's own sentences.
 NOT_OURS = {"sandbox", "_proto", "airbyte"}
 SPEAKS_IN_ALL_STRINGS = {"bookmark.py", "tls.py"}
 LEAST = 12  # shorter texts are names and words
 
-# Errors that tell of a broken server or of a part of a value; one entry stands for all of them.
+# Errors about a broken server or a part of a value; one entry stands for all of them.
 _INNER = {"ProtocolError", "UnfitError", "AssertionError", "TypeError", "ValueError"}
 _SAYING = {"warning", "critical", "_error", "_cut", "_lost"}
 _FILLED = re.compile(r"%(\.\d+)?[sdgrf]")
@@ -34,7 +34,7 @@ def modules() -> tuple[tuple[str, ast.Module], ...]:
 
 
 def said() -> set[str]:
-    """Return every text of the code."""
+    """Return every text in the code."""
     return {
         plain(text)
         for _, module in modules()
@@ -45,7 +45,7 @@ def said() -> set[str]:
 
 
 def told() -> set[str]:
-    """Return what a user can be told when something is wrong: errors, warnings, findings."""
+    """Return the texts for users when something is wrong: errors, warnings, findings."""
     found: set[str] = set()
     for name, module in modules():
         known = _constants(module)
@@ -55,7 +55,7 @@ def told() -> set[str]:
 
 
 def _telling(module: ast.Module) -> Iterator[ast.expr]:
-    """Find the arguments that are sentences, by what is called."""
+    """Find the arguments that are sentences, by the called function."""
     for node in ast.walk(module):
         if not isinstance(node, ast.Call) or not node.args:
             continue
@@ -77,7 +77,7 @@ def _is_word(node: ast.expr) -> bool:
 
 
 def _strings(module: ast.Module) -> Iterator[ast.expr]:
-    """Find the strings that are a value by themselves: no docstrings, no parts of others."""
+    """Find the strings that are values on their own: no docstrings, no parts of others."""
     inner = {id(part) for node in ast.walk(module) for part in _parts(node)}
     for node in ast.walk(module):
         if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in inner:
@@ -112,7 +112,7 @@ def _elsewhere(module: str) -> dict[str, str]:
 
 
 def _text(node: ast.expr, known: Mapping[str, str]) -> str | None:
-    """Return the text of an expression, with `…` for what varies; None where it is none."""
+    """Return the text of an expression, with `…` for what varies; None if it is not a text."""
     match node:
         case ast.Constant(value=str(text)):
             return _FILLED.sub(VARIES, text)

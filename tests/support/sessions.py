@@ -1,9 +1,9 @@
-"""The sandbox held beside recorded sessions of a real Vitess.
+"""The sandbox compared with recorded sessions of a real Vitess.
 
-`shapes` turns responses into what must agree: per shard the responses, and in them the types of
-the events, which have timestamps, the tables, the images of rows, where the position moves and
-which tables a VGTID names. Runs of equal ROW events count as one, because the recorded tables
-hold other numbers of rows.
+`shapes` turns responses into what must agree: the responses of each shard, and in them the types of
+the events, which of them have timestamps, the tables, the images of rows, where the position moves
+and which tables a VGTID names. Runs of equal ROW events count as one, because the recorded tables
+have other numbers of rows.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ from tap_vitess.sandbox import Cluster, Column, Options, Sandbox, Table, serve
 from tap_vitess.sandbox.cluster import keyspace_id
 from tap_vitess.sandbox.schema import Row
 
-SECONDS = 10.0  # no call of these tests takes as long
+SECONDS = 10.0  # no call of these tests takes so long
 
 Shapes = dict[str, list[tuple[str, ...]]]
 
@@ -46,7 +46,7 @@ def _word(event: VEvent, positions: dict[str, str]) -> str:
     name = VEventType.Name(event.type)
     assert bool(event.timestamp) == bool(event.current_time)
     if event.type == VEventType.COPY_COMPLETED and not event.shard:
-        return ""  # which shard is last differs; `ends_of_copy` looks at it
+        return ""  # which shard is last differs; `ends_of_copy` checks it
     if event.type == VEventType.VGTID:
         return f"{name} {_movement(event, positions)}"
     if event.timestamp:
@@ -96,7 +96,7 @@ def fields(responses: Iterable[VStreamResponse]) -> dict[str, FieldEvent]:
 
 
 def table_of(told: FieldEvent) -> Table:
-    """The definition a recorded FIELD speaks of."""
+    """The definition of a recorded FIELD's table."""
     keys = tuple(item.name for item in told.fields if item.flags & 2)
     columns = tuple(
         Column(
@@ -123,7 +123,7 @@ class Shop:
             self.cluster.create_table("shop", table_of(told))
 
     def row(self, table: str, shard: str, **values: bytes | None) -> Row:
-        """A row that belongs to the shard; what is not given is made up."""
+        """A row that belongs to the shard; missing values are made up."""
         definition = self.cluster.tables("shop")[table]
         key = definition.copy_key[0]
         row: Row = {column.name: None if column.nullable else b"1" for column in definition.columns}
@@ -157,7 +157,7 @@ class Shop:
 
 
 class Call:
-    """An open VStream; `read` gives responses until enough have come."""
+    """An open VStream; `read` returns responses once enough have come."""
 
     def __init__(self, call: Any) -> None:
         self._call = call

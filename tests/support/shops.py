@@ -1,4 +1,4 @@
-"""Clusters that tests serve, and how a test says which one it wants.
+"""Clusters that tests serve, and how a test chooses one.
 
 The fixture `sandbox` serves `three_tables()`. A file whose `pytestmark` is `served(...)`, or a test
 below `@served(...)`, gets another cluster, or one that is served with other options.
@@ -18,7 +18,7 @@ from tap_vitess.sandbox.server import Sandbox, serve
 
 SHARDS = ("-80", "80-")
 TABLES = ("alpha", "beta", "empty")
-# What is served while pytest collects; conftest ends it, since Python waits for its threads.
+# Servers started while pytest collects; conftest ends them, since Python waits for their threads.
 UNTIL_THE_END = ExitStack()
 
 
@@ -29,7 +29,7 @@ def served(
     username: str | None = None,
     password: str | None = None,
 ) -> pytest.MarkDecorator:
-    """Let the fixture `sandbox` serve this cluster, made anew for each test."""
+    """Make the fixture `sandbox` serve this cluster, made anew for each test."""
 
     def start() -> AbstractContextManager[Sandbox]:
         return serve(make(), options=options, username=username, password=password)
@@ -38,7 +38,7 @@ def served(
 
 
 def shop(*tables: Table) -> Cluster:
-    """Make the keyspace `shop` of two shards, with these tables."""
+    """Make the keyspace `shop` with two shards and these tables."""
     cluster = Cluster()
     cluster.create_keyspace("shop", SHARDS)
     for one in tables:
@@ -47,7 +47,7 @@ def shop(*tables: Table) -> Cluster:
 
 
 def three_tables(rows: int = 12) -> Cluster:
-    """Make a shop of two tables with so many rows, and an empty one."""
+    """Make a shop with two tables of so many rows, and an empty one."""
     cluster = shop(*map(table, TABLES))
     for name in TABLES[:2]:
         insert(cluster, name, *range(rows))
@@ -55,7 +55,7 @@ def three_tables(rows: int = 12) -> Cluster:
 
 
 def table(name: str, *more: Column) -> Table:
-    """Describe a table of an id and a name."""
+    """Describe a table with an id and a name."""
     columns = Column("id", "bigint", nullable=False), Column("name", "varchar(20)"), *more
     return Table(name, columns, primary_key=("id",))
 

@@ -1,7 +1,7 @@
 """A tap and a target in one process, for tests: the tap's real command path, a model target.
 
-The pipe can break after any number of lines, as if the tap had been killed there: what was not
-written is not seen, and nothing is written afterwards.
+The pipe can break after any number of lines, as if the tap had been killed there: the target does
+not see the rest.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class QuickTap(TapVitess):
     retry: ClassVar[RetryOptions] = RetryOptions(budget=20, longest_wait=0.01, settle=0.3)
 
 
-# What a survey tells of which a test says nothing.
+# A survey's answers for what a test does not define.
 NOTHING: dict[Callable[..., Any], Any] = {
     keyspace.version: (22, 0, 3),
     keyspace.facts: {},
@@ -61,7 +61,7 @@ NOTHING: dict[Callable[..., Any], Any] = {
 
 
 class Asked(Survey):
-    """A survey that tells a position and what else it is given; nobody is asked."""
+    """A survey with a position and other given answers; it asks nobody."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Asked(Survey):
 
 @dataclass
 class Target:
-    """Applies messages as a target that upserts and deletes does; keeps every STATE it saw."""
+    """Applies messages like a target that upserts and deletes; keeps every STATE it saw."""
 
     tables: dict[str, dict[Key, tuple[int, dict[str, Any]]]] = field(default_factory=dict)
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -192,7 +192,7 @@ def run(
     lines: int | None = None,
     tap_class: type[TapVitess] = QuickTap,
 ) -> bool:
-    """Run the tap into the target; tell whether it came to its end before the pipe broke."""
+    """Run the tap into the target; return whether it ended before the pipe broke."""
     stdout = sys.stdout
     with _signals_kept():
         tap = tap_class(
@@ -209,7 +209,7 @@ def run(
 
 
 def discover(config: dict[str, Any], tap_class: type[TapVitess] = TapVitess) -> dict[str, Any]:
-    """Return the catalog, as a file would hold it."""
+    """Return the catalog as in a file."""
     with _signals_kept():
         found: dict[str, Any] = json.loads(tap_class(config=config).catalog_json_text)
         return found
@@ -244,13 +244,13 @@ def without_shard(state: dict[str, Any], shard: str) -> dict[str, Any]:
 
 
 def check(sandbox: Sandbox, target: Target) -> None:
-    """Fail unless the target has what the three tables have."""
+    """Fail unless the target has the rows of the three tables."""
     for name in TABLES:
         assert target.contents(f"shop-{name}") == expected(sandbox.cluster, "shop", name), name
 
 
 def expected(cluster: Cluster, keyspace: str, table: str) -> list[dict[str, Any]]:
-    """Return what a target should hold of a table of integers and text."""
+    """Return what a target should have of a table with integers and text."""
     columns = {c.name: c.column_type for c in cluster.tables(keyspace)[table].columns}
     rows = [
         {name: _value(columns[name], raw) for name, raw in row.items()}

