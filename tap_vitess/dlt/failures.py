@@ -24,7 +24,7 @@ _FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EF
 
 def sentence_of(error: BaseException, destination: str) -> str:
     """Say what has ended a load into a destination."""
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     for cause in causes:
         if isinstance(cause, VitessError):
             return str(cause)
@@ -47,7 +47,7 @@ def sentence_of(error: BaseException, destination: str) -> str:
     )
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
     """Yield an error and what is behind it, the outermost first."""
     seen = set[int]()
     while error is not None and id(error) not in seen:

@@ -58,8 +58,8 @@ class Feed:
 
     columns: of tables of which not all are read, beside those of the key and the vindex.
     state: what may be stored once all packages given out are loaded. copied: the version of each
-    table whose copy the last package finishes. rows: of all packages so far. error: what has ended
-    the engine.
+    table whose copy the last package finishes. brought: the tables of which the last package has
+    rows. rows: of all packages so far. error: what has ended the engine.
     """
 
     config: Config
@@ -70,6 +70,7 @@ class Feed:
     retry: RetryOptions = field(default_factory=RetryOptions)
     tables: Mapping[str, Table] = field(init=False)
     copied: dict[str, int] = field(init=False, default_factory=dict)
+    brought: set[str] = field(init=False, default_factory=set)
     rows: int = field(init=False, default=0)
     error: VitessError | None = field(init=False, default=None)
 
@@ -133,8 +134,8 @@ class Feed:
         return self._next is not None or self._reached != self.state
 
     def package(self) -> Iterator[Item]:
-        """Yield the items of the next package; `state` and `copied` are its own after the last."""
-        self.copied = {}
+        """Yield the items of the next package; what is told of it is its own after the last."""
+        self.copied, self.brought = {}, set()
         first, count, since = self._next, 0, time.monotonic()
         self._next = None
         if first is not None:
@@ -155,6 +156,7 @@ class Feed:
         if isinstance(item, TableCopied):
             self.copied[item.name] = item.version
         elif isinstance(item, TableRows):
+            self.brought.add(item.name)
             self.rows += item.rows.num_rows
             self._progress.add(item)
         yield item

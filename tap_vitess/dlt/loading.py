@@ -13,8 +13,10 @@ from dlt.common.destination import AnyDestination
 from tap_vitess.config import Config
 from tap_vitess.dlt.destinations import name_of
 from tap_vitess.dlt.feed import Columns, Feed, Limits
+from tap_vitess.dlt.first import has_new_keys
 from tap_vitess.dlt.older import remove_older_rows, staging_layout
 from tap_vitess.dlt.source import NAME, Manner, package_of, source_of
+from tap_vitess.dlt.turns import in_turn, load
 from tap_vitess.log import logger_of
 
 logger = logger_of(__name__)
@@ -67,13 +69,22 @@ def load_config(
             pipeline.extract(source_of(items))
             pipeline.normalize()
             dlt.config["load.raise_on_max_retries"] = 1 if appended else _RETRIES
-            pipeline.load()
+            with in_turn(pipeline, _shared(feed, manner)):
+                load(pipeline)
             remove_older_rows(pipeline, _state_of(pipeline))
             packages += 1
             logger.info("package %d is loaded, %s rows so far", packages, f"{feed.rows:,}")
         if feed.error is not None:
             raise feed.error
         return Loaded(feed.rows, packages)
+
+
+def _shared(feed: Feed, manner: Manner) -> list[str]:
+    """Name tables of the last package that are merged, and whose keys other jobs bring as well."""
+    if manner.write != "merge" or not feed.config.shards:
+        return []
+    tables = {name: feed.tables[name] for name in feed.brought}
+    return [n for n, t in tables.items() if t.key and not has_new_keys(t, alone=False)]
 
 
 def _state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
