@@ -27,7 +27,7 @@ from tap_vitess.config import SETTINGS, SETTINGS_SCHEMA, Config
 from tap_vitess.errors import ConfigError, VitessError
 
 ENVIRONMENT = "ENV"
-# What the SDK adds to every tap's settings; a test holds it to the SDK's own schemas.
+# The settings that the SDK adds to every tap; a test compares them with the SDK's schemas.
 OF_THE_SDK = frozenset(
     {
         *("stream_maps", "stream_map_config", "faker_config", "batch_config"),

@@ -185,7 +185,7 @@ class _Examination:
         return Survey(self._config, keyspace, kind, self._config.ranges)
 
     def _type_to_ask(self, tablets: Iterable[Tablet]) -> str:
-        """Return the tablet type that describes tables: PRIMARY if there is none as configured."""
+        """Return the tablet type to describe tables by: PRIMARY if no configured one serves."""
         serving = {tablet.tablet_type for tablet in tablets if tablet.state == "SERVING"}
         kind = self._config.tablet_type
         return "PRIMARY" if kind not in serving and "PRIMARY" in serving else kind
@@ -273,7 +273,7 @@ class _Examination:
 
 
 def _timed_facts(at: KeyspaceSql, shard: str) -> tuple[ShardFacts, float]:
-    """Return a shard's facts, and by how many seconds its clock is at least ahead of ours."""
+    """Return a shard's facts, and the least number of seconds by which its clock is ahead."""
     before = time.time()
     facts = ks.shard_facts(at, shard)
     after = time.time()

@@ -4,7 +4,7 @@ Each table on each shard is in exactly one job. A job has all of its tables on a
 because the settings `tables` and `shards` cannot say more. A job's shards are neighbours, so a
 reshard within its range changes nothing.
 
-Tables stay whole where that is nearly as even (`EVEN_ENOUGH`; InnoDB's sizes are estimates): a job
+Tables stay whole if that is nearly as even (`EVEN_ENOUGH`; InnoDB's sizes are estimates): a job
 of some shards cannot remove what vanished without a delete, and a reshard may cross its border.
 Next best is to split the largest tables alone, and then all of them.
 """

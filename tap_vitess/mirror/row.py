@@ -139,7 +139,7 @@ def claim(address: Address, place: Place) -> tuple[Claim, str | None]:
     Returns the claim and the confirmed state.
 
     Raises:
-        FencedError: a run that began at the same time has it.
+        FencedError: a run that began at the same time has taken it.
         VitessError: the table is not there, is sharded by another column, or cannot be written.
     """
     token = uuid.uuid4().hex

@@ -34,7 +34,7 @@ class KeyPart:
 
 
 def why_not_resumable(key: Sequence[KeyPart]) -> str:
-    """Name the columns that keep a copy from being resumed by a key; empty if it can be."""
+    """Return the columns that keep a copy from being resumed by a key; empty if it can be."""
     sorts = any(part.descending for part in key)
     return ", ".join(f"{part.column} ({why})" for part in key if (why := _why(part, sorts=sorts)))
 

@@ -6,7 +6,7 @@ as text: a stream may skip past a stop position, and two servers may write one s
 
 `SHOW GLOBAL GTID_EXECUTED` gives sets without VStream's prefix `MySQL56/` and with newlines
 after the commas (facts, 8.2); both forms are read. Two other forms are errors that say what to do:
-positions in a binlog file (FilePos), which VStream gives where there are no GTIDs, and tagged GTIDs
+positions in a binlog file (FilePos), which VStream sends if there are no GTIDs, and tagged GTIDs
 (MySQL 8.3 and later, `uuid:tag:1-5`). Vitess cannot read these, and once a tablet's MySQL has one,
 no stream opens there (v24 with MySQL 9.7).
 """

@@ -30,9 +30,9 @@ class Rule:
     """What a request asks of a table.
 
     columns: in the table's order, including the key's; None for all. where: conditions as SQL, None
-    for all rows. hashed: any column, for the key range that filters each image on its own. The
-    vindex `null` accepts any column. Vitess first looks it up by name: no two keyspaces may have a
-    vindex of that name.
+    for all rows. hashed: a column that all images have, for the key range that filters each image
+    on its own. The vindex `null` accepts any column. Vitess first looks it up by name: no two
+    keyspaces may have a vindex of that name.
     """
 
     columns: tuple[str, ...] | None = None

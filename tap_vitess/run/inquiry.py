@@ -75,7 +75,7 @@ class Inquiry:
     def whole(self, fields: Fields) -> Fields:
         """Return a FIELD event with the table's other columns, if not all were requested.
 
-        SQL is asked for them after the event, so they are never older, and once for each event.
+        They are read by SQL after the event, so they are never older, and once for each event.
         """
         if not fields.projected:
             return fields

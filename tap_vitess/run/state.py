@@ -44,7 +44,7 @@ _BROKEN = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 COPIED: Final = True
 UNKNOWN = "?"  # the rule of a table in an old state: every column and row
 _text = functools.partial(json.dumps, separators=(",", ":"))
-NOTHING_COPIED = "*"  # the rule of a table of which only changes are wanted
+NOTHING_COPIED = "*"  # the rule of a table that is not copied, because only its changes are wanted
 ShardProgress = query.QueryResult | Literal[True] | None  # lastpk, COPIED, or not begun
 
 

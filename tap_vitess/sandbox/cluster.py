@@ -150,7 +150,7 @@ class _ShardTable:
     version: TableVersion
     rows: dict[_RowKey, Row] = field(default_factory=dict)
     poisons: dict[SortKey, Poison] = field(default_factory=dict)  # rows that no copy can pass
-    next_row: int = 0  # tells apart equal rows of a table without any key
+    next_row: int = 0  # distinguishes equal rows of a table without any key
 
     def key_of(self, row: Row) -> _RowKey:
         table = self.version.table
@@ -165,7 +165,7 @@ class _ShardTable:
 
 @dataclass
 class Shard:
-    """A shard: its binlog is a list in which transaction n stands at n-1."""
+    """A shard: its binlog is a list in which transaction n is at index n-1."""
 
     name: ShardName
     uuid: str

@@ -177,7 +177,7 @@ def serve_mysql(
     credentials: tuple[str, str] | None,
     faults: Faults | None = None,
 ) -> Iterator[int]:
-    """Serves on a thread of its own and yields the port."""
+    """Serves in its own thread and yields the port."""
     started: Future[tuple[int, Callable[[], object]]] = Future()
     found = Faults() if faults is None else faults
     thread = threading.Thread(

@@ -1,4 +1,4 @@
-"""Values between SQL and the bytes the cluster holds.
+"""Converts values between SQL and the cluster's bytes.
 
 Guarantees: `to_bytes` returns the text that MySQL's protocol would carry for the column:
 decimals with all their digits, times with as many fractional digits as declared, JSON spaced as

@@ -6,7 +6,7 @@ was written, or if that is unknown (object stores), when its run began.
 
 What surprised us about targets built on the SDK (tests/test_sdk.py): they store a BATCH as it
 comes, but a RECORD later, so a stream has only one of the two in a run. They do not give a BATCH's
-rows its version, so the rows carry it themselves, in the column that ACTIVATE_VERSION looks at.
+rows its version, so the rows carry it themselves, in the column that ACTIVATE_VERSION uses.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Boundary:
 
     @property
     def position(self) -> Vgtid | None:
-        """The keyspace's position; None while its tables stand at several, or at none."""
+        """The keyspace's position; None while its tables have several positions, or none."""
         groups = self._states[self.keyspace].merged().groups
         return groups[0].position if len(groups) == 1 else None
 
@@ -383,7 +383,7 @@ def state_at(
     Args:
         vitess: where they are.
         tables: as `keyspace.table`, or as the Query that they will be read by.
-        positions: where to start, by keyspace; a keyspace that is not in it starts where it is now.
+        positions: where to start, by keyspace; any other keyspace starts at its present position.
         retry: how long to ask.
 
     Raises:

@@ -120,7 +120,7 @@ class JournalEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatEvent(Event):
-    """VTGate is there, whatever the tablets are."""
+    """VTGate is alive; this says nothing about the tablets."""
 
 
 @dataclass(frozen=True, slots=True)

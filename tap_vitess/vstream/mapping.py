@@ -33,7 +33,7 @@ def rows_as(
     Args:
         cls: the dataclass.
         columns: the column of a field, by the field's name.
-        unknown: what becomes of columns without a field.
+        unknown: what to do about columns without a field.
 
     Raises:
         ConfigError: it is not a dataclass, or `columns` names a field that it does not have. The

@@ -64,12 +64,12 @@ class FileState:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Name the file; its folder must be there."""
+        """Name the file; its folder must exist."""
         self._path = Path(path)
         self._lock: IO[bytes] | None = None
 
     def load(self) -> str | None:
-        """Lock and read the file; None when it is not there.
+        """Lock and read the file; None if it does not exist.
 
         Raises:
             StateError: another process, or another consumer of this one, has it.
@@ -122,7 +122,7 @@ class VitessTableState:
         table: str = "tap_vitess_state",
         retry: RetryOptions | None = None,
     ) -> None:
-        """Say where it is.
+        """Choose the row of the state.
 
         Args:
             vitess: the VTGate; it may be another one than that of the tables read.
