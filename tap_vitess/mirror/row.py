@@ -110,7 +110,7 @@ class Claim:
     token: str
 
     def confirm(self, state: str | None) -> None:
-        """Store the state that is stored durably; None means that nothing is.
+        """Store a confirmed state; None means that nothing is confirmed.
 
         Raises:
             FencedError: a newer run has taken the row over; it was not changed.

@@ -159,7 +159,7 @@ def _says_nothing_of_columns(tokens: Tokens) -> bool:
 
 
 def _is_of_an_index(verb: str, tokens: Tokens) -> bool:
-    """Return whether a clause concerns an index or a constraint, but no index on expressions.
+    """Return whether a clause concerns a constraint, or an index that is not on expressions.
 
     MySQL keeps the values of an expression in a hidden column, which the binlog's rows contain.
     """

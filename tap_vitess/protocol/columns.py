@@ -229,7 +229,7 @@ class EncodedChanges(Collection[binlogdata.RowChange]):
 
     @property
     def size(self) -> int:
-        """The total of bytes."""
+        """The number of bytes."""
         return sum(map(len, self.encoded))
 
     def by_column(self) -> Changes | None:

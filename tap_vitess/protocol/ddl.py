@@ -87,7 +87,7 @@ def triggered_tables(statement: str, tables: frozenset[str]) -> frozenset[str]:
 
 
 def migration_tables(names: Iterable[str]) -> frozenset[str]:
-    """Return the helper tables of gh-ost and pt-online-schema-change whose table is there, too."""
+    """Return helper tables of gh-ost and pt-online-schema-change whose original is there, too."""
     known = {name.casefold() for name in names}
     return frozenset(
         name for name in names if name.startswith("_") and any(_serves(name.casefold(), known))

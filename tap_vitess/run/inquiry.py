@@ -157,7 +157,7 @@ class Inquiry:
         return shard in self._facts and self._facts[shard].whole_rows
 
     def check(self, position: Vgtid, serving: Collection[str], copied: float = 0.0) -> None:
-        """Check that a bookmark can be resumed from, before asking VTGate to.
+        """Check that a run can resume from a bookmark, before asking VTGate to.
 
         Args:
             copied: when a copy of its tables began, in seconds since 1970.

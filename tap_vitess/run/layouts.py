@@ -122,7 +122,7 @@ class _Place:
 
         event                              proved            shown   asked  copied  since
         rows, and nothing is proved                          layout
-        rows as proved, and more of them                     layout                 rows
+        rows as proved, with more columns                    layout                 rows
         rows of a column touched since                       layout                 -
         a stop position is asked for                                 shown
         it is reached (asked or copied)    asked or copied   -       -      -       later

@@ -58,7 +58,7 @@ class SharedStream:
         self._next_stop = 0.0  # when the next stop position is asked for
         self._question: Question[Vgtid] | None = None
         self._checked: dict[tuple[str, str], Fields] = {}
-        self._met_shards = frozenset[str]()  # by the stream that runs
+        self._met_shards = frozenset[str]()  # of the running stream
         self._met_unplaced = set[tuple[str, str, int]]()  # statements that have no position
         self._unsifted = 0  # how often a passing fault has cut the sifting short
 

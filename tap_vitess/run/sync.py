@@ -32,7 +32,7 @@ from tap_vitess.vtgate.grpc import Client
 
 
 class KeyspaceSync:
-    """One run over one keyspace. Read `events` to the end; `parts.state` goes with it.
+    """One run over one keyspace. Read `events` to the end; `parts.state` advances with it.
 
     parts: each table's part in the run. pace: what the run is doing, and whether it must end.
     """

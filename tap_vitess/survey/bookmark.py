@@ -38,7 +38,7 @@ class Verdict:
 
 
 def lacking(position: Vgtid, serving: Collection[str], ranges: KeyRanges = WHOLE) -> str | None:
-    """Return which serving shards a bookmark lacks, with the likely reason; None if it lacks none.
+    """Say why a bookmark does not fit the serving shards, and what to do; None if it fits.
 
     Args:
         serving: the shards that serve in `ranges`.

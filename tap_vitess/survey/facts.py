@@ -34,8 +34,8 @@ class Column:
 class Table:
     """A base table.
 
-    key: the primary key in index order, else a NOT NULL unique key; in a sharded keyspace, by the
-    setting keys, with the columns of the primary vindex after it.
+    key: the primary key in index order, else a NOT NULL unique key; in a sharded keyspace, if the
+    setting keys says so, followed by the columns of the primary vindex.
     vindex: these columns as VTGate lists them; None if the VSchema lacks the table.
     uniques: the keys that MySQL keeps unique within a shard.
     """

@@ -5,7 +5,8 @@ AUTO_INCREMENT counts from 1 on each. If two rows have the same key and the same
 columns of the table's primary vindex, they belong to one shard, because those columns decide where
 a row is; so they are one row. This stays true after a reshard; with the shard's name it would not.
 
-A table that is pinned to a shard or, as a reference table, on each has no vindex and needs none.
+A table that is pinned to one shard, or is on every shard (a reference table), has no vindex and
+needs none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Rows as the caller's own classes. Pure.
 
 A dataclass is strict: a column without a field and a field without a column are errors, because
-somebody should hear of such a change of the table. Values are passed on as they are. To have them
-checked, pass a converter, or a callable of pydantic or msgspec.
+such a change of the table should be noticed. Values are passed on unchanged. To have them checked,
+pass a converter, or a callable of pydantic or msgspec.
 """
 
 from __future__ import annotations
