@@ -119,7 +119,7 @@ Item_co = TypeVar("Item_co", covariant=True)
 
 
 class Feed(Protocol[Item_co]):
-    """What the reader drives: it sends the feed's requests, and feeds it events until it is finished.
+    """What the reader drives: it sends the feed's requests, and feeds it events until it finishes.
 
     signs: how much came from the shards that are waited for; steps: how often these reached a place
     to resume from. What other shards send does not count. place: where a shard (or the whole feed)
