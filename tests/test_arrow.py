@@ -9,7 +9,9 @@ import json
 import struct
 import subprocess
 import sys
+from collections.abc import Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,9 +19,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import vectors
 from support.arrow_values import differences
 from support.events import read_images
-from support.kinds import Evidence
+from support.kinds import EVIDENCE, KINDS, Evidence, Kind
+from support.vectors import VECTORS
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ConfigError, ProtocolError, ValueDecodeError
@@ -171,14 +175,21 @@ def test_values_of_a_real_cluster(phase: str) -> None:
 
 
 @pytest.mark.parametrize("phase", ["copied", "streamed"])
-def test_values_are_mysqls_answers(phase: str) -> None:
-    """Of a real cluster, each kind of column and each value, read by column."""
-    evidence = Evidence.load()
+@pytest.mark.parametrize(
+    "of", [(EVIDENCE, KINDS), (vectors.EVIDENCE, VECTORS)], ids=["", "vectors"]
+)
+def test_values_are_mysqls_answers(of: tuple[Path, Mapping[str, Kind]], phase: str) -> None:
+    """Of a real cluster, each kind of column and each value, by column and one by one."""
+    evidence = Evidence.load(*of)
     decoder = arrow(evidence.fields[phase], charsets=evidence.charsets)
-    columns = decoder.decode_all(read_images(*evidence.rows[phase].values()))
-    rows = pa.Table.from_arrays(columns, schema=decoder.schema).to_pylist()
-    for number, row in zip(evidence.rows[phase], rows, strict=True):
-        assert differences(row, evidence.answers[number]) == [], f"row {number}"
+    found = evidence.rows[phase]
+    columns = decoder.decode_all(read_images(*found.values()))
+    single = decoder.assemble([decoder.decode(row) for row in found.values()])
+    for read in (columns, single):
+        rows = pa.Table.from_arrays(read, schema=decoder.schema).to_pylist()
+        for number, row in zip(found, rows, strict=True):
+            told = differences(row, evidence.answers[number], evidence.columns)
+            assert told == [], f"row {number}"
 
 
 numbers = st.one_of(

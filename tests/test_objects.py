@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from pymysql.constants import FIELD_TYPE
 from pymysql.converters import decoders
+from support import vectors
 from support.events import read_images
 from support.kinds import KINDS, Evidence
+from support.vectors import VECTORS
 
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ValueDecodeError
@@ -136,6 +138,17 @@ def test_a_vector() -> None:
     """It is a list of floats."""
     row = packed([b"\x00\x00\x80?\x00\x00\x00\xc0"])
     assert ObjectDecoder(field("vector(2)"), "ks", {"c"}).decode(row) == {"c": [1.0, -2.0]}
+
+
+@pytest.mark.parametrize("phase", ["copied", "streamed"])
+def test_vectors_of_a_real_cluster(phase: str) -> None:
+    """They are the numbers whose bytes MySQL shows, with the sign of a zero."""
+    evidence = Evidence.load(vectors.EVIDENCE, VECTORS)
+    decoder = ObjectDecoder(evidence.fields[phase], "ks", VECTORS.keys())
+    for number, row in evidence.rows[phase].items():
+        answers = evidence.answers[number].items()
+        wanted = {name: answer and vectors.floats(answer) for name, answer in answers}
+        assert repr(decoder.decode(row)) == repr({n: wanted[n] for n in VECTORS})
 
 
 def test_settings_that_count() -> None:

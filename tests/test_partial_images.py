@@ -12,11 +12,14 @@ from support.taps import Target, run, settings
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import RequestError
+from tap_vitess.config import Config
+from tap_vitess.errors import RequestError, VitessError
 from tap_vitess.protocol.images import completed, is_partial, nulls, packed, unpacked
 from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.faults import Fault
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.survey.lookup import Lookup
 
 
 def changes(name: str) -> Iterator[tuple[binlogdata.RowChange, list[query.Field]]]:
@@ -114,6 +117,18 @@ def follow(sandbox: Sandbox, **changed: Any) -> Target:
     change(sandbox.cluster)
     run(config, target, state=target.state)
     return target
+
+
+def test_a_vector_is_fetched_as_bytes(sandbox: Sandbox) -> None:
+    """What MySQL calls a VECTOR, PyMySQL reads as ASCII; see tests/cluster for the real thing."""
+    asked = "cast(`v` as binary) as c0"
+    sandbox.faults.append(Fault(refused=(asked, 1105, "it was asked so")))
+    fields = [
+        query.Field(name=n, column_type=t) for n, t in {"id": "int", "v": "vector(3)"}.items()
+    ]
+    lookup = Lookup(Config.from_settings(settings(sandbox)), "shop")
+    with pytest.raises(VitessError, match="it was asked so"):
+        lookup.fetch("t", fields, [{"id": b"1"}], {"v"})
 
 
 def test_what_was_not_sent_is_fetched(sandbox: Sandbox) -> None:

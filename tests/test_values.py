@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from support import kinds
+from support import kinds, vectors
 from support.events import read_images
 
 from tap_vitess._proto import query_pb2 as query
@@ -465,6 +465,14 @@ def test_recorded_values_equal_what_select_answers() -> None:
     """Every type, copied and streamed, under all settings; recorded by tests/cluster."""
     evidence = kinds.Evidence.load()
     assert len(evidence.answers) > 60
+    kinds.check(evidence)
+
+
+def test_recorded_vectors_equal_what_select_answers() -> None:
+    """The same for VECTOR, from a MySQL 9 and a Vitess 24."""
+    evidence = kinds.Evidence.load(vectors.EVIDENCE, vectors.VECTORS)
+    assert {max(row.lengths) for row in evidence.rows["copied"].values()} >= {4 * vectors.MOST}
+    assert {f.type for f in evidence.fields["streamed"].fields} == {query.INT64, query.VECTOR}
     kinds.check(evidence)
 
 

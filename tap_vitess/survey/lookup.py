@@ -84,7 +84,7 @@ class Lookup:
         """Return the statement and its values, for keys that are NULL in the same columns."""
         names = [_escaped(field.name) for field in key]
         columns = [f"{name} as k{i}" for i, name in enumerate(names)]
-        columns += [f"{_escaped(field.name)} as c{i}" for i, field in enumerate(wanted)]
+        columns += [f"{_asked(field)} as c{i}" for i, field in enumerate(wanted)]
         empty = [name for name, value in zip(names, asked[0], strict=True) if value is None]
         held = [name for name in names if name not in empty]
         one = ", ".join(["%s"] * len(held))
@@ -96,6 +96,13 @@ class Lookup:
             f"where {' and '.join(conditions)}"
         )
         return statement, *(value for values in asked for value in values if value is not None)
+
+
+def _asked(field: query.Field) -> str:
+    """Return the SQL of a value: PyMySQL would decode a VECTOR, which it does not know, as text."""
+    name = _escaped(field.name)
+    vector = field.column_type.lower().startswith("vector")
+    return f"cast({name} as binary)" if vector else name
 
 
 def _parameter(

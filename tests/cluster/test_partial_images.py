@@ -16,6 +16,7 @@ from cluster.launcher import Cluster, Version
 from cluster.rawstream import RawSource
 from cluster.runs import Kill, Pipeline
 from cluster.source import Source, quote
+from cluster.valued import needs_vectors
 from tap_vitess.survey.bookmark import READS_PARTIAL_JSON
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
@@ -179,6 +180,32 @@ def test_what_was_logged_with_minimal(
     assert "binlog_row_image" in outcome.log.partition("CRITICAL")[2]
     pipe.complete()
     _check(pipe, table)
+
+
+def test_vectors_are_fetched(
+    own_cluster: Cluster, source: Source, pipeline: Callable[..., Pipeline]
+) -> None:
+    """MINIMAL leaves VECTORs out, too; NOBLOB does not."""
+    needs_vectors(own_cluster)
+    table = source.create("vectors", "id bigint primary key, n int, v vector(3)")
+    for i in range(4):
+        vector = "string_to_vector('[1.5,-2,0.1]')"
+        source.execute(f"insert into {quote(table)} (id, n, v) values ({i}, 1, {vector})")
+    pipe, raw = pipeline(tables=[f"*.{table}"]), RawSource(source.address)
+    pipe.complete()
+    start = raw.position()
+    with _logging(own_cluster, source, IMAGES["NOBLOB"]):
+        source.execute(f"update {quote(table)} set n = 2 where id = 0")
+    (_, _, whole), *_ = raw.streamed(table, start, 1)
+    assert whole.lengths[2] == 12
+    with _logging(own_cluster, source, {"binlog_row_image": "MINIMAL"}):
+        source.execute(f"update {quote(table)} set n = 2 where id < 3")
+        source.execute(f"update {quote(table)} set v = null, n = 3 where id = 1")
+        assert pipe.run().tap == 1
+    pipe.complete()
+    found = {record["id"]: (record["n"], record["v"]) for record in pipe.records(table)}
+    sent = [1.5, -2.0, 0.10000000149011612]  # of single precision
+    assert found == {0: (2, sent), 1: (3, None), 2: (2, sent), 3: (1, sent)}
 
 
 def test_partial_json_that_vitess_drops(

@@ -15,8 +15,6 @@ from cluster.source import Source, quote
 pytestmark = pytest.mark.cluster
 
 LOGS_HIDDEN_COLUMNS = (8, 0, 15)  # the newest that was seen to; 9.7.4 does not
-HAS_VECTORS = (9, 0, 0)
-VECTOR = [1.5, -2.0, 0.10000000149011612]  # of single precision
 
 
 def test_an_index_on_an_expression(
@@ -81,19 +79,3 @@ def test_zero_dates_in_a_document(
 
 def _id(record: dict[str, Any]) -> int:
     return int(record["id"])
-
-
-def test_vectors(source: Source, pipeline: Callable[..., Pipeline], mysql_version: Version) -> None:
-    """Copied and streamed they are the same numbers."""
-    if mysql_version < HAS_VECTORS:
-        pytest.skip("MySQL is older than vectors")
-    table = source.create("vectors", "id bigint primary key, v vector(3), n int")
-    pipe = pipeline()
-    for run in (0, 1):
-        source.execute(
-            f"insert into {quote(table)} (id, v) values ({run}, string_to_vector('[1.5,-2,0.1]'))",
-            f"insert into {quote(table)} (id) values ({run + 10})",
-        )
-        pipe.complete()
-    found = {record["id"]: record["v"] for record in pipe.records(table)}
-    assert found == {0: VECTOR, 1: VECTOR, 10: None, 11: None}

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pymysql
+import pytest
+from pymysql.constants import ER
 from support.kinds import KINDS, Kind
 
-from cluster.launcher import Version
+from cluster.conftest import SHARDED
+from cluster.launcher import Cluster, Version
 from cluster.source import Source, quote
 
 INSERTED_AT_ONCE = 10
 
 
-def create_kinds(source: Source) -> str:
+def create_kinds(source: Source, columns: Mapping[str, Kind] = KINDS) -> str:
     """Create a table with a column of every kind; return its name."""
-    columns = [f"{quote(name)} {kind.sql_type}" for name, kind in KINDS.items()]
-    return source.create("kinds", ", ".join(["id bigint primary key", *columns]))
+    declared = [f"{quote(name)} {kind.sql_type}" for name, kind in columns.items()]
+    return source.create("kinds", ", ".join(["id bigint primary key", *declared]))
 
 
 def _put(kind: Kind, vitess: Version) -> str:
@@ -30,11 +33,16 @@ def _put(kind: Kind, vitess: Version) -> str:
 
 
 def insert_kinds(
-    source: Source, table: str, rows: Sequence[dict[str, Any]], first: int, vitess: Version
+    source: Source,
+    table: str,
+    rows: Sequence[dict[str, Any]],
+    first: int,
+    vitess: Version,
+    columns: Mapping[str, Kind] = KINDS,
 ) -> None:
     """Insert rows; without the strict mode, which refuses zero dates."""
-    names = ", ".join(["id", *map(quote, KINDS)])
-    marks = ", ".join(["%s", *(_put(kind, vitess) for kind in KINDS.values())])
+    names = ", ".join(["id", *map(quote, columns)])
+    marks = ", ".join(["%s", *(_put(kind, vitess) for kind in columns.values())])
     connection = source.connect()
     with connection, connection.cursor() as cursor:
         cursor.execute("set sql_mode = 'ALLOW_INVALID_DATES'")
@@ -49,3 +57,13 @@ def insert_kinds(
                 )
             except pymysql.MySQLError as error:
                 raise RuntimeError(str(error)[:500]) from None
+
+
+def needs_vectors(cluster: Cluster) -> None:
+    """Skip the test where MySQL has no vectors."""
+    try:
+        cluster.mysql(cluster.primary(SHARDED, "-80"), "select hex(string_to_vector('[1]'))")
+    except pymysql.MySQLError as error:
+        if error.args[0] != ER.SP_DOES_NOT_EXIST:
+            raise
+        pytest.skip(f"this MySQL has no VECTOR: {error.args[1]}")

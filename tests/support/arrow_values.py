@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 from pymysql.converters import convert_timedelta
 
-from support.kinds import KINDS, DocumentText
+from support.kinds import KINDS, DocumentText, Kind
+from support.vectors import floats
 from tap_vitess.values.types import ValueOptions
 
 _WKB = ValueOptions(geometry_as="wkb")
@@ -62,13 +63,13 @@ _MAKERS: Mapping[str, Callable[[Any], Any]] = {
     "time": convert_timedelta,
     **dict.fromkeys(("binary", "varbinary", "blob"), bytes.fromhex),
     "json": DocumentText,
+    "vector": floats,
 }
 
 
-def _wanted(name: str, answer: Any) -> Any:
+def _wanted(kind: Kind, answer: Any) -> Any:
     if answer is None:
         return None
-    kind = KINDS[name]
     base = kind.sql_type.partition("(")[0].partition(" ")[0]
     if base in {"geometry", "point"}:
         return bytes.fromhex(kind.expect(answer, _WKB))
@@ -83,9 +84,11 @@ def _same(found: Any, wanted: Any) -> bool:
     return type(found) is type(wanted) and repr(found) == repr(wanted)
 
 
-def differences(row: Mapping[str, Any], answers: Mapping[str, Any]) -> list[str]:
+def differences(
+    row: Mapping[str, Any], answers: Mapping[str, Any], columns: Mapping[str, Kind] = KINDS
+) -> list[str]:
     """Describe the columns of an Arrow row, as Python objects, that differ from MySQL's answers."""
-    wanted = {name: _wanted(name, answers[name]) for name in KINDS}
+    wanted = {name: _wanted(kind, answers[name]) for name, kind in columns.items()}
     return [
         f"{name}: {row.get(name)!r} is not {value!r}"
         for name, value in wanted.items()
