@@ -159,6 +159,21 @@ def test_every_kind_of_column(sandbox: Sandbox) -> None:
     assert "null" in documents
 
 
+def in_default_pool() -> int:
+    pool = pa.default_memory_pool()
+    assert pool.backend_name != "system", "what tells nothing"
+    return int(pool.bytes_allocated())
+
+
+@served(everything)
+def test_values_are_in_the_systems_memory(sandbox: Sandbox) -> None:
+    """Of every type, whether they are read by column or one by one."""
+    held = [items(sandbox, ["shop.types"])]
+    before = in_default_pool()
+    held += [items(sandbox, ["shop.types", "shop.documents", "shop.pairs"])]
+    assert in_default_pool() == before
+
+
 def test_geometries_tell_their_crs(sandbox: Sandbox) -> None:
     """As GeoArrow wants it, where the column has one; a value's own SRID is in the value."""
     columns = (
@@ -287,6 +302,22 @@ def test_batches(sandbox: Sandbox) -> None:
     for batch in replica.batches:
         names = [part.name for part in batch.rows]
         assert len(names) == len(set(names)), "a table's rows are one piece"
+
+
+def test_batches_are_in_the_systems_memory(sandbox: Sandbox) -> None:
+    """But for what joining shards makes there, one dictionary a table."""
+    replica, state = Replica(), Store()
+    insert(sandbox.cluster, "empty", *range(1000, 1300))
+    bring(sandbox, replica, state, batch_rows=1000)
+    before = in_default_pool()
+    insert(sandbox.cluster, "empty", *range(2000, 2300))
+    bring(sandbox, replica, state, batch_rows=1000, batch_seconds=60)
+    bring(sandbox, replica, Store(), batch_rows=1000, batch_seconds=60)
+    assert (
+        in_default_pool() - before
+        < 1000
+        < sum(part.rows.nbytes for part in replica.batches[-1].rows)
+    )
 
 
 @pytest.mark.parametrize("limit", [{"batch_rows": 2}, {"batch_bytes": 2000}])

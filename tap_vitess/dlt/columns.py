@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from tap_vitess.errors import CatalogError
-from tap_vitess.values.arrow import pyarrow
+from tap_vitess.values.kernels import pyarrow
 
 DELETED_AT = "_sdc_deleted_at"
 OP = "_sdc_vitess_op"

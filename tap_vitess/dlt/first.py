@@ -20,7 +20,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from tap_vitess.survey.facts import Table
 from tap_vitess.survey.identity import doubt
-from tap_vitess.values.arrow import pyarrow
+from tap_vitess.values.kernels import pyarrow
 from tap_vitess.vstream import TableRows
 
 

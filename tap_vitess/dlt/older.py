@@ -20,7 +20,7 @@ from tap_vitess.dlt.columns import SHARD, VERSION
 from tap_vitess.errors import ConfigError
 from tap_vitess.log import logger_of
 from tap_vitess.protocol.keyranges import KeyRanges, is_range
-from tap_vitess.values.arrow import pyarrow
+from tap_vitess.values.kernels import pyarrow
 
 logger = logger_of(__name__)
 

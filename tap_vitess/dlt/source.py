@@ -29,7 +29,7 @@ from tap_vitess.dlt.settings import settings_of
 from tap_vitess.errors import ConfigError
 from tap_vitess.log import logger_of
 from tap_vitess.survey.facts import Table
-from tap_vitess.values.arrow import pyarrow
+from tap_vitess.values.kernels import pyarrow
 from tap_vitess.vstream import TableCopied, TableRows
 
 logger = logger_of(__name__)

@@ -5,8 +5,6 @@ sum of the lengths makes one array of bytes of all values; a column is every n-t
 of them, and Arrow's own parsers make the type's values of it. Where one does not look as it should
 (a zero date, an escape of Vitess' own), its column is converted value by value, by what else
 converts it, so that Arrow, JSON and Python's objects agree; and what one refuses all refuse.
-
-Pyarrow is an extra of this package, `arrow`, and slow to import: it is, when a decoder is made.
 """
 
 from __future__ import annotations
@@ -16,32 +14,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from tap_vitess.errors import ConfigError
 from tap_vitess.protocol.columns import Images
 from tap_vitess.protocol.items import Fields
 from tap_vitess.values.arrow_bytes import Cutter
 from tap_vitess.values.decode import Row, RowDecoder, unfit
+from tap_vitess.values.kernels import kernels, pyarrow
 from tap_vitess.values.types import Convert, ValueType
 
 _NAME = "ARROW:extension:name"
 _MANY = 1500  # rows from which on comparing columns by kernels is faster
-
-
-def pyarrow() -> Any:
-    """Import pyarrow, with its kernels.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.compute  # noqa: PLC0415
-    except ImportError:
-        raise ConfigError(
-            "rows as Arrow need pyarrow, which is not installed: install tap-vitess with the "
-            "extra arrow"
-        ) from None
-    return pa
 
 
 def schema_of(types: Mapping[str, ValueType]) -> Any:
@@ -91,11 +72,11 @@ class ArrowDecoder(RowDecoder):
             HistoryLostError: Vitess did not know the columns' names.
         """
         super().__init__(fields, *args, **more)
-        self._pa = pyarrow()
+        self._kernels = kernels()
         self._wanted = [i for i, (_, convert) in enumerate(self.columns) if convert is not None]
         names = [self.columns[index][0] for index in self._wanted]
         self.schema = schema_of({name: self.types[name] for name in names})
-        self._cutter = Cutter(self._pa, len(self.columns), self.where)
+        self._cutter = Cutter(self._kernels, len(self.columns), self.where)
 
     def _form(self, type_: ValueType) -> Convert:
         return type_.arrow.convert
@@ -133,8 +114,8 @@ class ArrowDecoder(RowDecoder):
         arrow = self.types[name].arrow
         if arrow.parse is not None:
             with suppress(ValueError):
-                found = arrow.parse(self._pa, column)
-                return found if found.type == kind else found.cast(kind)
+                found = arrow.parse(self._kernels, column)
+                return found if found.type == kind else self._kernels.cast(found, kind)
         values = column.to_pylist()
         made: dict[bytes | None, Any] = {None: None}
         try:
@@ -146,6 +127,6 @@ class ArrowDecoder(RowDecoder):
 
     def _array(self, name: str, values: list[Any], kind: Any) -> Any:
         try:
-            return self._pa.array(values, kind)
+            return self._kernels.array(values, kind)
         except (ValueError, OverflowError):
             raise unfit(f"{self.where}, column {name}", ValueError()) from None

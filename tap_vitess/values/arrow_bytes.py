@@ -16,34 +16,29 @@ from typing import Any
 
 from tap_vitess.errors import ProtocolError
 from tap_vitess.protocol.columns import MARK, Images
+from tap_vitess.values.kernels import Kernels
 
 _LONGEST = 5  # bytes of a length that a message has room for
 _LARGE = 1 << 27  # bytes: lengths below are of four bytes at most
 
 
-def scalar(pa: Any, value: Any, kind: Any) -> Any:
-    """Return a scalar; `pyarrow.scalar` looks for dateutil, each time, which takes far longer."""
-    return pa.array([value], kind)[0]
-
-
 class Cutter:
     """Cuts the values of rows of one width."""
 
-    def __init__(self, pa: Any, width: int, where: str) -> None:
+    def __init__(self, kernels: Kernels, width: int, where: str) -> None:
         """Prepare.
 
         Args:
-            pa: pyarrow, with its kernels.
             width: how many values a row has.
             where: keyspace, table and shard, for errors.
         """
-        self._pa = pa
+        self._kernels, self._pa = kernels, kernels.pa
         self._width = width
         self._where = where
-        self._low, self._high = (scalar(pa, n, pa.uint8()) for n in (0x7F, 0x80))
+        self._low, self._high = (kernels.scalar(n, kernels.pa.uint8()) for n in (0x7F, 0x80))
         self._of_kind = {
-            kind: {n: scalar(pa, n, kind) for n in (0, 1, 7, 14, 21, 28)}
-            for kind in (pa.uint8(), pa.uint32(), pa.int64())
+            kind: {n: kernels.scalar(n, kind) for n in (0, 1, 7, 14, 21, 28)}
+            for kind in (self._pa.uint8(), self._pa.uint32(), self._pa.int64())
         }
 
     def cut(self, images: Images, columns: Sequence[int]) -> list[Any]:
@@ -52,22 +47,26 @@ class Cutter:
         Raises:
             ProtocolError: the images are not whole rows.
         """
-        pa, take = self._pa, self._pa.compute.take
+        pa, kernels = self._pa, self._kernels
         step = self._width + 1  # the mark after each row
         every = self._every(images, step)
         *found, marks = [
-            take(every, pa.arange(index, len(every), step), boundscheck=False)
+            kernels.take(every, kernels.arange(index, len(every), step), boundscheck=False)
             for index in (*columns, self._width)
         ]
-        ends = pa.arange(0, (images.count + 1) * len(MARK), len(MARK)).cast(pa.int32())
-        wanted = [None, ends.buffers()[1], pa.py_buffer(MARK * images.count)]
+        ends = kernels.arange(0, (images.count + 1) * len(MARK), len(MARK))
+        wanted = [
+            None,
+            kernels.cast(ends, pa.int32()).buffers()[1],
+            pa.py_buffer(MARK * images.count),
+        ]
         if not marks.equals(pa.Array.from_buffers(pa.binary(), images.count, wanted)):
             raise self._misfit()
         return found
 
     def _every(self, images: Images, step: int) -> Any:
         """Return all values of images."""
-        pa, pc = self._pa, self._pa.compute
+        pa, pc = self._pa, self._kernels
         kind = pa.int64() if len(images.values) >= _LARGE else pa.uint32()
         lengths = self._lengths(images.lengths, kind)
         count = len(lengths) - 1
@@ -84,7 +83,7 @@ class Cutter:
             raise self._misfit()
         # Wide enough, as the sum above has shown.
         same = sizes.type == pa.uint32()  # which a view takes without a look at each
-        sizes = sizes.view(pa.int32()) if same else sizes.cast(pa.int32())
+        sizes = sizes.view(pa.int32()) if same else pc.cast(sizes, pa.int32())
         offsets = pc.cumulative_sum(sizes).buffers()[1]
         valid = pc.invert(null).buffers()[1] if null.true_count else None
         return pa.Array.from_buffers(
@@ -100,14 +99,14 @@ class Cutter:
 
         A number is made at each byte, and those that do not begin there are left out.
         """
-        pc, numbers = self._pa.compute, self._of_kind[kind]
+        pc, numbers = self._kernels, self._of_kind[kind]
         longest = _LONGEST if kind.bit_width == 64 else _LONGEST - 1
         if packed[-1] & 0x80:
             raise self._none()
         count = 1 + len(packed)
         each = self._bytes(b"\x00\x00" + packed + bytes(longest))
         goes_on = pc.greater_equal(each, self._high)
-        bits = pc.bit_wise_and(each, self._low).cast(kind)
+        bits = pc.cast(pc.bit_wise_and(each, self._low), kind)
         found, going = bits[1 : 1 + count], goes_on[1 : 1 + count]
         for place in range(1, longest + 1):
             if not going.true_count:
@@ -118,7 +117,7 @@ class Cutter:
             high = pc.shift_left(bits[part], numbers[7 * place])
             found = pc.add(found, pc.if_else(going, high, numbers[0]))
             going = pc.and_(going, goes_on[part])
-        return found.filter(pc.invert(goes_on[:count]))
+        return pc.filter(found, pc.invert(goes_on[:count]))
 
     def _bytes(self, raw: bytes) -> Any:
         pa = self._pa

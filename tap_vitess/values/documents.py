@@ -77,22 +77,24 @@ def document(column: Declared) -> ValueType:
     )
 
 
-def _checked(pa: Any, column: Any) -> Any:
-    text = column.cast(pa.string())  # checks the UTF-8
-    there = column.drop_null() if column.null_count else column
+def _checked(kernels: Any, column: Any) -> Any:
+    pa = kernels.pa
+    text = kernels.cast(column, pa.string())  # checks the UTF-8
+    there = kernels.drop_null(column) if column.null_count else column
     joined = there.buffers()[2]  # a single one may be huge, and needs no join
     if len(there) != 1:
-        ends = pa.array([0, len(there)], pa.int32())
-        joined = pa.compute.binary_join(pa.ListArray.from_arrays(ends, there), b"\n")[0].as_buffer()
-    if not _are_documents(pa, memoryview(joined), there):
+        ends = kernels.array([0, len(there)], pa.int32())
+        lines = pa.ListArray.from_arrays(ends, there)
+        joined = kernels.binary_join(lines, b"\n")[0].as_buffer()
+    if not _are_documents(kernels, memoryview(joined), there):
         check(there.to_pylist())
     return pa.ExtensionArray.from_storage(pa.json_(), text)  # a cast would copy it
 
 
-def _are_documents(pa: Any, joined: memoryview, column: Any) -> bool:
+def _are_documents(kernels: Any, joined: memoryview, column: Any) -> bool:
     """Return whether a column of bytes has only documents; `joined` has them as lines."""
     ends = memoryview(column.buffers()[1]).cast("i")
-    sizes = memoryview(pa.compute.binary_length(column).buffers()[1] or b"").cast("i")
+    sizes = memoryview(kernels.binary_length(column).buffers()[1] or b"").cast("i")
     for first in range(0, len(column), _AT_ONCE):
         last = min(first + _AT_ONCE, len(column))
         lines = joined[ends[first] + first : ends[last] + last]

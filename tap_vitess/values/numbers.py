@@ -142,13 +142,13 @@ def _integers(column: Declared) -> Arrow:
     return Arrow(lambda pa: getattr(pa, name)(), int, _digits)
 
 
-def _digits(pa: Any, column: Any) -> Any:
-    return spelled(pa, column, b"0123456789-")
+def _digits(kernels: Any, column: Any) -> Any:
+    return spelled(kernels, column, b"0123456789-")
 
 
-def _decimals(pa: Any, column: Any) -> Any:
-    text = spelled(pa, column, b"0123456789-.")
-    if pa.compute.any(pa.compute.ends_with(text, ".")).as_py():
+def _decimals(kernels: Any, column: Any) -> Any:
+    text = spelled(kernels, column, b"0123456789-.")
+    if kernels.any(kernels.ends_with(text, ".")).as_py():
         raise ValueError("a point without digits")
     return text
 
@@ -160,17 +160,18 @@ def _single_precision(convert: Convert) -> Arrow:
         except OverflowError:
             raise UnfitError("not a FLOAT") from None
 
-    return Arrow(lambda pa: pa.float32(), in_range, lambda pa, c: _floating_numbers(pa, c, "f4"))
+    return Arrow(lambda pa: pa.float32(), in_range, lambda k, c: _floating_numbers(k, c, "f4"))
 
 
 def _double_precision(convert: Convert) -> Arrow:
-    return Arrow(lambda pa: pa.float64(), convert, lambda pa, c: _floating_numbers(pa, c, "f8"))
+    return Arrow(lambda pa: pa.float64(), convert, lambda k, c: _floating_numbers(k, c, "f8"))
 
 
-def _floating_numbers(pa: Any, column: Any, kind: str) -> Any:
+def _floating_numbers(kernels: Any, column: Any, kind: str) -> Any:
     # Through a double, like `convert`.
-    found = spelled(pa, column, b"0123456789-.eE+").cast(pa.float64()).cast(kind)
-    if pa.compute.all(pa.compute.is_finite(found)).as_py() is False:
+    doubles = kernels.cast(spelled(kernels, column, b"0123456789-.eE+"), "f8")
+    found = kernels.cast(doubles, kind)
+    if kernels.all(kernels.is_finite(found)).as_py() is False:
         raise ValueError("not a finite number")
     return found
 

@@ -122,12 +122,12 @@ def _string(pa: Any) -> Any:
     return pa.string()
 
 
-def _utf8(pa: Any, column: Any) -> Any:
-    return column.cast(pa.string())
+def _utf8(kernels: Any, column: Any) -> Any:
+    return kernels.cast(column, kernels.pa.string())
 
 
 def _labelled(found: ValueType) -> Arrow:
-    parse = (lambda pa, column: _utf8(pa, column).dictionary_encode()) if found.whole else None
+    parse = (lambda k, column: k.dictionary_encode(_utf8(k, column))) if found.whole else None
     return Arrow(_dictionary, found.convert, parse)
 
 

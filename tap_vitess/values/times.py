@@ -38,7 +38,7 @@ def date_(column: Declared) -> ValueType:
     arrow = Arrow(
         lambda pa: pa.date32(),
         _calendar(column, date.fromisoformat, _date_text),
-        lambda pa, found: _in_calendar(pa, found, pa.date32(), timedelta(days=1)),
+        lambda k, found: _in_calendar(k, found, k.pa.date32(), timedelta(days=1)),
     )
     return ValueType(_schema(column, "date"), convert, python, _arrow(column, convert, arrow))
 
@@ -51,7 +51,7 @@ def moment(column: Declared) -> ValueType:
     arrow = Arrow(
         lambda pa: pa.timestamp("us", zone),
         _calendar(column, datetime.fromisoformat, _moment_text),
-        lambda pa, found: _in_calendar(pa, found, pa.timestamp("us"), timedelta(microseconds=1)),
+        lambda k, found: _in_calendar(k, found, k.pa.timestamp("us"), timedelta(microseconds=1)),
     )
     arrow = _arrow(column, convert, arrow)
     return ValueType(_schema(column, "date-time"), convert, python, arrow, MOMENTS)
@@ -78,10 +78,10 @@ def _arrow(column: Declared, convert: Convert, arrow: Arrow) -> Arrow:
 _BEFORE_1970 = date(1970, 1, 1) - date.min
 
 
-def _in_calendar(pa: Any, column: Any, type_: Any, unit: timedelta) -> Any:
+def _in_calendar(kernels: Any, column: Any, type_: Any, unit: timedelta) -> Any:
     """Let Arrow parse a column; refuse its year 0, which neither Python nor the calendar has."""
-    found = spelled(pa, column, b"0123456789-:. ").cast(type_)
-    first = pa.compute.min(found).value  # None if there is no value
+    found = kernels.cast(spelled(kernels, column, b"0123456789-:. "), type_)
+    first = kernels.min(found).value  # None if there is no value
     if first is not None and first < -(_BEFORE_1970 // unit):
         raise ValueError("a year 0")
     return found

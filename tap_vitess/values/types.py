@@ -68,14 +68,14 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A column as Arrow data. Only `arrow.py` imports pyarrow; here and in the entries it is an
+    """A column as Arrow data. Only `kernels.py` imports pyarrow; here and in the entries it is an
     argument.
 
     type: returns pyarrow's type. convert: converts a value for `pyarrow.array`; raises the errors
-    of `ValueType.convert`. parse: converts a whole array of bytes at once, into one that can be
-    cast to the type and has the same values as by `convert`. It raises ValueError if a value has an
-    unexpected form, so that each must be converted; None if they always must. extension: the name
-    of the column's extension type, for the schema.
+    of `ValueType.convert`. parse: converts a whole array of bytes at once, with `Kernels`, into one
+    that can be cast to the type and has the same values as by `convert`. It raises ValueError if a
+    value has an unexpected form, so that each must be converted; None if they always must.
+    extension: the name of the column's extension type, for the schema.
     """
 
     type: Callable[[Any], Any]
@@ -122,7 +122,7 @@ class ValueType:
         return replace(self, convert=text, whole=None)
 
 
-def spelled(pa: Any, column: Any, letters: bytes) -> Any:
+def spelled(kernels: Any, column: Any, letters: bytes) -> Any:
     """Return a column of bytes, which has its own buffer, as text.
 
     Raises:
@@ -130,7 +130,7 @@ def spelled(pa: Any, column: Any, letters: bytes) -> Any:
     """
     if written(column).translate(None, letters):
         raise ValueError("other letters")
-    return column.view(pa.string())  # all of them have one byte
+    return column.view(kernels.pa.string())  # all of them have one byte
 
 
 def written(column: Any) -> bytes:

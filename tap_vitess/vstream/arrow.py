@@ -15,7 +15,7 @@ from functools import partial
 
 from tap_vitess.errors import ConfigError
 from tap_vitess.signals import Taken
-from tap_vitess.values.arrow import pyarrow
+from tap_vitess.values.kernels import pyarrow
 from tap_vitess.vstream.arrow_reader import OWN_COLUMNS, ArrowReader, TableRows, TableSchema
 from tap_vitess.vstream.changes import (
     DEFAULT_RETRY,

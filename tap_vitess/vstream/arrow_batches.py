@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from tap_vitess.values.arrow import pyarrow
+from tap_vitess.values.kernels import kernels
 from tap_vitess.vstream.arrow_reader import TableRows, TableSchema
 from tap_vitess.vstream.batches import PARTS_ABOVE, Collector
 from tap_vitess.vstream.changes import TableCopied
@@ -102,12 +102,12 @@ def _one(parts: list[TableRows]) -> TableRows:
     """
     if len(parts) == 1:
         return parts[0]
-    pa = pyarrow()
+    pa = kernels().pa
     first, schema = replace(parts[0], rows=None), parts[0].rows.schema
     columns = [[*pieces] for pieces in zip(*(part.rows.columns for part in parts), strict=True)]
     parts.clear()
     joined = []
     for pieces in columns:
-        joined.append(pa.concat_arrays(pieces))
+        joined.append(kernels().concat_arrays(pieces))
         pieces.clear()
     return replace(first, rows=pa.RecordBatch.from_arrays(joined, schema=schema))

@@ -19,7 +19,8 @@ from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Alike, Image, ImageOptions, Operation
 from tap_vitess.records.records import RecordSequence
 from tap_vitess.survey.facts import Table
-from tap_vitess.values.arrow import ArrowDecoder, located, pyarrow, schema_of
+from tap_vitess.values.arrow import ArrowDecoder, located, schema_of
+from tap_vitess.values.kernels import kernels, pyarrow
 from tap_vitess.values.mysql_types import value_type
 from tap_vitess.vstream.decoding import OfTable, images_of
 
@@ -168,7 +169,7 @@ class _OwnColumns:
         self._wanted = wanted
         self.names = [f"_{name}" for name in wanted]
         self.fields = [pa.field(f"_{name}", kinds[name]) for name in wanted]
-        self._operations = pa.array(_OPERATIONS, pa.string())
+        self._operations = kernels().array(_OPERATIONS, pa.string())
         self._shards: dict[str, Any] = {}
 
     def of(self, parts: Sequence[_Part], sequence: RecordSequence, version: int) -> Iterator[Any]:
@@ -184,15 +185,15 @@ class _OwnColumns:
                     told = b"".join(map(_operations, parts))
                     yield self._labelled(pa.int8(), told, self._operations)
                 case "sequence":
-                    yield pa.arange(first, first + count)
+                    yield kernels().arange(first, first + count)
                 case "version":
                     yield self._plain(pa.int64(), struct.pack("<q", version) * count)
                 case "shard":
                     if shard not in self._shards:
-                        self._shards[shard] = pa.array([shard], pa.string())
+                        self._shards[shard] = kernels().array([shard], pa.string())
                     yield self._labelled(pa.int32(), bytes(4 * count), self._shards[shard])
                 case "commit_time" if parts[0][0].fields.copying:
-                    yield pa.nulls(count, pa.timestamp("s", "UTC"))
+                    yield kernels().nulls(count, pa.timestamp("s", "UTC"))
                 case "commit_time":
                     times = [
                         struct.pack("<q", part.commit_time) * count
@@ -214,12 +215,12 @@ class _OwnColumns:
         pa = self._pa
         kind = pa.list_(pa.string())
         found = [
-            pa.nulls(told.count, kind)
+            kernels().nulls(told.count, kind)
             if isinstance(told, Alike)
-            else pa.array([sorted(i.absent - i.fetched.keys()) or None for i in told], kind)
+            else kernels().array([sorted(i.absent - i.fetched.keys()) or None for i in told], kind)
             for _, told in parts
         ]
-        return found[0] if len(found) == 1 else pa.concat_arrays(found)
+        return found[0] if len(found) == 1 else kernels().concat_arrays(found)
 
 
 def _count(told: Alike | list[Image]) -> int:

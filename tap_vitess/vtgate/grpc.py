@@ -23,8 +23,6 @@ from tap_vitess.vtgate.faults import classify, shorten
 from tap_vitess.vtgate.responses import BY_LINE, Responses, Units
 from tap_vitess.vtgate.tls import look
 
-_KEPT = 1 << 22  # bytes; most responses, and what is made of them, are smaller
-
 METHOD = "/vtgateservice.Vitess/VStream"
 HEALTH = "/grpc.health.v1.Health/Check"
 
@@ -117,20 +115,20 @@ def connect(address: Address, units: Units = BY_LINE) -> Iterator[Client]:
         if address.tls.server_name is not None:
             options.append(("grpc.ssl_target_name_override", address.tls.server_name))
         channel = grpc.secure_channel(where, _credentials(address.tls), options)
-    _keep_freed_memory()
+    _keep_freed_memory(units.kept)
     with channel:
         _greet(channel, address, where)
         yield Client(channel, address, units)
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed memory for the next response.
+def _keep_freed_memory(block: int) -> None:
+    """Let glibc keep freed blocks of up to so many bytes for the next responses.
 
     It gives memory back to the system only in sizes above the largest block freed so far, or
     twice that (mallopt(3): M_MMAP_THRESHOLD, M_TRIM_THRESHOLD), and asking for it again with each
     response costs an eighth of the time. This block is never written to: it takes no memory.
     """
-    bytes(_KEPT)
+    bytes(block)
 
 
 def _greet(channel: grpc.Channel, address: Address, where: str) -> None:

@@ -40,8 +40,8 @@ class Units:
     ahead: bytes that are held. joined: of how many bytes a response is joined with others.
     enough, many: bytes and responses for which no more are waited for. moment: seconds to wait for
     them. copied: whether copied rows are joined, too; then more are waited for where many bytes
-    have come. pause: seconds without any response after which none is waited for, as a backlog ends
-    with less.
+    have come. kept: bytes; blocks of memory up to this size are kept for the next responses. pause:
+    seconds without any response after which none is waited for, as a backlog ends with less.
     """
 
     ahead: int
@@ -50,10 +50,19 @@ class Units:
     many: int
     moment: float
     copied: bool
+    kept: int
     pause: float = math.inf
 
 
-BY_LINE = Units(ahead=AHEAD, joined=SMALL, enough=1 << 18, many=128, moment=0.004, copied=False)
+BY_LINE = Units(
+    ahead=AHEAD,
+    joined=SMALL,
+    enough=1 << 18,
+    many=128,
+    moment=0.004,
+    copied=False,
+    kept=1 << 22,
+)
 BY_COLUMN = Units(
     ahead=1 << 23,
     joined=1 << 21,
@@ -61,6 +70,7 @@ BY_COLUMN = Units(
     many=1000,
     moment=0.1,
     copied=True,
+    kept=1 << 24,
     pause=0.03,
 )
 
