@@ -29,7 +29,7 @@ from tap_vitess.sandbox.server import Sandbox
 pytestmark = [pytest.mark.slow, served(lambda: three_tables(400))]
 
 SECONDS = 60
-QUICK = ("doctor", "mirror", "airbyte", "load")
+QUICK = ("doctor", "mirror", "airbyte", "load", "sandbox")
 COMMANDS = [
     ["tap_vitess"],
     ["tap_vitess", "--discover"],
@@ -236,7 +236,8 @@ def test_ctrl_c_while_a_script_starts(words: list[str]) -> None:
         ["--config", "none", "--to", "duckdb:///none.duckdb"] if "load" in words[0] else ["--help"]
     )
     start = [sys.executable, "-X", "importtime", "-m", *words, *more]
-    code, errors = interrupted(start, "tap_vitess.config")
+    late = "tap_vitess.sandbox.cluster" if "sandbox" in words[0] else "tap_vitess.config"
+    code, errors = interrupted(start, late)
     assert code == 130, errors
     assert "Traceback" not in errors
 

@@ -45,7 +45,7 @@ ARROWS = {
     "load": {"log", "dlt", "config", "errors", "signals", "settings", "stdout"},
     "init": {"config", "settings", "signals", "errors"},
     "doctor": {*ENGINE, "codes", "run", "mirror", "signals", "settings", "stdout"},
-    "sandbox": {"values", "protocol", "_proto", "errors", "stdout"},
+    "sandbox": {"values", "protocol", "_proto", "errors", "signals", "stdout"},
     "join": {"run", "settings", "errors"},
     "__main__": {"signals", "stdout", "singer", "init", "join"},
 }
