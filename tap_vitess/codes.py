@@ -357,6 +357,12 @@ CODES: Mapping[str, str] = {
     "TV339": "setting shards: jobs that load into one dataset at once need staging tables of their own: set dlt's destination.staging_dataset_name_layout of the pipeline … to",
     "TV340": "setting shards: each job has its state under its own name, and two of one name replace each other's: give each a --name",
     "TV341": "rows of older versions stay, because their … does not say which job's they are: once all jobs have copied the table again, delete the rows whose … is lower than that of each job's new copy (here …)",
+    "TV342": "--name: dlt takes no such name for a pipeline: use letters, digits and underscores, at most …, with no digit first, and no name of a device, such as con",
+    "TV343": "--dataset: the name of a schema is expected, and it is empty",
+    "TV344": "would be the table …, which is one of dlt's own: set table_names to `{keyspace}_{table}`, or leave the table out by exclude_tables",
+    "TV345": "the destination … lacks … of its …: set them in dlt's secrets.toml or environment",
+    "TV346": "the destination … needs …, which is not installed",
+    "TV347": "the step … has failed (…); run with the environment variable RUNTIME__LOG_LEVEL=ERROR to see what dlt says, with rows among it; the next run starts at the position of the last package",
     # End.
 }
 

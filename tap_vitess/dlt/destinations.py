@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.configuration.specs import ConnectionStringCredentials
 from dlt.common.destination import AnyDestination, Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
 
@@ -34,7 +35,7 @@ def destination_of(address: str, dataset: str) -> AnyDestination:
     Raises:
         ConfigError: dlt has none of this name, or cannot read the address.
     """
-    scheme, given, _ = address.partition("://")
+    scheme, given, rest = address.partition("://")
     kind = scheme.partition("+")[0].lower() if given else address
     name, options = _NAMES.get(kind, kind), dict[str, Any]()
     if given and kind == "duckdb":
@@ -43,8 +44,12 @@ def destination_of(address: str, dataset: str) -> AnyDestination:
         name, options = "filesystem", {"bucket_url": address}
     elif given:
         name = "sqlalchemy" if kind in _SQLALCHEMY else name
-        options = {"credentials": _with_host(address)}
     try:
+        if name == "filesystem" and given and not rest.strip("/"):
+            raise ValueError(address)  # noqa: TRY301 - as dlt raises where it cannot read others
+        if given and not options:
+            ConnectionStringCredentials(address)  # dlt reads it as late as it connects
+            options = {"credentials": _with_host(address)}
         found = Destination.from_reference(name, **options)
     except UnknownDestinationModule:
         raise ConfigError(f"--to: dlt has no destination {name}; {_ADVICE}") from None

@@ -9,6 +9,7 @@ from typing import Any
 
 import dlt
 from dlt.common.destination import AnyDestination
+from dlt.pipeline.exceptions import InvalidPipelineName
 
 from tap_vitess.config import Config
 from tap_vitess.dlt.destinations import name_of
@@ -17,10 +18,12 @@ from tap_vitess.dlt.first import has_new_keys
 from tap_vitess.dlt.older import remove_older_rows, staging_layout
 from tap_vitess.dlt.source import NAME, Manner, package_of, source_of
 from tap_vitess.dlt.turns import in_turn, load
+from tap_vitess.errors import ConfigError
 from tap_vitess.log import logger_of
 
 logger = logger_of(__name__)
 
+_NAME_LENGTH = 64
 _RETRIES = 5  # of a job, as dlt's default
 PACKAGES = Limits(rows=2_000_000, seconds=60)
 
@@ -34,10 +37,25 @@ class Loaded:
 
 
 def pipeline_of(name: str, destination: AnyDestination, dataset: str, folder: Path) -> dlt.Pipeline:
-    """Make a pipeline that works in a folder."""
-    return dlt.pipeline(
-        name, destination=destination, dataset_name=dataset, pipelines_dir=str(folder)
+    """Make a pipeline that works in a folder.
+
+    Raises:
+        ConfigError: dlt takes no such name for it, or for the dataset.
+    """
+    if not dataset.strip():
+        raise ConfigError("--dataset: the name of a schema is expected, and it is empty")
+    refused = ConfigError(
+        "--name: dlt takes no such name for a pipeline: use letters, digits and underscores, "
+        f"at most {_NAME_LENGTH}, with no digit first, and no name of a device, such as con"
     )
+    if not name.isidentifier() or len(name) > _NAME_LENGTH:  # a schema may be called so, too
+        raise refused
+    try:
+        return dlt.pipeline(
+            name, destination=destination, dataset_name=dataset, pipelines_dir=str(folder)
+        )
+    except InvalidPipelineName:
+        raise refused from None
 
 
 def load_config(

@@ -13,7 +13,7 @@ process ends before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,14 +63,19 @@ class Manner:
             ConfigError: the template has other words.
         """
         try:
-            return self.table_names.format(keyspace=table.keyspace, table=table.name)
+            name = self.table_names.format(keyspace=table.keyspace, table=table.name)
         except (KeyError, IndexError, ValueError, AttributeError):
-            raise ConfigError(
-                "table_names: a template of {keyspace} and {table} is expected"
-            ) from None
+            name = ""
+        if not name.strip():
+            raise ConfigError("table_names: a template of {keyspace} and {table} is expected")
+        return name
 
-    def check(self, feed: Feed, named: Callable[[str], str]) -> None:
+    def check(
+        self, feed: Feed, named: Callable[[str], str], taken: Collection[str] = frozenset()
+    ) -> None:
         """Refuse what would mix tables up or put NULL where the binlog says nothing.
+
+        taken: the names of tables that dlt has for itself.
 
         Raises:
             ConfigError: two tables have one name, or a setting does not fit.
@@ -81,6 +86,11 @@ class Manner:
                 raise ConfigError(
                     f"{other} and {name} would both be the table {found}: set table_names to "
                     "`{keyspace}_{table}`, or leave one out by exclude_tables"
+                )
+            if found in taken:
+                raise ConfigError(
+                    f"{name} would be the table {found}, which is one of dlt's own: set "
+                    "table_names to `{keyspace}_{table}`, or leave the table out by exclude_tables"
                 )
             names[found] = name
             if not table.key and self.write == "merge":
@@ -236,7 +246,8 @@ class _Tables:
         self._feed = feed
         self._manner = manner
         self._schema = dlt.current.source_schema()
-        manner.check(feed, self._schema.naming.normalize_table_identifier)
+        named = self._schema.naming.normalize_table_identifier
+        manner.check(feed, named, self._schema.dlt_table_names())
         destination = dlt.current.pipeline().destination
         where = destination.destination_type.rpartition(".")[2]
         self._waiting: dict[str, dict[Any, _Waiting]] = {}  # by table and schema

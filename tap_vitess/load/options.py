@@ -54,21 +54,42 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--table-format", choices=["delta", "iceberg"], help="table format for files")
     made.add_argument(
-        "--every", type=float, metavar="SECONDS", help="keep running, and load again every SECONDS"
+        "--every",
+        type=_seconds,
+        metavar="SECONDS",
+        help="keep running, and load again every SECONDS",
     )
     made.add_argument(
         "--package-rows",
-        type=int,
+        type=_rows,
         default=2_000_000,
         help="rows after which a load package is full",
     )
     made.add_argument(
         "--package-seconds",
-        type=float,
+        type=_seconds,
         default=60.0,
         help="seconds of reading after which a load package is full",
     )
     return made
+
+
+def _seconds(text: str) -> float:
+    """Read a number of seconds; raises ArgumentTypeError: it is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:  # NaN is not, either
+        raise argparse.ArgumentTypeError("expected is a number of seconds, 0 or more")
+    return seconds
+
+
+def _rows(text: str) -> int:
+    """Read a number of rows; raises ArgumentTypeError: it is none."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError("expected is a number of rows, 1 or more")
+    return int(text)
 
 
 def _columns(text: str) -> tuple[str, list[str]]:
