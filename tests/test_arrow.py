@@ -33,8 +33,9 @@ from tap_vitess.protocol.items import Fields
 from tap_vitess.values.arrow import ArrowDecoder
 from tap_vitess.values.charsets import collation_of
 from tap_vitess.values.decode import ObjectDecoder
+from tap_vitess.values.kernels import kernels
 from tap_vitess.values.mysql_types import value_type
-from tap_vitess.values.types import DEFAULTS, ValueOptions
+from tap_vitess.values.types import DEFAULTS, UnfitError, ValueOptions
 
 Rows = list[list[bytes | None]]
 POINT = bytes.fromhex("E6100000 01 01000000 0000000000003440 0000000000002440")
@@ -153,6 +154,21 @@ def test_types_by_setting() -> None:
         ["0000-00-00", "2024-02-29"],
         ["2024-00-10T00:00:00+00:00", None],
     ]
+
+
+@pytest.mark.parametrize("taken", [slice(None), slice(2, 4), slice(1), slice(0)])
+def test_vectors_are_read_where_they_are(taken: slice) -> None:
+    """Also of nothing but nulls, of no row, and of a part of an array."""
+    type_ = value_type("vector(3)", None).arrow
+    assert type_.parse is not None
+    numbers = [None, [1.5], [], [-2.0, 0.5, 1e-45], None]
+    raw = [n if n is None else struct.pack(f"<{len(n)}f", *n) for n in numbers]
+    found = type_.parse(kernels(), pa.array(raw, pa.binary())[taken])
+    found.validate(full=True)
+    assert found == pa.array(numbers, pa.list_(pa.float32()))[taken]
+    for unfit in ([b"abc"], [b"ab", b"ab"]):
+        with pytest.raises(UnfitError):
+            type_.parse(kernels(), pa.array(unfit, pa.binary()))
 
 
 @pytest.mark.parametrize("phase", ["copied", "streamed"])

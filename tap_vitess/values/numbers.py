@@ -101,7 +101,7 @@ def double(column: Declared) -> ValueType:
 
 def vector(_: Declared) -> ValueType:
     """Enter VECTOR."""
-    arrow = Arrow(lambda pa: pa.list_(pa.float32()), _floats)
+    arrow = Arrow(lambda pa: pa.list_(pa.float32()), _floats, _lists_of_floats)
     return ValueType({"type": "array", "items": {"type": "number"}}, _floats, _floats, arrow)
 
 
@@ -211,6 +211,20 @@ def _floats(raw: bytes) -> list[float]:
     if len(raw) % 4:
         raise UnfitError("not a vector")
     return list(struct.unpack(f"<{len(raw) // 4}f", raw))
+
+
+def _lists_of_floats(kernels: Any, column: Any) -> Any:
+    """Read vectors where they are: an array of bytes is one of floats, but for its offsets."""
+    pa = kernels.pa
+    three, two = (kernels.scalar(number, pa.int32()) for number in (3, 2))
+    _, offsets, raw = column.buffers()
+    at = pa.Array.from_buffers(pa.int32(), len(column) + 1, [None, offsets], offset=column.offset)
+    if kernels.max(kernels.bit_wise_and(at, three)).as_py():
+        raise UnfitError("not a vector")
+    raw = raw or pa.py_buffer(b"")  # without a value there is no buffer
+    floats = pa.Array.from_buffers(pa.float32(), len(raw) // 4, [None, raw])
+    mask = column.is_null() if column.null_count else None
+    return pa.ListArray.from_arrays(kernels.shift_right(at, two), floats, mask=mask)
 
 
 def _decimal_text(raw: bytes) -> str:

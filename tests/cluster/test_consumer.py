@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,6 +21,7 @@ from support.kinds import KINDS
 from support.library import Replica
 
 from cluster.compare import difference
+from cluster.consumers import ROOT, SECONDS, Process, Rows, database_at, indexed, where
 from cluster.launcher import Cluster, Version
 from cluster.source import Address, Source, quote
 from cluster.valued import create_kinds, insert_kinds
@@ -51,15 +47,11 @@ from tap_vitess.vstream import (
 
 pytestmark = pytest.mark.cluster
 
-ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "sqlite_replica.py"
 REPLICA = Path(__file__).with_name("replica.py")
 KILLS = int(os.environ.get("TAP_VITESS_TEST_KILLS") or 30)
 ROWS = 30_000
-SECONDS = 60.0
 RESHARDED = "tapfollow"
-
-Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
 @pytest.fixture
@@ -93,83 +85,11 @@ def _wait_known(state: VitessTableState) -> None:
             return
 
 
-class Process:
-    """A consumer in a process of its own, with a database that outlives it."""
-
-    def __init__(
-        self, command: Sequence[str | Path], folder: Path, read: Callable[..., Rows]
-    ) -> None:
-        """Name the command; `read` reads a table and its key out of the database."""
-        self._command = [str(part) for part in command]
-        self._log = folder / "log"
-        self._read = read
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the process."""
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-W", "error", *self._command], stderr=log, cwd=ROOT
-            )
-
-    def kill(self) -> None:
-        """Kill it, which must have been running."""
-        assert self._process is not None
-        assert self._process.poll() is None, self._log.read_text()
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait(10)
-
-    def stop(self) -> None:
-        """Ask it to stop."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(20) == 0, self._log.read_text()
-
-    def difference(self, source: Source, tables: Tables) -> str:
-        """Describe what differs from the source."""
-        found = [
-            difference(_of_source(source, table, key), self._read(table, key))
-            for table, key in tables
-        ]
-        return "\n".join(filter(None, found))
-
-    def settle(self, source: Source, tables: Tables) -> None:
-        """Run until it is in step, stop it, and look once more."""
-        self.start()
-        deadline = time.monotonic() + SECONDS
-        while (differs := self.difference(source, tables)) and time.monotonic() < deadline:
-            assert self._process is not None
-            assert self._process.poll() is None, self._log.read_text()
-            time.sleep(0.5)
-        self.stop()
-        assert not differs, differs
-        assert not self.difference(source, tables)
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Decimal | date | datetime) else value
-
-
-def _indexed(rows: Sequence[dict[str, Any]], key: Sequence[str]) -> Rows:
-    return {tuple(row[name] for name in key): row for row in rows}
-
-
-def _of_source(source: Source, table: str, key: Sequence[str]) -> Rows:
-    rows = source.query(f"select * from {quote(table)}")
-    return _indexed([{n: _plain(v) for n, v in row.items()} for row in rows], key)
-
-
-def _database(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=30)
-    database.row_factory = sqlite3.Row
-    return database
-
-
 def _example(address: Address, tables: Tables, folder: Path) -> Process:
     path = folder / "replica.db"
 
     def read(table: str, key: Sequence[str]) -> Rows:
-        with closing(_database(path)) as database:
+        with closing(database_at(path)) as database:
             name = f"{address.keyspace}.{table}"
             found = "select count(*) from sqlite_master where name = ?"
             if not database.execute(found, [name]).fetchone()[0]:
@@ -177,10 +97,10 @@ def _example(address: Address, tables: Tables, folder: Path) -> Process:
             rows = [dict(row) for row in database.execute(f'select * from "{name}"')]
         for row in rows:
             del row["_v"]
-        return _indexed(rows, key)
+        return indexed(rows, key)
 
     names = [f"{address.keyspace}.{table}" for table, _ in tables]
-    return Process([EXAMPLE, _where(address), path, *names], folder, read)
+    return Process([EXAMPLE, where(address), path, *names], folder, read)
 
 
 def _two_steps(address: Address, tables: Tables, folder: Path, state_table: str) -> Process:
@@ -188,24 +108,20 @@ def _two_steps(address: Address, tables: Tables, folder: Path, state_table: str)
 
     def read(table: str, key: Sequence[str]) -> Rows:
         sql = "select row from rows where name = ?"
-        with closing(_database(path)) as database:
+        with closing(database_at(path)) as database:
             found = database.execute(sql, [f"{address.keyspace}.{table}"]).fetchall()
-        return _indexed([json.loads(row["row"]) for row in found], key)
+        return indexed([json.loads(row["row"]) for row in found], key)
 
     names = [f"{address.keyspace}.{table}" for table, _ in tables]
     command: list[str | Path] = [
         REPLICA,
-        _where(address),
+        where(address),
         path,
         address.keyspace,
         state_table,
         *names,
     ]
     return Process(command, folder, read)
-
-
-def _where(address: Address) -> str:
-    return f"{address.host}:{address.grpc_port}:{address.mysql_port}"
 
 
 def _copied(text: str | None) -> bool:
@@ -231,13 +147,13 @@ class States:
         return time.monotonic() - began
 
     def _is_made(self) -> bool:
-        with closing(_database(self._path)) as database:
+        with closing(database_at(self._path)) as database:
             made = "select count(*) from sqlite_master where name = '_state'"
             return bool(database.execute(made).fetchone()[0])
 
     def after_kill(self) -> None:
         """Note the state, and now and then put an earlier one back."""
-        with closing(_database(self._path)) as database:
+        with closing(database_at(self._path)) as database:
             if not self._is_made():
                 self.happened["no table"] += 1  # killed before it has made it
                 return
@@ -339,8 +255,8 @@ def test_the_newer_consumer_of_a_name_wins(
     assert len(replica.seen) > seen
     consume(vitess, names, replica.flush, newer, follow=False)
     for table, key in tables:
-        wanted = _indexed(source.query(f"select * from {quote(table)}"), key)
-        found = _indexed(replica.contents(f"{keyspace}.{table}"), key)
+        wanted = indexed(source.query(f"select * from {quote(table)}"), key)
+        found = indexed(replica.contents(f"{keyspace}.{table}"), key)
         assert not difference(wanted, found)
 
 
@@ -455,8 +371,8 @@ def test_follows_through_a_reshard(
         def in_step() -> bool:
             return not any(
                 difference(
-                    _indexed(source.query(f"select * from {quote(table)}"), key),
-                    _indexed(replica.contents(f"{RESHARDED}.{table}"), key),
+                    indexed(source.query(f"select * from {quote(table)}"), key),
+                    indexed(replica.contents(f"{RESHARDED}.{table}"), key),
                 )
                 for table, key in tables
             )

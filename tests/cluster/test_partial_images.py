@@ -208,6 +208,18 @@ def test_vectors_are_fetched(
     assert found == {0: (2, sent), 1: (3, None), 2: (2, sent), 3: (1, sent)}
 
 
+def test_a_minimal_image_of_nulls(own_cluster: Cluster, source: Source) -> None:
+    """Vitess takes an after image without a byte for none, and the update for a delete."""
+    table = source.create("nulls", "id bigint primary key, n int, tx text")
+    source.insert(table, ["id", "n", "tx"], [(1, 1, "a")])
+    raw = RawSource(source.address)
+    start = raw.position()
+    with _logging(own_cluster, source, {"binlog_row_image": "MINIMAL"}):
+        source.execute(f"update {quote(table)} set n = null, tx = null where id = 1")
+    (_, _, after), *_ = raw.streamed(table, start, 1)
+    assert list(after.lengths) == []
+
+
 def test_partial_json_that_vitess_drops(
     own_cluster: Cluster, source: Source, pipeline: Callable[..., Pipeline], vitess_version: Version
 ) -> None:

@@ -62,7 +62,11 @@ def insert_kinds(
 def needs_vectors(cluster: Cluster) -> None:
     """Skip the test where MySQL has no vectors."""
     try:
-        cluster.mysql(cluster.primary(SHARDED, "-80"), "select hex(string_to_vector('[1]'))")
+        cluster.mysql(
+            cluster.primary(SHARDED, "-80"),
+            f"use vt_{SHARDED}",  # without it MySQL says no more than that no database is selected
+            "select hex(string_to_vector('[1]'))",
+        )
     except pymysql.MySQLError as error:
         if error.args[0] != ER.SP_DOES_NOT_EXIST:
             raise
