@@ -50,12 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     last.parent.mkdir(exist_ok=True)
     last.write_text(json.dumps({**before, **results}, indent=1) + "\n")
     if options.page is not None:
-        if "pipe" in results:
-            page.write_pipe(options.page, results["pipe"])
-        if results.keys() - {"about", "pipe"}:
-            kind = "sandbox" if options.host is None else "cluster"
-            page.write(options.page, json.loads(last.read_text()), kind)
+        _write(options.page, results, json.loads(last.read_text()), options.host)
     return 0
+
+
+def _write(file: Path, results: report.Json, kept: report.Json, host: str | None) -> None:
+    """Put figures into the page."""
+    if "pipe" in results:
+        page.write_pipe(file, results["pipe"])
+    if "tricks" in results:
+        page.write_tricks(file, results)
+    if results.keys() - {"about", "pipe", "tricks"}:
+        page.write(file, kept, "sandbox" if host is None else "cluster")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         "scenarios",
         nargs="*",
         metavar="scenario",
-        help=f"of {', '.join(SCENARIOS)}; default all of these. And pipe, which installs targets",
+        help=f"of {', '.join(SCENARIOS)}; default all of these. And tricks, each of the "
+        "hot path with and without; and pipe, which installs targets",
     )
     parser.add_argument("--small", action="store_true", help="a little of everything, in seconds")
     parser.add_argument("--repeats", type=int, help="runs of which the median is told")

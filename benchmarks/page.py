@@ -33,6 +33,11 @@ def write_pipe(page: Path, figures: Json) -> None:
     _put(page, "turns" if figures["turns"] > 1 else "pipe", _pipe(figures))
 
 
+def write_tricks(page: Path, results: Json) -> None:
+    """Put the figures of each trick into their part of a page."""
+    _put(page, "tricks", _tricks(results))
+
+
 def _put(page: Path, part: str, lines: Iterable[str]) -> None:
     text = page.read_text()
     begin = BEGIN.format(part)
@@ -65,6 +70,16 @@ def _pipe(figures: Json) -> Iterator[str]:
                     f"| {cost['cpu']:.1f} | {cost['rss_mb']:.0f} |"
                 )
         yield ""
+
+
+def _tricks(results: Json) -> Iterator[str]:
+    yield _measured(results["about"])
+    yield "| | in | CPU µs | without | ratio |"
+    yield "|---|---|---|---|---|"
+    for what, cost in results["tricks"].items():
+        with_, without = (f"{cost[side]:,.4g}" for side in ("with_us", "without_us"))
+        yield f"| {what} | `{cost['file']}` | {with_} | {without} | {cost['times']:.2f} |"
+    yield ""
 
 
 def _tables(results: Json) -> Iterator[str]:

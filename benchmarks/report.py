@@ -29,6 +29,9 @@ _FIGURES = {
     "cpu": ("CPU s", "{:.2f}"),
     "rss_mb": ("peak memory MB", "{:.0f}"),
     "of_the_first": ("wall, of the first way", "{:.2f}"),
+    "with_us": ("CPU µs each, with it", "{:,.3f}"),
+    "without_us": ("CPU µs each, without", "{:,.3f}"),
+    "times": ("without divided by with", "{:.2f}"),
     "rows_too_many": ("rows too many in the destination", "{:+,}"),
 }
 

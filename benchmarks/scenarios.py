@@ -36,9 +36,12 @@ class Scale:
     growth_cells: int = 1_000_000  # rows times columns of a run of growth_columns
     pipe_turns: int = 1
     pipe_ways: tuple[str, ...] = ()
+    few_tricks: bool = False
 
 
-SMALL = Scale(300, 100, 300, 99, 500, 1, 5, (50, 300), (2, 12), (1, 3), (1, 2), 500)
+SMALL = Scale(
+    300, 100, 300, 99, 500, 1, 5, (50, 300), (2, 12), (1, 3), (1, 2), 500, few_tricks=True
+)
 
 
 class Bench:
@@ -188,6 +191,17 @@ class Bench:
         scale = self._scale
         plan = pipe.Plan(scale.pipe_rows, scale.pipe_changes, scale.pipe_turns, scale.pipe_ways)
         return pipe.measure(source, self._directory, plan)
+
+    # Each trick alone
+
+    def tricks(self) -> Json:
+        """Measure each trick of the hot path with and without."""
+        from benchmarks import tricks  # noqa: PLC0415 - imports all of the tap
+
+        scale = tricks.SMALL if self._scale.few_tricks else tricks.Scale()
+        names = [(f"t{i:04}", TEN) for i in range(scale.tables)]
+        catalog = self._tap(self._place.keyspace(names)).catalog
+        return tricks.measure(self._place, catalog, scale)
 
     # Growth
 

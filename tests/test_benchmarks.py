@@ -12,6 +12,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tap_vitess"
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "benchmarks", "--small", "--results", str(directory), "copy"]
     first, again = (
         subprocess.run([*command, *more], capture_output=True, text=True, check=True, cwd=ROOT)
-        for more in ([], ["arrow", "asyncio"])
+        for more in ([], ["arrow", "asyncio", "tricks"])
     )
     assert "(last" not in first.stdout
     assert "(last" in again.stdout, "it compares with the last time"
@@ -51,13 +52,44 @@ def test_the_lateness_of_a_loop_is_measured(results: Path) -> None:
     assert all(found["late_99_ms"] <= found["late_most_ms"] for found in figures.values())
 
 
+@pytest.fixture
+def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the package, which is not installed."""
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_each_trick_is_measured(results: Path, tmp_path: Path) -> None:
+    """With and without; the page has a line of each, and no line of one that is gone."""
+    from benchmarks import apart, page
+
+    figures = json.loads((results / "small.json").read_text())
+    tricks = figures["tricks"]
+    assert all(
+        min(cost["with_us"], cost["without_us"], cost["times"]) > 0 for cost in tricks.values()
+    )
+    assert [cost["file"] for cost in tricks.values() if not (PACKAGE / cost["file"]).exists()] == []
+    assert len(tricks.keys() & apart.TRICKS.keys()) == 1, "of those in other processes, one"
+    shown = (ROOT / "docs" / "performance.md").read_text()
+    assert names(shown) == [*dict.fromkeys([*tricks, *apart.TRICKS])]
+    written = tmp_path / "performance.md"
+    written.write_text(shown)
+    page.write_tricks(written, figures)
+    assert names(written.read_text()) == [*tricks]
+
+
+def names(text: str) -> list[str]:
+    """List the tricks of a page."""
+    _, _, part = text.partition("<!-- figures: tricks -->")
+    lines = part.partition("<!-- end -->")[0].splitlines()
+    return [line.split(" | ")[0].removeprefix("| ") for line in lines if ".py` |" in line]
+
+
+@pytest.mark.usefixtures("benchmarks")
 def test_the_page_takes_figures(results: Path, tmp_path: Path) -> None:
     """Between its markers; the rest of it stays."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        from benchmarks import page
-    finally:
-        sys.path.remove(str(ROOT))
+    from benchmarks import page
+
     text = (ROOT / "docs" / "performance.md").read_text()
     written = tmp_path / "performance.md"
     written.write_text(text)

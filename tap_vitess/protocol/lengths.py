@@ -14,7 +14,6 @@ import struct
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from io import BytesIO
 from itertools import accumulate
 
@@ -194,7 +193,6 @@ def _of_some_bytes(packed: bytes) -> tuple[list[bytes], list[int]]:
     return parts[::2], list(map(_zigzag, parts[1::2]))
 
 
-@lru_cache(maxsize=4096)
 def _zigzag(varint: bytes) -> int:
     value = 0
     for place, byte in enumerate(varint):

@@ -22,7 +22,7 @@ from tap_vitess.protocol.items import Rows
 from tap_vitess.records.operations import Operation, TableImages
 from tap_vitess.values.encode import RowEncoder
 
-FEW_ROWS = 4
+FEW_ROWS = 6
 _NUMBERS = 1000  # written at a time
 
 
