@@ -27,7 +27,7 @@ from tap_vitess.protocol.changes import by_table
 from tap_vitess.protocol.columns import StreamEvent, decode
 from tap_vitess.protocol.copy import by_shard
 from tap_vitess.protocol.items import Rows
-from tap_vitess.values.arrow import pyarrow
+from tap_vitess.values.kernels import kernels, pyarrow
 from tap_vitess.vstream.arrow_batches import _one
 from tap_vitess.vstream.arrow_reader import TableRows
 from tap_vitess.vtgate import grpc as calls
@@ -82,17 +82,18 @@ def _by_grpc(workload: str, made: Made) -> Told:
     return process_time() - begin, came
 
 
-def _unkept(made: Made) -> Told:
-    with patch.object(calls, "_keep_freed_memory", lambda: None):
-        return _by_client("copied", made)
+def _of_default_pool(made: Made) -> Told:
+    with patch.object(kernels(), "_pool", pyarrow().default_memory_pool()):
+        return _ARROW(made)
 
 
 def _joined(join: Callable[[list[TableRows]], Any], made: Made) -> Told:
     """Join batches of 50,000 rows, of parts as one response has."""
     pa, cost, came = pyarrow(), 0.0, 0
+    bytes(BY_COLUMN.kept)  # as a connection does
     columns = [pa.array([b"%0*d" % (n * 4, n)] * 1700) for n in range(1, 11)]
     for _ in range(made.rows // 5_000):
-        own = [[pa.concat_arrays([c, c[:0]]) for c in columns] for _ in range(30)]
+        own = [[kernels().concat_arrays([c, c[:0]]) for c in columns] for _ in range(30)]
         batches = [pa.RecordBatch.from_arrays(part, [*map(str, range(10))]) for part in own]
         parts = [TableRows("k", TABLE, 1, batch) for batch in batches]
         del own, batches
@@ -117,7 +118,7 @@ def _alone(made: Made) -> int:
 
 _RESPONSES, _GRPC = "vtgate/responses.py", "vtgate/grpc.py"
 _COPY, _SINGLE = (partial(_by_client, workload) for workload in ("copied", "single"))
-_ARROW = partial(_COPY, join=by_shard, make=to_arrow)
+_ARROW = partial(_COPY, units=BY_COLUMN, join=by_shard, make=to_arrow)
 _OFF = "from tap_vitess.signals import importing\nwith importing(): "
 # Each by name: its file, of how many the CPU time is told, and the work with and without.
 TRICKS: dict[str, tuple[Any, ...]] = {
@@ -136,9 +137,21 @@ TRICKS: dict[str, tuple[Any, ...]] = {
     ),
     "more copied rows are waited for, for Arrow": (
         *(_RESPONSES, _rows),
-        *(partial(_ARROW, units=BY_COLUMN), _ARROW),
+        *(_ARROW, partial(_ARROW, units=replace(BY_LINE, kept=BY_COLUMN.kept))),
     ),
-    "freed memory is kept": (_GRPC, _rows, _COPY, _unkept),
+    "freed memory is kept": (_GRPC, _rows, _COPY, partial(_COPY, units=replace(BY_LINE, kept=0))),
+    "and more of it, for Arrow": (
+        _GRPC,
+        _rows,
+        _ARROW,
+        partial(_ARROW, units=replace(BY_COLUMN, kept=0)),
+    ),
+    "Arrow has memory of the system's allocator": (
+        "values/kernels.py",
+        _rows,
+        _ARROW,
+        _of_default_pool,
+    ),
     "gRPC gives a call no thread of its own": (
         _GRPC,
         _rows,
@@ -148,7 +161,7 @@ TRICKS: dict[str, tuple[Any, ...]] = {
     "Arrow batches are joined a column at a time": (
         *("vstream/arrow_batches.py", _rows),
         partial(_joined, lambda parts: _one(parts).rows),
-        partial(_joined, lambda parts: pyarrow().concat_batches([part.rows for part in parts])),
+        partial(_joined, lambda parts: kernels().concat_batches([part.rows for part in parts])),
     ),
     "importing collects no garbage (a start)": (
         *("signals.py", lambda _: 1),

@@ -61,10 +61,11 @@ from tap_vitess.records.lines import _numbers
 from tap_vitess.singer import output, plain, tap
 from tap_vitess.stdout import LineBuffer
 from tap_vitess.values import documents, encode, numbers
-from tap_vitess.values.arrow import ArrowDecoder, pyarrow
-from tap_vitess.values.arrow_bytes import Cutter, scalar
+from tap_vitess.values.arrow import ArrowDecoder
+from tap_vitess.values.arrow_bytes import Cutter
 from tap_vitess.values.decode import ObjectDecoder, RowDecoder
 from tap_vitess.values.encode import _Member
+from tap_vitess.values.kernels import kernels, pyarrow
 from tap_vitess.values.mysql_types import value_type
 from tap_vitess.values.numbers import _JSON_DECIMALS
 from tap_vitess.vstream import arrow_reader
@@ -237,7 +238,7 @@ def _documents(data: Data) -> Iterator[Trick]:
             check(value)
 
     def for_arrow() -> Any:
-        return arrow.parse and arrow.parse(pa, column).storage
+        return arrow.parse and arrow.parse(kernels(), column).storage
 
     yield "documents are checked by lines", data.count, by_line, lambda: singly(documents.from_copy)
     yield "documents are checked, not parsed", data.count, by_line, lambda: singly(orjson.loads)
@@ -326,7 +327,7 @@ def _stdout(_: Data) -> Iterator[Trick]:
 
 def _arrow_bytes(data: Data) -> Iterator[Trick]:
     pa, images, count = pyarrow(), data.images, data.count
-    act = partial(Cutter(pa, WIDTH, "").cut, images, ALL)
+    act = partial(Cutter(kernels(), WIDTH, "").cut, images, ALL)
     short = images_of([row[:2] for row in data.rows])
 
     def objects() -> Any:
@@ -338,10 +339,10 @@ def _arrow_bytes(data: Data) -> Iterator[Trick]:
     yield "Arrow's kernels cut values", count, act, objects
     yield "Arrow's kernels read lengths", count, *off(Cutter, "_lengths", as_list, act)
     varints = Cutter._varints  # noqa: SLF001
-    act = partial(Cutter(pa, 2, "").cut, short, range(2))
+    act = partial(Cutter(kernels(), 2, "").cut, short, range(2))
     yield "lengths of one byte are taken as they are", count, *off(Cutter, "_lengths", varints, act)
     kind, some = pa.uint8(), range(100)
-    make = lambda n: scalar(pa, n, kind), lambda n: pa.scalar(n, kind)
+    make = lambda n: kernels().scalar(n, kind), lambda n: pa.scalar(n, kind)
     yield (
         "an Arrow scalar is taken out of an array (each)",
         100,
