@@ -42,10 +42,15 @@ class Process:
                 [sys.executable, "-W", "error", *self._command], stderr=log, cwd=ROOT
             )
 
-    def kill(self) -> None:
-        """Kill it, which must have been running."""
+    def check(self) -> None:
+        """Fail, with its log, unless it is running."""
         assert self._process is not None
         assert self._process.poll() is None, self._log.read_text()
+
+    def kill(self) -> None:
+        """Kill it, which must have been running."""
+        self.check()
+        assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(10)
 
@@ -68,8 +73,7 @@ class Process:
         self.start()
         deadline = time.monotonic() + SECONDS
         while (differs := self.difference(source, tables)) and time.monotonic() < deadline:
-            assert self._process is not None
-            assert self._process.poll() is None, self._log.read_text()
+            self.check()
             time.sleep(0.5)
         self.stop()
         assert not differs, differs

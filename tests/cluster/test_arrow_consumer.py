@@ -39,7 +39,7 @@ class Replica:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._starts = 0
+        self.starts = 0
 
     def ask(self, sql: str, *values: str) -> list[tuple[object, ...]]:
         """Return the rows of a query."""
@@ -53,13 +53,14 @@ class Replica:
         assert len(found) == len(rows)
         return found
 
-    def wait_started(self) -> None:
+    def wait_started(self, process: Process) -> None:
         """Wait until the consumer has opened its database once more."""
         deadline = time.monotonic() + 60
-        while self._count("starts") == self._starts:
+        while self._count("starts") == self.starts:
             assert time.monotonic() < deadline
+            process.check()
             time.sleep(0.02)
-        self._starts += 1
+        self.starts += 1
 
     def _count(self, table: str) -> int:
         if not self.ask("select 1 from sqlite_master where name = ?", table):
@@ -98,7 +99,7 @@ def test_arrow_batches_killed(
 
     def kill(longest: float) -> str:
         process.start()
-        replica.wait_started()
+        replica.wait_started(process)
         time.sleep(rng.uniform(0, longest))
         process.kill()
         phase = replica.phase()
@@ -112,7 +113,7 @@ def test_arrow_batches_killed(
                 happened["states lost"] += 1
     print(f"kills: {dict(killed)}; {dict(happened)}")
     process.settle(source, tables)
-    replica.wait_started()
+    replica.starts += 1
     replica.empty("odd")
 
     with Writer(source, tables, seed + 1) as writer, ThreadPoolExecutor(1) as pool:
