@@ -59,11 +59,11 @@ def _by_client(
     connect: Callable[..., AbstractContextManager[calls.Client]] = calls.connect,
 ) -> Told:
     """Receive a workload as the tap does."""
-    feed = made.feed(getattr(made, workload))
+    feed, read = made.feed(getattr(made, workload)), make()  # imports what it needs
     config = Config.from_settings(settings(made))
     with connect(config, units) as client, client.stream(feed.request()) as responses:
         begin = process_time()
-        came = sum(map(len, consumed(feed, _until_heartbeat(responses), make(), join)))
+        came = sum(map(len, consumed(feed, _until_heartbeat(responses), read, join)))
         return process_time() - begin, came
 
 

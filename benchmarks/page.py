@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from benchmarks.plot import Points, svg
@@ -89,11 +90,12 @@ def _tables(results: Json) -> Iterator[str]:
 
 def _measured(about: Json) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    return (
+    told = (
         f"Measured {about['when'][:10]} against {about['against']} on {about['cores']} cores of "
         f"{about['cpu']}; Python {about['python']}, {versions}; load of the machine when it began "
-        f"{about['load']:.1f}.\n"
+        f"{about['load']:.1f}."
     )
+    return fill(told, 120) + "\n"
 
 
 def _figures(results: Json) -> Iterator[str]:

@@ -110,8 +110,8 @@ def off(where: Any, name: str, value: Any, act: Act) -> tuple[Act, Act]:
 
 
 def _columns(data: Data) -> Iterator[Trick]:
-    count, changes, alone = data.count, len(each(data.changed)), len(each(data.single))
-    copied, changed, single = data.copied, data.changed, data.single
+    count, changes = data.count, len(each(data.changed))
+    copied, changed = data.copied, data.changed
 
     def by_column() -> Any:
         return cut(after(decode_all(changed)))
@@ -135,8 +135,6 @@ def _columns(data: Data) -> Iterator[Trick]:
         *off(columns, "_are_alike", alike, by_copied),
         rows_of,
     )
-    searched = off(columns, "ROW_EVENT", b"", partial(decode_all, single))
-    yield "other events are searched for rows at once", alone, *searched, len
     write = written(data.images, data.types)
     yield (
         "lines are made of some thousand values at a time",

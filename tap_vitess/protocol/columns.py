@@ -35,7 +35,6 @@ from tap_vitess.protocol.lengths import Lengths, varint
 from tap_vitess.protocol.wire import (
     COPIED,
     IS_ROW,
-    ROW_EVENT,
     first_copied,
     first_row,
     last_copied_end,
@@ -374,17 +373,16 @@ def _runs(events: Iterable[bytes]) -> Iterator[StreamEvent]:
         if is_row:
             yield from _changed_rows(run)
         else:
-            yield from _others([*run])
+            yield from _others(run)
 
 
 def _is_row(event: bytes) -> bool:
     return event.startswith(IS_ROW)
 
 
-def _others(events: list[bytes]) -> Iterator[binlogdata.VEvent]:
+def _others(events: Iterable[bytes]) -> Iterator[binlogdata.VEvent]:
     """Read events that are not ROW; refuse rows in them, which would be ignored."""
-    read = map(binlogdata.VEvent.FromString, events)
-    return map(_without_rows, read) if ROW_EVENT in b"".join(events) else read
+    return map(_without_rows, map(binlogdata.VEvent.FromString, events))
 
 
 def _without_rows(event: binlogdata.VEvent) -> binlogdata.VEvent:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 COPIED = b"\x08\x0c\x2a"
 IS_ROW = COPIED[:2]
 _FIRST_ROW = re.compile(b"%b|%b" % (re.escape(COPIED), re.escape(IS_ROW + b"\x10")))
-ROW_EVENT = COPIED[2:]
 _COMPLETED = b"\x08\x14"  # a VEvent's type, COPY_COMPLETED
 _FEW = 1 << 10  # bytes of a response
 _LONGEST = 5  # bytes of a size
