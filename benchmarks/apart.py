@@ -24,8 +24,8 @@ from benchmarks.process import run
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.config import Config
 from tap_vitess.protocol.changes import by_table
-from tap_vitess.protocol.columns import StreamEvent, decode
 from tap_vitess.protocol.copy import by_shard
+from tap_vitess.protocol.decode import StreamEvent, decode
 from tap_vitess.protocol.items import Rows
 from tap_vitess.values.kernels import kernels, pyarrow
 from tap_vitess.vstream.arrow_batches import _one

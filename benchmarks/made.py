@@ -14,17 +14,9 @@ from benchmarks.places import Place, shard_names
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.protocol.changes import ChangeStream, by_table
-from tap_vitess.protocol.columns import (
-    ChangedRows,
-    Chunk,
-    CopiedRows,
-    EncodedChanges,
-    Images,
-    StreamEvent,
-    decode,
-    decode_all,
-)
+from tap_vitess.protocol.columns import Chunk, EncodedChanges, Images
 from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.decode import ChangedRows, CopiedRows, StreamEvent, decode, decode_all
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.images import packed, unpacked
 from tap_vitess.protocol.items import Fields, Rows
@@ -240,6 +232,12 @@ class Data:
         """Return inserted rows, so many at a time; and how many rows there are."""
         feed = self.made.feed(self.made.changed)
         first = next(consumed(feed, map(decode, self.changed), lambda rows: rows))
-        kind, every = first.changes.kind, parts(first.changes.encoded, size)
-        found = [replace(first, changes=EncodedChanges(e, kind)) for e in every if len(e) == size]
+        every = [some for some in parts([*first.changes], size) if len(some) == size]
+        found = [replace(first, changes=_encoded(some, first.changes.kind)) for some in every]
         return size * len(found), found
+
+
+def _encoded(changes: Sequence[binlogdata.RowChange], kind: str) -> EncodedChanges:
+    row = binlogdata.RowEvent(table_name=TABLE, row_changes=changes)
+    event = binlogdata.VEvent(type=binlogdata.ROW, row_event=row).SerializeToString()
+    return EncodedChanges([event], len(changes), kind)

@@ -49,11 +49,9 @@ from benchmarks.places import Place
 from benchmarks.process import BenchmarkError
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.protocol import columns, lengths
-from tap_vitess.protocol.columns import (
-    ChangedRows,
-    Images,
-    decode_all,
-)
+from tap_vitess.protocol import decode as responses
+from tap_vitess.protocol.columns import Images
+from tap_vitess.protocol.decode import ChangedRows, decode_all
 from tap_vitess.protocol.gtid import Goal, GtidSet
 from tap_vitess.protocol.lengths import listed
 from tap_vitess.records import lines
@@ -109,7 +107,7 @@ def off(where: Any, name: str, value: Any, act: Act) -> tuple[Act, Act]:
 # The tricks, by file
 
 
-def _columns(data: Data) -> Iterator[Trick]:
+def _responses(data: Data) -> Iterator[Trick]:
     count, changes = data.count, len(each(data.changed))
     copied, changed = data.copied, data.changed
 
@@ -132,9 +130,15 @@ def _columns(data: Data) -> Iterator[Trick]:
     yield (
         "events of copied rows are compared as bytes",
         count,
-        *off(columns, "_are_alike", alike, by_copied),
+        *off(responses, "_are_alike", alike, by_copied),
         rows_of,
     )
+    at_once = off(responses, "_read_at_once", lambda _: (), by_column)
+    yield "ROW events of a response are read at once", changes, *at_once, rows_of
+
+
+def _columns(data: Data) -> Iterator[Trick]:
+    count = data.count
     write = written(data.images, data.types)
     yield (
         "lines are made of some thousand values at a time",
@@ -402,6 +406,7 @@ def _tables(catalog: Json, data: Data) -> Iterator[tuple[str, Trick]]:
 
 
 _FILES: dict[str, Callable[[Data], Iterator[Trick]]] = {
+    "protocol/decode.py": _responses,
     "protocol/columns.py": _columns,
     "protocol/lengths.py": _lengths,
     "protocol/changes.py": _changes,

@@ -31,8 +31,8 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import VitessError
 from tap_vitess.protocol.changes import ChangeStream, by_table
-from tap_vitess.protocol.columns import decode, decode_all
 from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.decode import decode, decode_all
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.images import packed
 from tap_vitess.protocol.items import Rows

@@ -18,7 +18,7 @@ from support.events import KEYSPACE, VEvent, begin, commit, field, fields, gtid,
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.protocol.changes import ChangeStream, by_table
-from tap_vitess.protocol.columns import decode_all
+from tap_vitess.protocol.decode import (decode_all)
 from tap_vitess.protocol.copy import TableCopy, by_shard
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.images import packed

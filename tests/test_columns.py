@@ -19,15 +19,12 @@ from tap_vitess.errors import ProtocolError
 from tap_vitess.protocol.columns import (
     CHUNK_ROWS,
     CHUNK_VALUES,
-    ChangedRows,
     CopiedChanges,
-    CopiedRows,
     EncodedChanges,
     Images,
     RowChanges,
-    StreamEvent,
-    decode,
 )
+from tap_vitess.protocol.decode import ChangedRows, CopiedRows, StreamEvent, decode
 from tap_vitess.protocol.items import Fields
 from tap_vitess.values.arrow import ArrowDecoder
 from tap_vitess.values.decode import RowDecoder
@@ -326,8 +323,8 @@ def test_changes_of_one_kind_are_read_by_column(table: tuple[int, list[Values]],
 
 
 def test_changes_that_are_none_are_an_error_of_ours() -> None:
-    """One that names no row."""
-    broken = EncodedChanges([b"\x12\xff", b"\x12\x00"], "after")
+    """One whose image is longer than its event."""
+    broken = EncodedChanges([b"\x08\x0c\x2a\x04\x12\x02\x12\xff"], 1, "after")
     with pytest.raises(ProtocolError, match="cannot be read"):
         broken.by_column()
     with pytest.raises(ProtocolError, match="cannot be read"):

@@ -14,8 +14,9 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.protocol.changes import ChangeStream, by_table
-from tap_vitess.protocol.columns import EncodedChanges, decode
+from tap_vitess.protocol.columns import EncodedChanges
 from tap_vitess.protocol.copy import by_shard
+from tap_vitess.protocol.decode import decode
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.images import packed
 from tap_vitess.protocol.items import (

@@ -30,8 +30,8 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError, VitessError
 from tap_vitess.protocol.changes import ChangeStream
-from tap_vitess.protocol.columns import decode, decode_all
 from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.decode import decode, decode_all
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.items import Rows
 from tap_vitess.protocol.lengths import varint

@@ -64,6 +64,22 @@ class CopiedResponse(_message.Message):
     events: CopiedEvents
     def __init__(self, events: _Optional[_Union[CopiedEvents, _Mapping]] = ...) -> None: ...
 
+class Image(_message.Message):
+    __slots__ = ("lengths", "values")
+    LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    lengths: bytes
+    values: bytes
+    def __init__(self, lengths: _Optional[bytes] = ..., values: _Optional[bytes] = ...) -> None: ...
+
+class Change(_message.Message):
+    __slots__ = ("before", "after")
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    before: Image
+    after: Image
+    def __init__(self, before: _Optional[_Union[Image, _Mapping]] = ..., after: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
+
 class ChangedRowEvent(_message.Message):
     __slots__ = ("table_name", "row_changes", "shard", "is_internal_table")
     TABLE_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -71,10 +87,10 @@ class ChangedRowEvent(_message.Message):
     SHARD_FIELD_NUMBER: _ClassVar[int]
     IS_INTERNAL_TABLE_FIELD_NUMBER: _ClassVar[int]
     table_name: _containers.RepeatedScalarFieldContainer[str]
-    row_changes: _containers.RepeatedScalarFieldContainer[bytes]
+    row_changes: _containers.RepeatedCompositeFieldContainer[Change]
     shard: str
     is_internal_table: bool
-    def __init__(self, table_name: _Optional[_Iterable[str]] = ..., row_changes: _Optional[_Iterable[bytes]] = ..., shard: _Optional[str] = ..., is_internal_table: bool = ...) -> None: ...
+    def __init__(self, table_name: _Optional[_Iterable[str]] = ..., row_changes: _Optional[_Iterable[_Union[Change, _Mapping]]] = ..., shard: _Optional[str] = ..., is_internal_table: bool = ...) -> None: ...
 
 class ChangedEvent(_message.Message):
     __slots__ = ("type", "timestamp", "row_event", "current_time", "shard")
@@ -89,3 +105,9 @@ class ChangedEvent(_message.Message):
     current_time: int
     shard: str
     def __init__(self, type: _Optional[int] = ..., timestamp: _Optional[int] = ..., row_event: _Optional[_Iterable[_Union[ChangedRowEvent, _Mapping]]] = ..., current_time: _Optional[int] = ..., shard: _Optional[str] = ...) -> None: ...
+
+class ChangedResponse(_message.Message):
+    __slots__ = ("events",)
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[ChangedEvent]
+    def __init__(self, events: _Optional[_Iterable[_Union[ChangedEvent, _Mapping]]] = ...) -> None: ...

@@ -26,8 +26,9 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ProtocolError, RetriableError
 from tap_vitess.protocol.alterations import column_changes
-from tap_vitess.protocol.columns import ChangedRows, CopiedRows, EncodedChanges, StreamEvent
+from tap_vitess.protocol.columns import EncodedChanges
 from tap_vitess.protocol.ddl import altered_tables, replaced_tables, triggered_tables
+from tap_vitess.protocol.decode import ChangedRows, CopiedRows, StreamEvent
 from tap_vitess.protocol.gtid import Goal
 from tap_vitess.protocol.items import Alteration, Boundary, ChangeItem, Decoded, Fields, Rows
 from tap_vitess.protocol.request import RequestOptions, stream_request

@@ -18,11 +18,10 @@ row. So a mark is put after each row, and must be found there again.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, groupby
-from operator import itemgetter
+from itertools import chain
 
 from google.protobuf.message import DecodeError
 
@@ -31,15 +30,7 @@ from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError
 from tap_vitess.protocol.images import packed
-from tap_vitess.protocol.lengths import Lengths, varint
-from tap_vitess.protocol.wire import (
-    COPIED,
-    IS_ROW,
-    first_copied,
-    first_row,
-    last_copied_end,
-    sized,
-)
+from tap_vitess.protocol.lengths import Lengths
 
 # Values split at a time: with more, the processor's caches help less.
 CHUNK_VALUES = 4000
@@ -77,7 +68,7 @@ class Chunk:
 Read = tuple[Sequence[bytes], Sequence[bytes]]
 
 
-def _read(message: by_column.Images) -> Read:
+def read_images(message: by_column.Images) -> Read:
     return message.lengths[:], message.values[:]  # slices: a fifth faster than an iteration
 
 
@@ -107,7 +98,7 @@ class Images:
     def of_rows(cls, rows: Sequence[query.Row]) -> Images | None:
         """Make images of rows; None if a row has not a single byte."""
         written = b"".join([row.SerializeToString() for row in rows])
-        return cls.of(_read(by_column.Images.FromString(written)), len(rows))
+        return cls.of(read_images(by_column.Images.FromString(written)), len(rows))
 
     @classmethod
     def joined(cls, parts: Sequence[Images]) -> Images:
@@ -184,8 +175,8 @@ class RowChanges(Collection[binlogdata.RowChange]):
 
     def by_column(self) -> Changes | None:
         """Return the images; None if some are not whole, or of several kinds."""
-        event = by_column.ChangedRowEvent.FromString(self._event.SerializeToString())
-        return _by_column(event.row_changes)
+        event = by_column.CopiedRowEvent.FromString(self._event.SerializeToString())
+        return _by_column(_read_both(event.row_changes), len(self))
 
 
 @contextmanager
@@ -197,31 +188,35 @@ def _whole_changes() -> Iterator[None]:
 
 
 class EncodedChanges(Collection[binlogdata.RowChange]):
-    """Serialized RowChanges, one by one or by column.
+    """The changes of serialized ROW events, one by one or by column.
 
     Reading them raises ProtocolError if they are not RowChanges.
     """
 
-    def __init__(self, encoded: Sequence[bytes], kind: str) -> None:
+    def __init__(self, events: Sequence[bytes], count: int, kind: str) -> None:
         """Keep the bytes; iterating parses them.
 
         Args:
+            count: how many changes the events have.
             kind: which images they have; see `_kind`.
         """
-        self.encoded = encoded
+        self._events = events
+        self._count = count
         self.kind = kind
 
     @classmethod
     def joined(cls, parts: Sequence[EncodedChanges]) -> EncodedChanges:
         """Join changes of one kind."""
-        return cls([*chain.from_iterable(part.encoded for part in parts)], parts[0].kind)
+        events = [*chain.from_iterable(part._events for part in parts)]  # noqa: SLF001 - its own
+        return cls(events, sum(map(len, parts)), parts[0].kind)
 
     def __len__(self) -> int:
-        return len(self.encoded)
+        return self._count
 
     def __iter__(self) -> Iterator[binlogdata.RowChange]:
         with _whole_changes():
-            return iter([binlogdata.RowChange.FromString(change) for change in self.encoded])
+            read = [binlogdata.VEvent.FromString(event).row_event for event in self._events]
+        return chain.from_iterable(event.row_changes for event in read)
 
     def __contains__(self, change: object) -> bool:
         return any(change == own for own in self)
@@ -229,65 +224,35 @@ class EncodedChanges(Collection[binlogdata.RowChange]):
     @property
     def size(self) -> int:
         """The number of bytes."""
-        return sum(map(len, self.encoded))
+        return sum(map(len, self._events))
 
     def by_column(self) -> Changes | None:
         """Return the images; None if some are not whole, or of several kinds."""
-        return _by_column(self.encoded)
+        with _whole_changes():
+            merged = by_column.CopiedEvents.FromString(b"".join(self._events)).row_event
+            reads = _read_both(merged.row_changes)
+            del merged  # and all that has been read of it, which may be huge
+        return _by_column(reads, len(self))
 
 
-def _by_column(encoded: Sequence[bytes]) -> Changes | None:
-    with _whole_changes():
-        merged = by_column.Changes.FromString(b"".join(encoded))
+def _read_both(merged: by_column.Changes) -> tuple[Read | None, Read | None] | None:
+    """Read the images before and after; None if some are not whole."""
     if merged.data_columns or merged.json_partial_values:
         return None
-    rows = len(encoded)
-    told = [merged.HasField("before"), merged.HasField("after")]
-    reads = _read(merged.before), _read(merged.after)
-    del merged
-    before, after = (Images.of(read, rows) for read in reads)
-    if not any(told) or [before is not None, after is not None] != told:
+    return (
+        read_images(merged.before) if merged.HasField("before") else None,
+        read_images(merged.after) if merged.HasField("after") else None,
+    )
+
+
+def _by_column(reads: tuple[Read | None, Read | None] | None, rows: int) -> Changes | None:
+    """Make images of so many rows; None if not every row has all of them."""
+    if reads is None or not any(reads):
         return None
-    return Changes(rows, before, after)
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedRows:
-    """Consecutive rows of one table and shard, from one or several ROW events.
-
-    timestamp, current_time: see VEvent; all rows have the same timestamp, 0 if they were copied.
-    """
-
-    table_name: str
-    shard: str
-    timestamp: int
-    current_time: int
-    is_internal_table: bool
-    changes: Collection[binlogdata.RowChange]
-
-    @classmethod
-    def of(cls, event: binlogdata.VEvent) -> ChangedRows:
-        """Make it of a ROW event; raises ProtocolError: the event contradicts itself."""
-        row = event.row_event
-        if row.shard != event.shard:
-            raise _contradiction(row.table_name, event.shard)
-        return cls(
-            row.table_name,
-            event.shard,
-            event.timestamp,
-            event.current_time,
-            row.is_internal_table,
-            RowChanges(row),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CopiedRows:
-    """A run of copied rows of one table and shard in a response."""
-
-    table_name: str
-    shard: str
-    images: Images
+    images = [read and Images.of(read, rows) for read in reads]
+    if any(read and not made for read, made in zip(reads, images, strict=True)):
+        return None
+    return Changes(rows, *images)
 
 
 class CopiedChanges(Collection[binlogdata.RowChange]):
@@ -326,168 +291,3 @@ class CopiedChanges(Collection[binlogdata.RowChange]):
 def are_large(changes: Collection[binlogdata.RowChange]) -> bool:
     """Return whether changes that can be read by column have more than `LARGE` bytes."""
     return isinstance(changes, CopiedChanges | EncodedChanges) and changes.size > LARGE
-
-
-StreamEvent = binlogdata.VEvent | CopiedRows | ChangedRows
-
-
-def decode(response: bytes) -> Sequence[StreamEvent]:
-    """Return the events of a serialized VStreamResponse; consecutive rows are joined.
-
-    Raises:
-        google.protobuf.message.DecodeError: the bytes are not a VStreamResponse.
-        ProtocolError: an event contradicts itself.
-    """
-    return decode_all([response])
-
-
-def decode_all(responses: Iterable[bytes]) -> Sequence[StreamEvent]:
-    """Return the events of several responses as if they were one.
-
-    Each is parsed on its own: a truncated one must not continue in the next. Each is freed at once,
-    because it may be huge.
-
-    Raises:
-        google.protobuf.message.DecodeError: one is not a VStreamResponse.
-        ProtocolError: an event contradicts itself.
-    """
-    found: list[StreamEvent] = []
-    waiting: list[bytes] = []
-    for response in responses:
-        if first_row(response) == COPIED and (copied := _copied_response(response)):
-            found += [*_runs(waiting), *copied]
-            waiting = []
-        else:
-            waiting += by_column.Response.FromString(response).events
-        del response
-    return [*found, *_runs(waiting)]
-
-
-def has_copied_rows(response: bytes) -> bool:
-    """Return whether a serialized VStreamResponse may have copied rows; a value may mislead."""
-    return COPIED in response
-
-
-def _runs(events: Iterable[bytes]) -> Iterator[StreamEvent]:
-    for is_row, run in groupby(events, _is_row):
-        if is_row:
-            yield from _changed_rows(run)
-        else:
-            yield from _others(run)
-
-
-def _is_row(event: bytes) -> bool:
-    return event.startswith(IS_ROW)
-
-
-def _others(events: Iterable[bytes]) -> Iterator[binlogdata.VEvent]:
-    """Read events that are not ROW; refuse rows in them, which would be ignored."""
-    return map(_without_rows, map(binlogdata.VEvent.FromString, events))
-
-
-def _without_rows(event: binlogdata.VEvent) -> binlogdata.VEvent:
-    if event.type != binlogdata.ROW and event.HasField("row_event"):
-        raise _contradiction(event.row_event.table_name, event.shard)
-    return event
-
-
-_RunKey = tuple[str, str, int, bool, str]
-
-
-def _changed_rows(events: Iterable[bytes]) -> Iterator[ChangedRows]:
-    """Join the rows of one table, one kind and one second."""
-    for (table, shard, timestamp, internal, kind), run in groupby(map(_row_event, events), _key):
-        encoded: list[bytes] = []
-        now = 0
-        for _, changes, current_time in run:
-            encoded += changes
-            now = max(now, current_time)
-        yield ChangedRows(table, shard, timestamp, now, internal, EncodedChanges(encoded, kind))
-
-
-def _row_event(event: bytes) -> tuple[_RunKey, Sequence[bytes], int]:
-    """Read a ROW event; refuse repeated fields, which protobuf would merge."""
-    read = by_column.ChangedEvent.FromString(event)
-    rows, shard = read.row_event, read.shard
-    if read.type != binlogdata.ROW or len(rows) != 1:
-        raise _contradiction("rows of some tables", shard)
-    row = rows[0]
-    tables, changes = row.table_name, [*row.row_changes]
-    if len(tables) != 1 or row.shard != shard:
-        raise _contradiction(" and ".join(tables), shard)
-    kind = _kind(changes[0]) if changes else ""
-    key = tables[0], shard, read.timestamp, row.is_internal_table, kind
-    return key, changes, read.current_time
-
-
-_key = itemgetter(0)
-
-
-def _contradiction(table: str, shard: str) -> ProtocolError:
-    return ProtocolError(f"{table} on shard {shard}: VTGate sent an event that contradicts itself")
-
-
-def _kind(change: bytes) -> str:
-    """Return which images a serialized RowChange has; MySQL logs one kind per event."""
-    if len(change) > LARGE:  # all its fields have a size
-        tags = {*sized(change)}
-        return f"{0x0A in tags} {0x12 in tags}"
-    merged = by_column.Changes.FromString(change)
-    return f"{merged.HasField('before')} {merged.HasField('after')}"
-
-
-def _copied_response(response: bytes) -> list[StreamEvent] | None:
-    """Read a response with one run of copied rows; None for any other.
-
-    The end of the last row is a guess, because a value may contain the same bytes. After a wrong
-    guess, the run ends within an event or contains events of other types, so it is refused.
-    """
-    start, end = first_copied(response), last_copied_end(response)
-    if start is None or end is None:
-        return None
-    found = _copied_rows(response[start:end])
-    if found is None:
-        return None
-    read = by_column.Response.FromString
-    return [*_runs(read(response[:start]).events), found, *_runs(read(response[end:]).events)]
-
-
-def _copied_rows(run: bytes) -> CopiedRows | None:
-    """Read events as one; None if they are not copied rows of one shard."""
-    try:
-        merged = by_column.CopiedResponse.FromString(run).events
-        table = b"".join(merged.row_event.table_name[:1]).decode()
-        shard = b"".join(merged.shard[:1]).decode()
-    except (DecodeError, UnicodeDecodeError):
-        return None
-    del run
-    changes, count = merged.row_event.row_changes, len(merged.type)
-    if changes.HasField("before") or changes.data_columns or changes.json_partial_values:
-        return None
-    read = _read(changes.after)
-    if not table or not shard or not _are_alike(merged):
-        return None
-    del merged, changes
-    images = Images.of(read, count)
-    return None if images is None else CopiedRows(table, shard, images)
-
-
-def _are_alike(events: by_column.CopiedEvents) -> bool:
-    """Return whether events are ROW events of one table and shard, and nothing else.
-
-    This compares them serialized, without their rows: all types, then all shards. That needs no
-    object for each event.
-    """
-    count, event, row = len(events.type), by_column.CopiedEvents, by_column.CopiedRowEvent
-    told = events.row_event
-    told.ClearField("row_changes")
-    names = row(table_name=told.table_name[:1]).SerializeToString() * count
-    keyspace = row(keyspace=told.keyspace).SerializeToString()
-    shards = row(shard=events.shard[:1]).SerializeToString() * count
-    if told.SerializeToString() != names + keyspace + shards:
-        return False
-    events.ClearField("row_event")
-    types = b"\x0a" + varint(count) + bytes([binlogdata.ROW]) * count
-    keyspace = event(keyspace=events.keyspace).SerializeToString()
-    shards = event(shard=events.shard[:1]).SerializeToString() * count
-    return events.SerializeToString() == types + keyspace + shards

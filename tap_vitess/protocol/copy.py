@@ -18,7 +18,8 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import CopyCutError, ReshardedError, SnapshotTooOldError
-from tap_vitess.protocol.columns import ChangedRows, CopiedChanges, CopiedRows, StreamEvent
+from tap_vitess.protocol.columns import CopiedChanges
+from tap_vitess.protocol.decode import ChangedRows, CopiedRows, StreamEvent
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.images import PRI_KEY_FLAG
 from tap_vitess.protocol.items import CopyItem, CopyProgress, Decoded, Fields, Rows, ShardCopied

@@ -12,8 +12,8 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ProtocolError, RetriableError
 from tap_vitess.protocol.alterations import ColumnChange
-from tap_vitess.protocol.columns import StreamEvent
 from tap_vitess.protocol.copy_keys import KeyPart, why_not_resumable
+from tap_vitess.protocol.decode import StreamEvent
 from tap_vitess.protocol.images import PRI_KEY_FLAG
 from tap_vitess.protocol.request import EVERYTHING, RequestOptions
 

@@ -1,13 +1,12 @@
 """What a response's bytes show before they are read as messages. Pure; the hot path.
 
 Parsing a message copies it. Tags and sizes already show where copied rows begin and end in a
-response, and which fields a huge change has.
+response.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 # A copied row's VEvent: its type, ROW, directly followed by row_event. Changes have a timestamp.
 COPIED = b"\x08\x0c\x2a"
@@ -60,12 +59,3 @@ def size_at(message: bytes, begin: int) -> tuple[int, int]:
         if not message[place] & 0x80:
             return place + 1, size
     return begin, size
-
-
-def sized(message: bytes) -> Iterator[int]:
-    """Yield the tags of a message whose fields all have a size and a tag of one byte."""
-    place = 0
-    while place < len(message):
-        yield message[place]
-        begin, size = size_at(message, place + 1)
-        place = begin + size

@@ -28,7 +28,7 @@ from tap_vitess.errors import (
     VitessError,
 )
 from tap_vitess.log import logger_of
-from tap_vitess.protocol.columns import StreamEvent
+from tap_vitess.protocol.decode import StreamEvent
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.request import RequestOptions, stream_request
 from tap_vitess.protocol.vgtid import Vgtid

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.errors import ConfigError, RetriableError
 from tap_vitess.log import logger_of
-from tap_vitess.protocol.columns import StreamEvent
+from tap_vitess.protocol.decode import StreamEvent
 from tap_vitess.protocol.request import RequestOptions, first_request
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.facts import Tablet

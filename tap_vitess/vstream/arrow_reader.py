@@ -138,10 +138,10 @@ class ArrowReader:
 
 
 def _are_few(some: Sequence[Collection[object]]) -> bool:
-    encoded = [changes.encoded for changes in some if isinstance(changes, EncodedChanges)]
+    encoded = [changes for changes in some if isinstance(changes, EncodedChanges)]
     if len(encoded) < len(some) or sum(map(len, encoded)) > FEW_ROWS:
         return False
-    return sum(len(change) for changes in encoded for change in changes) < _LARGE
+    return sum(changes.size for changes in encoded) < _LARGE
 
 
 def _whole(told: Alike | list[Image]) -> Images | None:

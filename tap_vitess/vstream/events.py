@@ -18,7 +18,7 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import CopyCutError, ProtocolError
 from tap_vitess.protocol.changes import LAST_SECOND
-from tap_vitess.protocol.columns import ChangedRows, CopiedRows, StreamEvent
+from tap_vitess.protocol.decode import ChangedRows, CopiedRows, StreamEvent
 from tap_vitess.protocol.images import PRI_KEY_FLAG, completed
 from tap_vitess.protocol.items import Fields
 from tap_vitess.protocol.request import RequestOptions, first_request, stream_request

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.errors import ConnectError, ProtocolError, VitessError
-from tap_vitess.protocol.columns import StreamEvent, decode_all
+from tap_vitess.protocol.decode import StreamEvent, decode_all
 from tap_vitess.vtgate.address import Address, Tls
 from tap_vitess.vtgate.faults import classify, shorten
 from tap_vitess.vtgate.responses import BY_LINE, Responses, Units

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tap_vitess.errors import RetriableError
-from tap_vitess.protocol.columns import has_copied_rows
+from tap_vitess.protocol.decode import has_copied_rows
 from tap_vitess.protocol.wire import may_end_copy
 
 AHEAD = 1 << 20  # bytes

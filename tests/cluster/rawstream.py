@@ -10,7 +10,7 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess._proto import vtgate_pb2 as vtgate
 from tap_vitess.config import Config
-from tap_vitess.protocol.columns import ChangedRows, CopiedRows
+from tap_vitess.protocol.decode import ChangedRows, CopiedRows
 from tap_vitess.protocol.request import RequestOptions, copy_request, stream_request
 from tap_vitess.protocol.vgtid import Vgtid
 from tap_vitess.survey.keyspace import Survey, position

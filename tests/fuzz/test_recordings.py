@@ -40,8 +40,8 @@ from tap_vitess._proto import columns_pb2 as by_column
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import ProtocolError, VitessError
 from tap_vitess.protocol.changes import ChangeStream, by_table
-from tap_vitess.protocol.columns import StreamEvent, decode, decode_all, has_copied_rows
 from tap_vitess.protocol.copy import TableCopy
+from tap_vitess.protocol.decode import StreamEvent, decode, decode_all, has_copied_rows
 from tap_vitess.protocol.gtid import GtidSet
 from tap_vitess.protocol.items import Boundary, Rows
 from tap_vitess.protocol.lengths import varint
