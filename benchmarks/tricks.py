@@ -51,7 +51,7 @@ from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess.protocol import columns, lengths
 from tap_vitess.protocol import decode as responses
 from tap_vitess.protocol.columns import Images
-from tap_vitess.protocol.decode import ChangedRows, decode_all
+from tap_vitess.protocol.decode import ChangedRows, decode, decode_all
 from tap_vitess.protocol.gtid import Goal, GtidSet
 from tap_vitess.protocol.lengths import listed
 from tap_vitess.records import lines
@@ -133,8 +133,8 @@ def _responses(data: Data) -> Iterator[Trick]:
         *off(responses, "_are_alike", alike, by_copied),
         rows_of,
     )
-    at_once = off(responses, "_read_at_once", lambda _: (), by_column)
-    yield "ROW events of a response are read at once", changes, *at_once, rows_of
+    grouped = off(responses, "_read_at_once", lambda _: (), lambda: [*map(decode, changed)])
+    yield "ROW events of a response are read at once", changes, *grouped, len
 
 
 def _columns(data: Data) -> Iterator[Trick]:
@@ -343,13 +343,6 @@ def _arrow_bytes(data: Data) -> Iterator[Trick]:
     varints = Cutter._varints  # noqa: SLF001
     act = partial(Cutter(kernels(), 2, "").cut, short, range(2))
     yield "lengths of one byte are taken as they are", count, *off(Cutter, "_lengths", varints, act)
-    kind, some = pa.uint8(), range(100)
-    make = lambda n: kernels().scalar(n, kind), lambda n: pa.scalar(n, kind)
-    yield (
-        "an Arrow scalar is taken out of an array (each)",
-        100,
-        *(partial(_mapped, of, some) for of in make),
-    )
 
 
 def _arrow(data: Data) -> Iterator[Trick]:

@@ -35,9 +35,9 @@ class Cutter:
         self._kernels, self._pa = kernels, kernels.pa
         self._width = width
         self._where = where
-        self._low, self._high = (kernels.scalar(n, kernels.pa.uint8()) for n in (0x7F, 0x80))
+        self._low, self._high = (kernels.pa.scalar(n, kernels.pa.uint8()) for n in (0x7F, 0x80))
         self._of_kind = {
-            kind: {n: kernels.scalar(n, kind) for n in (0, 1, 7, 14, 21, 28)}
+            kind: {n: kernels.pa.scalar(n, kind) for n in (0, 1, 7, 14, 21, 28)}
             for kind in (self._pa.uint8(), self._pa.uint32(), self._pa.int64())
         }
 

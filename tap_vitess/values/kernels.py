@@ -51,10 +51,6 @@ class Kernels:
         setattr(self, name, kernel)
         return kernel
 
-    def scalar(self, value: Any, kind: Any) -> Any:
-        """Return a scalar; `pyarrow.scalar` looks for dateutil each time, which takes longer."""
-        return self.array([value], kind)[0]
-
 
 @cache
 def kernels() -> Kernels:

@@ -96,10 +96,7 @@ def _joined(
 
 
 def _one(parts: list[TableRows]) -> TableRows:
-    """Join rows a column at a time, and keep none: so what one column held is there for the next.
-
-    Memory that is new to the process costs far more time than the copying.
-    """
+    """Join rows a column at a time, and keep none: only one column is in memory twice."""
     if len(parts) == 1:
         return parts[0]
     pa = kernels().pa

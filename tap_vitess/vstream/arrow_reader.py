@@ -27,7 +27,7 @@ from tap_vitess.vstream.decoding import OfTable, images_of
 logger = logger_of(__name__)
 
 OWN_COLUMNS = ("operation", "sequence", "version", "shard", "commit_time", "unsent")
-FEW_ROWS = 20  # up to which one by one is faster than by column
+FEW_ROWS = 40  # up to which one by one is faster than by column
 _LARGE = 1 << 20  # bytes of rows that would be copied many times one by one
 _OPERATIONS: Sequence[Operation] = get_args(Operation)
 _NUMBERS = {operation: bytes([number]) for number, operation in enumerate(_OPERATIONS)}
