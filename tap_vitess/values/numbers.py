@@ -216,7 +216,7 @@ def _floats(raw: bytes) -> list[float]:
 def _lists_of_floats(kernels: Any, column: Any) -> Any:
     """Read vectors where they are: an array of bytes is one of floats, but for its offsets."""
     pa = kernels.pa
-    three, two = (kernels.scalar(number, pa.int32()) for number in (3, 2))
+    three, two = (pa.scalar(number, pa.int32()) for number in (3, 2))
     _, offsets, raw = column.buffers()
     at = pa.Array.from_buffers(pa.int32(), len(column) + 1, [None, offsets], offset=column.offset)
     if kernels.max(kernels.bit_wise_and(at, three)).as_py():
