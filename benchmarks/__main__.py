@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.changes is not None:
         scale = replace(scale, pipe_changes=options.changes)
     scale = replace(scale, pipe_turns=options.turns, pipe_ways=tuple(options.way))
+    if options.cpus:
+        os.sched_setaffinity(0, options.cpus)  # inherited by what is started
     results: report.Json = {"about": report.about(options.host, small=options.small)}
     try:
         with tempfile.TemporaryDirectory() as directory, _place(options) as place:
@@ -42,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         print(error, file=sys.stderr)
         return 1
-    if "pipe" in results:
-        results["pipe"]["about"] = results["about"]
+    for name in {"arrow", "pipe"} & results.keys():
+        results[name]["about"] = results["about"]
     last: Path = options.results / ("small.json" if options.small else "last.json")
     before = json.loads(last.read_text()) if last.exists() else {}
     print(report.text(results, before))
@@ -60,7 +63,9 @@ def _write(file: Path, results: report.Json, kept: report.Json, host: str | None
         page.write_pipe(file, results["pipe"])
     if "tricks" in results:
         page.write_tricks(file, results)
-    if results.keys() - {"about", "pipe", "tricks"}:
+    if "arrow" in results and host is not None:
+        page.write_arrow(file, results["arrow"])
+    if results.keys() - {"about", "arrow", "pipe", "tricks"}:
         page.write(file, kept, "sandbox" if host is None else "cluster")
 
 
@@ -77,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
         "hot path with and without; and pipe, which installs targets",
     )
     parser.add_argument("--small", action="store_true", help="a little of everything, in seconds")
+    parser.add_argument(
+        "--cpus",
+        type=lambda text: {int(number) for number in text.split(",")},
+        metavar="N,N",
+        help="use these CPUs alone; start Vitess on the others, by taskset",
+    )
     parser.add_argument("--repeats", type=int, help="runs of which the median is told")
     parser.add_argument("--rows", type=int, help="of pipe: rows to copy")
     parser.add_argument("--changes", type=int, help="of pipe: changes in the backlog")

@@ -34,6 +34,13 @@ def write_pipe(page: Path, figures: Json) -> None:
     _put(page, "turns" if figures["turns"] > 1 else "pipe", _pipe(figures))
 
 
+def write_arrow(page: Path, figures: Json) -> None:
+    """Put the figures of Arrow into their part of a page; some CPUs alone have a part of theirs."""
+    about = figures["about"]
+    part = "arrow" if _has_all_cores(about) else "arrow, own cores"
+    _put(page, part, [_measured(about), *_arrow(figures)])
+
+
 def write_tricks(page: Path, results: Json) -> None:
     """Put the figures of each trick into their part of a page."""
     _put(page, "tricks", _tricks(results))
@@ -91,11 +98,21 @@ def _tables(results: Json) -> Iterator[str]:
 def _measured(about: Json) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     told = (
-        f"Measured {about['when'][:10]} against {about['against']} on {about['cores']} cores of "
+        f"Measured {about['when'][:10]} against {about['against']} on {_cores(about)} of "
         f"{about['cpu']}; Python {about['python']}, {versions}; load of the machine when it began "
         f"{about['load']:.1f}."
     )
     return fill(told, 120) + "\n"
+
+
+def _cores(about: Json) -> str:
+    if _has_all_cores(about):
+        return f"{about['cores']} cores"
+    return f"{about['cores']} of {about['all_cores']} cores, which Vitess does not use,"
+
+
+def _has_all_cores(about: Json) -> bool:
+    return bool(about["cores"] == about["all_cores"])
 
 
 def _figures(results: Json) -> Iterator[str]:
@@ -103,8 +120,6 @@ def _figures(results: Json) -> Iterator[str]:
     if runs:
         yield from _runs_table(runs, results.get("nothing", {}).get("one"))
     yield ""
-    if "arrow" in results:
-        yield from _arrow(results["arrow"])
     if "nothing" in results:
         yield from _nothing(results["nothing"])
     if "growth" in results:

@@ -59,6 +59,24 @@ def benchmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize("all_cores", [1, 2])
+def test_arrow_has_a_part_of_the_page(results: Path, tmp_path: Path, all_cores: int) -> None:
+    """And another one where it ran on some cores alone."""
+    from benchmarks import page
+
+    figures = json.loads((results / "small.json").read_text())["arrow"]
+    figures["about"] |= {"cores": 1, "all_cores": all_cores}
+    file = tmp_path / "page.md"
+    parts = [f"{page.BEGIN.format(name)}\n{page.END}\n" for name in ("arrow", "arrow, own cores")]
+    file.write_text("".join(parts))
+    page.write_arrow(file, figures)
+    shared, own = file.read_text().split(page.BEGIN.format("arrow, own cores"))
+    written, left = (shared, own) if all_cores == 1 else (own, shared)
+    assert "copy, 300 rows" in written
+    assert "copy" not in left
+
+
+@pytest.mark.usefixtures("benchmarks")
 def test_each_trick_is_measured(results: Path, tmp_path: Path) -> None:
     """With and without; the page has a line of each, and no line of one that is gone."""
     from benchmarks import apart, page
@@ -100,4 +118,4 @@ def test_the_page_takes_figures(results: Path, tmp_path: Path) -> None:
     new_before, _, new_rest = written.read_text().partition(begin)
     assert new_before == before
     assert new_rest.partition(page.END)[2] == rest.partition(page.END)[2]
-    assert new_rest.count("| copy, 300 rows |") == 2
+    assert new_rest.count("| copy, 300 rows |") == 1
