@@ -219,6 +219,14 @@ def test_what_is_no_run_of_copied_rows_stays_events(events: list[binlogdata.VEve
     assert taken_apart(found) == taken_apart(events)
 
 
+def test_changes_after_copied_rows() -> None:
+    """In one response: they are read as in any other."""
+    events = [*copied(ONE, TWO), *(rows(A, "t", (None, [n, "c"]), at=5) for n in "34")]
+    found = decode(response(*events))
+    assert [type(event) for event in found] == [CopiedRows, ChangedRows]
+    assert taken_apart(found) == taken_apart(events)
+
+
 @pytest.mark.parametrize(
     "mark", [b"\x08\x0c\x2a", b"\x0a\x04\x08\x0c\x2a", b"\x0a\x03\x08\x0c\x2a"]
 )

@@ -17,13 +17,13 @@ from typing import Any
 import psycopg2
 import pytest
 from dlt.common.destination.exceptions import SchemaUpdateError
-from support.loads import Warehouse
+from support.loads import Warehouse, pipeline_of
 from support.processes import Processes
 from support.shops import SHARDS, served, shop, table
 from support.taps import settings
 from support.targets import postgres
 
-from tap_vitess.dlt.turns import is_race
+from tap_vitess.dlt.turns import in_turn, is_race
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
 from tap_vitess.sandbox.server import Sandbox
@@ -173,11 +173,46 @@ def test_loads_that_merge_one_key(sandbox: Sandbox, tmp_path: Path, database: st
         ask(database, create)
         connection.cursor().execute("SELECT pg_advisory_xact_lock(7)")
         insert(sandbox.cluster, "countries", [100])
-        until(lambda: ask(database, waiting) == [(2,)])
+        until(lambda: ask(database, waiting) != [(0,)])
+        time.sleep(3)  # without its turn, the other one would come to its insert as well
+        assert ask(database, waiting) == [(1,)]
         connection.rollback()
         until(lambda: ask(database, waiting) == [(0,)])
         ended(both)
     assert loaded(database, "countries") == source(sandbox.cluster, "countries")
+
+
+def test_a_turn_outlives_the_servers_timeouts(tmp_path: Path, database: str) -> None:
+    """Else the lock would be another load's while this one loads; who waits can be ended."""
+    _, role = ask(database, "SELECT 1, current_user")[0]
+    ask(database, f"ALTER ROLE \"{role}\" SET idle_in_transaction_session_timeout = '300ms'")
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    try:
+        pipeline = pipeline_of(database, tmp_path)
+        with in_turn(pipeline, ["countries"]):
+            time.sleep(1)
+            assert ask(database, held) == [(1,)]
+            with pytest.raises(TimeoutError), ended_after(1), in_turn(pipeline, ["countries"]):
+                pytest.fail("two have it")
+        assert ask(database, held) == [(0,)]
+    finally:
+        ask(database, f'ALTER ROLE "{role}" RESET idle_in_transaction_session_timeout')
+
+
+@contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in this thread, as a signal's handler does."""
+
+    def end(*_: object) -> None:
+        raise TimeoutError
+
+    known = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, known)
 
 
 @contextmanager

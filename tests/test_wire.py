@@ -354,6 +354,8 @@ def test_what_an_event_tells_twice() -> None:
     for event in (both, twice, retyped):
         with pytest.raises(ProtocolError, match="contradicts itself"):
             read_changes(written(*STREAMED, event))
+        with pytest.raises(ProtocolError, match="contradicts itself"):
+            decode_all([written(*OPENING, *map(copied, GOOD), event)])
 
 
 def test_a_field_event_of_another_shard() -> None:

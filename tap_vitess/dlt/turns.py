@@ -8,11 +8,14 @@ Postgres may keep both rows: neither DELETE sees what the other transaction inse
 waited for it. So jobs with some shards each take turns to load a package with tables whose keys
 other jobs bring as well. They do so by an advisory lock, for which other destinations have nothing
 alike. It belongs to a transaction: a session's would outlive the load in a pooler's connection.
+That transaction is idle for as long as the load takes, so the server's timeouts are off for it; its
+end would give the lock away. Who waits has none open, nor a call that no signal can end.
 """
 
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 import time
 from collections.abc import Collection, Iterator
@@ -32,6 +35,10 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before each further attempt
 # Of Postgres: duplicate_schema, duplicate_table, duplicate_column, unique_violation (of its own
 # catalog), deadlock_detected (tables created in another order), a catalog row updated by two.
 _RACES = {"42P06", "42P07", "42701", "23505", "40P01", "XX000"}
+# For this transaction, those that the version has (transaction_timeout: from 17 on).
+_WITHOUT_TIMEOUTS = """SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN (
+    'idle_in_transaction_session_timeout', 'transaction_timeout', 'statement_timeout'
+)"""
 _THERE = re.compile("already|exists|duplicate", re.IGNORECASE)
 
 
@@ -73,13 +80,20 @@ def in_turn(pipeline: dlt.Pipeline, tables: Collection[str]) -> Iterator[None]:
     if not tables or name_of(pipeline) != "postgres":
         yield
         return
-    with pipeline.sql_client() as client, client.begin_transaction():
+    waiting = False
+    with pipeline.sql_client() as client:
         lock = _lock_of(client.fully_qualified_dataset_name())
-        [[free]] = client.execute_sql(f"SELECT pg_try_advisory_xact_lock({lock})") or [[True]]
-        if not free:
-            logger.info("another load merges tables of all jobs: waiting for its end")
-            client.execute_sql(f"SELECT pg_advisory_xact_lock({lock})")
-        yield
+        while True:
+            with client.begin_transaction():
+                client.execute_sql(_WITHOUT_TIMEOUTS)
+                [[free]] = client.execute_sql(f"SELECT pg_try_advisory_xact_lock({lock})") or [[1]]
+                if free:
+                    yield
+                    return
+            if not waiting:
+                logger.info("another load merges tables of all jobs: waiting for its end")
+            waiting = True
+            time.sleep(random.uniform(0.2, 1))  # noqa: S311 - of several that wait, any may be next
 
 
 def _lock_of(dataset: str) -> int:

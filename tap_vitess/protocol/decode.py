@@ -131,6 +131,7 @@ def _with_rows_read(
 
 
 def _runs(events: Iterable[bytes | _Row]) -> Iterator[StreamEvent]:
+    """Join rows; `events` come from `_with_rows_read`, or those of rows would go unchecked."""
     for kind, run in groupby(events, type):
         if kind is bytes:
             yield from _others(event for event in run if isinstance(event, bytes))
@@ -204,8 +205,11 @@ def _copied_response(response: bytes) -> list[StreamEvent] | None:
     found = _copied_rows(response[start:end])
     if found is None:
         return None
-    read = by_column.Response.FromString
-    return [*_runs(read(response[:start]).events), found, *_runs(read(response[end:]).events)]
+    before, after = (
+        _runs(_with_rows_read(by_column.Response.FromString(part).events, ()))
+        for part in (response[:start], response[end:])
+    )
+    return [*before, found, *after]
 
 
 def _copied_rows(run: bytes) -> CopiedRows | None:
