@@ -102,13 +102,13 @@ def _measured(about: Json) -> str:
         f"{about['cpu']}; Python {about['python']}, {versions}; load of the machine when it began "
         f"{about['load']:.1f}."
     )
-    return fill(told, 120) + "\n"
+    return fill(told, 120, break_on_hyphens=False) + "\n"
 
 
 def _cores(about: Json) -> str:
     if _has_all_cores(about):
         return f"{about['cores']} cores"
-    return f"{about['cores']} of {about['all_cores']} cores, which Vitess does not use,"
+    return f"{about['cores']} of {about['all_cores']} cores"
 
 
 def _has_all_cores(about: Json) -> bool:
