@@ -17,6 +17,7 @@ ABOUT = {
     "when": "2026-01-01T00:00:00",
     "against": "a cluster",
     "cores": 2,
+    "all_cores": 2,
     "cpu": "some CPU",
     "python": "3.11",
     "versions": {},
