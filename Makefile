@@ -28,7 +28,7 @@ install: $(filter .uv/bin/uv,$(UV)) ## the locked packages and tap-vitess itself
 
 test: install check ## check, then all tests; those against a real Vitess when there is one
 	$(BIN)/pytest tests/cluster
-	$(BIN)/pytest --ignore tests/cluster -n 2 --dist loadfile
+	$(BIN)/pytest --ignore tests/cluster -n 3 --dist loadfile
 
 test-quick: install ## all other tests than those marked `environments`, `slow`, `fuzz` and `cluster`
 	$(BIN)/pytest --ignore tests/cluster -m 'not environments and not slow and not fuzz' -n 3 --dist loadfile
