@@ -26,6 +26,7 @@ from tap_vitess.protocol.columns import (
 )
 from tap_vitess.protocol.decode import ChangedRows, CopiedRows, StreamEvent, decode
 from tap_vitess.protocol.items import Fields
+from tap_vitess.protocol.wire import COPIED
 from tap_vitess.values.arrow import ArrowDecoder
 from tap_vitess.values.decode import RowDecoder
 
@@ -86,6 +87,8 @@ def test_copied_rows_are_read_as_one(table: tuple[int, list[Values]]) -> None:
     told_ = [begin(A), *copied(*map(packed, values)), *tail]
     assert taken_apart(decode(response(*told_)), width) == taken_apart(told_, width)
     if not all(any(row) for row in values):  # a row without a byte is no row by column
+        return
+    if any(COPIED in (value or b"") for row in values for value in row):  # which may mislead
         return
     head, run, *behind = decode(response(*told_))
     assert isinstance(run, CopiedRows)
