@@ -363,6 +363,7 @@ CODES: Mapping[str, str] = {
     "TV345": "the destination … lacks … of its …: set them in dlt's secrets.toml or environment",
     "TV346": "the destination … needs …, which is not installed",
     "TV347": "the step … has failed (…); run with the environment variable RUNTIME__LOG_LEVEL=ERROR to see what dlt says, with rows among it; the next run starts at the position of the last package",
+    "TV348": "the binlog does not tell whether a row was deleted or its columns were set to NULL; set on_partial_image to `fetch`, or on_lost_position to `resync` for a run to copy the table again",
     # End.
 }
 

@@ -15,6 +15,8 @@ the row. Seen on v22 (MySQL 8.0):
   where in the table these are. Then a NULL in a partial after image may be a value not sent.
 - A partial JSON is a template around the before image's document, which is complete; an empty
   value stands for "unchanged".
+- Vitess drops an after image without a byte. So an update that sets columns to NULL looks like a
+  delete if the after image has nothing else: under MINIMAL, and under NOBLOB with a TEXT key.
 
 So a value is one of three: sent, taken over from the before image, or unknown.
 """
@@ -32,7 +34,7 @@ Values = list[bytes | None]
 OnPartialImage = Literal["fetch", "omit", "fail"]  # the setting
 
 NOT_NULL_FLAG = 1
-# Every change carries columns of these types: tablets refuse binlog_row_image=MINIMAL.
+# Every change carries columns of these types, unless it was logged with MINIMAL.
 _ALWAYS_SENT = (
     *("tinyint", "smallint", "mediumint", "int", "bigint", "decimal", "float", "double", "bit"),
     *("date", "time", "year", "char", "varchar", "binary", "varbinary", "enum", "set"),
@@ -91,18 +93,37 @@ def _projected(
     """Complete an image of some columns, which no bitmap describes."""
     patched = bool(change.json_partial_values.cols)
     before = _before(change, len(fields), where)
+    minimal = is_minimal(change, fields, ())
     unknown: set[str] = set()
     for i, field in enumerate(fields):
         kind = field.column_type.lower()
         if patched and kind == "json":
             after[i] = None
-        if after[i] is not None or kind.startswith(_ALWAYS_SENT):
+        if after[i] is not None or (_is_always_sent(field) and not minimal):
             continue
         if field.flags & NOT_NULL_FLAG and before[i] is not None and kind != "json":
             after[i] = before[i]
         else:
             unknown.add(field.name)
     return packed(after), frozenset(unknown)
+
+
+def is_minimal(
+    change: binlogdata.RowChange, fields: Sequence[query.Field], absent: Collection[str]
+) -> bool:
+    """Return whether an after image was logged with MINIMAL: it lacks what others always have."""
+    if any(change.after.lengths[i] < 0 for i in never_null(fields)):
+        return True
+    return any(field.name in absent and _is_always_sent(field) for field in fields)
+
+
+def never_null(fields: Sequence[query.Field]) -> tuple[int, ...]:
+    """Return the indexes of columns that are NULL only in an image that MINIMAL has cut."""
+    return tuple(i for i, f in enumerate(fields) if f.flags & NOT_NULL_FLAG and _is_always_sent(f))
+
+
+def _is_always_sent(field: query.Field) -> bool:
+    return field.column_type.lower().startswith(_ALWAYS_SENT)
 
 
 def nulls(row: query.Row, fields: Sequence[query.Field], where: str) -> frozenset[str]:

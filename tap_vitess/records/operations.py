@@ -9,6 +9,7 @@ which the stream shows later; the column is left out.
 
 What surprised us: nothing shows what a before image lacks. So once a shard has sent a partial
 image, or its MySQL is known to log fewer columns, a NULL in a before image counts as not sent.
+And a delete may be an update to NULL whose after image Vitess has dropped: such a row is asked for.
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import HistoryLostError, RequestError, VitessError
 from tap_vitess.protocol.columns import Changes, CopiedChanges, EncodedChanges, Images, RowChanges
 from tap_vitess.protocol.images import (
+    NOT_NULL_FLAG,
+    PRI_KEY_FLAG,
     OnPartialImage,
     RawKey,
     beside_own_key,
     completed,
+    is_minimal,
     is_partial,
+    never_null,
     nulls,
     unpacked,
     unsent_key,
@@ -40,9 +45,9 @@ from tap_vitess.values.types import DEFAULTS, ValueOptions, ValueType
 DecoderT = TypeVar("DecoderT", bound=RowDecoder)
 Record = dict[str, Any]
 Operation = Literal["copy", "insert", "update", "delete"]
-# FIELD event, keys, wanted columns, second of the commit -> for each key these columns in the
-# FIELD event's order, text in UTF-8; None if the row is not there.
-Fetch = Callable[[Fields, Sequence[RawKey], Collection[str], int], Sequence[query.Row | None]]
+# FIELD event, keys, wanted columns, second of the commit, whether rows may be gone -> for each
+# key these columns in the FIELD event's order, text in UTF-8; None if the row is not there.
+Fetch = Callable[[Fields, Sequence[RawKey], Collection[str], int, bool], Sequence[query.Row | None]]
 
 _BINARY_COLLATION = 63
 _UTF8MB4_COLLATION = 255
@@ -53,13 +58,15 @@ class ImageOptions:
     """How images are read.
 
     fetch: reads what a partial image lacks; None if that is impossible. whole_rows: returns whether
-    a shard's MySQL is known to log every column of every row.
+    a shard's MySQL is known to log every column of every row. whole_keys: whether it is known to
+    log every key, as it does with binlog_row_image=FULL.
     """
 
     values: ValueOptions = DEFAULTS
     on_partial_image: OnPartialImage = "fetch"
     fetch: Fetch | None = None
     whole_rows: Callable[[str], bool] = lambda _: True
+    whole_keys: Callable[[str], bool] = lambda _: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,7 @@ class Image:
 
     row: the new image, or a delete's old one, without the columns `absent`. before: an update's old
     image if wanted, without the columns `unsent`. fetched: current values of absent columns.
+    doubtful: whether an update is a delete if the row is not there any more.
     """
 
     operation: Operation
@@ -89,6 +97,7 @@ class Image:
     before: query.Row | None = None
     unsent: frozenset[str] = frozenset()
     fetched: Record = field(default_factory=dict)
+    doubtful: bool = False
 
     def decoded(self, decoder: RowDecoder) -> Record:
         """Decode the columns that the row's image carries."""
@@ -110,7 +119,8 @@ class Told(Generic[DecoderT]):
     """What a FIELD event says, for one version of the table's schema.
 
     types: of its columns, in order. decoder: for the wanted columns; key_decoder: for the key's.
-    key: the indexes of the key's columns; added: of those that are not in MySQL's own key.
+    key: the indexes of the key's columns; added: of those that are not in MySQL's own key. sent: of
+    columns in no key that are NULL only in an image that MINIMAL has cut, at most one.
     """
 
     fields: Fields
@@ -120,6 +130,7 @@ class Told(Generic[DecoderT]):
     key_decoder: DecoderT
     key: Sequence[int]
     added: Sequence[int]
+    sent: Sequence[int]
 
     @property
     def where(self) -> str:
@@ -160,6 +171,7 @@ class TableImages(Generic[DecoderT]):
         self._with_before = before
         self._told: dict[str, Told[DecoderT]] = {}
         self._partial: set[str] = set()  # shards that have sent a partial image
+        self._minimal: set[str] = set()  # shards that have sent one of MINIMAL
         self._warned: set[str] = set()
         self._left_out: set[str] = set()
 
@@ -185,8 +197,12 @@ class TableImages(Generic[DecoderT]):
             self._make_decoder(fields, self._key, self._charsets),
             [i for i, column in enumerate(fields.fields) if column.name in self._key],
             beside_own_key(fields.fields, self._key),
+            [i for i in never_null(fields.fields) if not self._is_key(fields.fields[i])][:1],
         )
         return changed
+
+    def _is_key(self, column: query.Field) -> bool:
+        return column.name in self._key or bool(column.flags & PRI_KEY_FLAG)
 
     def told(self, shard: str) -> Told[DecoderT]:
         """Return what a shard's last FIELD event says."""
@@ -250,7 +266,8 @@ class TableImages(Generic[DecoderT]):
             return "copy"
         if before is None:
             return "insert"
-        if told.added and before.has_null(told.width, told.where, told.added):
+        sent = sorted([*told.added, *(told.sent if after is None else ())])
+        if sent and before.has_null(told.width, told.where, sent):
             return None  # it may not have been sent
         if (after is None or self._with_before) and not self._logs_whole_rows(told):
             return None
@@ -291,17 +308,43 @@ class TableImages(Generic[DecoderT]):
             self._partial.add(told.fields.shard)
             fields = told.fields
             after, absent = completed(change, fields.fields, told.where, projected=fields.projected)
+            if is_minimal(change, fields.fields, absent):
+                self._minimal.add(fields.shard)
         if told.added:
             self._check_key(change, absent, told)
         if not change.HasField("before"):
             yield Image("insert", after, absent)
         elif not change.HasField("after"):
-            yield Image("delete", before)
+            yield self._gone(before, told)
         elif told.key and told.key_decoder.decode(before) != told.key_decoder.decode(after):
             yield Image("delete", before)
             yield Image("insert", after, absent)
         else:
             yield Image("update", after, absent, before if self._with_before else None)
+
+    def _gone(self, before: query.Row, told: Told[DecoderT]) -> Image:
+        """Return a delete, or what may be an update to NULL."""
+        if not self._may_live(before, told):
+            return Image("delete", before)
+        others = frozenset(c.name for c in told.fields.fields if not self._is_key(c))
+        old = before if self._with_before else None
+        return Image("update", before, others, old, self._unsent(before, told), doubtful=True)
+
+    def _may_live(self, before: query.Row, told: Told[DecoderT]) -> bool:
+        """Return whether Vitess may have dropped an image after, because it has only NULLs."""
+        columns, shard = told.fields.fields, told.fields.shard
+        absent = self._unsent(before, told)
+        if any(columns[i].name in absent for i in told.sent):
+            self._partial.add(shard)
+            self._minimal.add(shard)
+        if not told.key:
+            return False
+        if shard not in self._minimal:
+            cut = shard in self._partial or not self._options.whole_keys(shard)
+            return cut and not never_null(columns)
+        others = [column for column in columns if not self._is_key(column)]
+        to_null = told.fields.projected or any(not c.flags & NOT_NULL_FLAG for c in others)
+        return to_null and all(column.name in absent for column in others)
 
     def _unsent(self, before: query.Row, told: Told[DecoderT]) -> frozenset[str]:
         return nulls(before, told.fields.fields, told.where).difference(self._key)
@@ -325,7 +368,12 @@ class TableImages(Generic[DecoderT]):
     def _complete(self, images: list[Image], told: Told[DecoderT], commit_time: int) -> None:
         """Apply on_partial_image to absent columns, except those that nobody wants."""
         wanted = self.schema.wanted
-        partial = [i for i in images if i.operation != "delete" and i.absent & wanted]
+        partial = [
+            i for i in images if i.doubtful or (i.operation != "delete" and i.absent & wanted)
+        ]
+        doubtful = any(image.doubtful for image in partial)
+        if doubtful:
+            self._check_fetch(told)
         if not partial or self._options.on_partial_image == "omit":
             return
         columns = frozenset[str]().union(*(image.absent for image in partial)) & wanted
@@ -333,7 +381,7 @@ class TableImages(Generic[DecoderT]):
         if self._options.on_partial_image == "fail" or fetch is None or not self._key:
             raise self._incomplete(told, columns)
         keys = [self._raw_key(image.row, told) for image in partial]
-        values = fetch(fields, keys, columns, commit_time)
+        values = fetch(fields, keys, columns, commit_time, doubtful)
         # A SELECT gives values like copied rows, but all text in UTF-8.
         asked = tuple(_in_utf8(column) for column in fields.fields if column.name in columns)
         selected = Fields(fields.table, fields.shard, asked, copying=True)
@@ -341,6 +389,18 @@ class TableImages(Generic[DecoderT]):
         for image, row in zip(partial, values, strict=True):
             if row is not None:
                 image.fetched = {n: v for n, v in decode(row).items() if n in image.absent}
+            elif image.doubtful:
+                image.operation, image.before, image.absent = "delete", None, image.unsent
+
+    def _check_fetch(self, told: Told[DecoderT]) -> None:
+        """Refuse a change that only its row explains, where no row may be asked for."""
+        if self._options.on_partial_image != "fetch" or self._options.fetch is None:
+            raise HistoryLostError(
+                f"{told.where}: the binlog does not tell whether a row was deleted or its columns "
+                "were set to NULL; set on_partial_image to `fetch`, or on_lost_position to "
+                "`resync` for a run to copy the table again",
+                table=told.fields.table,
+            )
 
     def _raw_key(self, row: query.Row, told: Told[DecoderT]) -> RawKey:
         names = [column.name for column in told.fields.fields]

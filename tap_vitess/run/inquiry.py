@@ -156,6 +156,10 @@ class Inquiry:
         """Return whether a shard is known to log every column of every row."""
         return shard in self._facts and self._facts[shard].whole_rows
 
+    def whole_keys(self, shard: str) -> bool:
+        """Return whether a shard is known to log every column of every key."""
+        return shard in self._facts and self._facts[shard].row_image == "FULL"
+
     def check(self, position: Vgtid, serving: Collection[str], copied: float = 0.0) -> None:
         """Check that a run can resume from a bookmark, before asking VTGate to.
 

@@ -169,14 +169,18 @@ class Run(Generic[Made]):
         lookup, what = Lookup(config, keyspace), f"the present values of rows of {keyspace}"
 
         def fetch(
-            fields: Fields, keys: Sequence[RawKey], columns: Collection[str], commit_time: int
+            fields: Fields,
+            keys: Sequence[RawKey],
+            columns: Collection[str],
+            commit_time: int,
+            may_be_gone: bool,  # noqa: FBT001 - see Fetch
         ) -> list[Row | None]:
             def ask(some: Sequence[RawKey]) -> list[Row | None]:
                 args = fields.table, fields.fields, some, columns
                 question = functools.partial(lookup.fetch, *args)
                 return retrying(what, question, self._retry, self._asked, reached=True)
 
-            return _asked_twice(ask, keys, commit_time)
+            return present(ask, keys, commit_time, may_be_gone=may_be_gone)
 
         return RecordOptions(
             values=config.values,
@@ -184,6 +188,7 @@ class Run(Generic[Made]):
             on_partial_image=config.on_partial_image,
             fetch=fetch,
             whole_rows=sync.whole_rows,
+            whole_keys=sync.whole_keys,
         )
 
 
@@ -217,16 +222,25 @@ def sync_options(config: Config, retry: RetryOptions) -> SyncOptions:
     )
 
 
-def _asked_twice(
-    ask: Callable[[Sequence[RawKey]], list[Row | None]], keys: Sequence[RawKey], commit_time: int
+def present(
+    ask: Callable[[Sequence[RawKey]], list[Row | None]],
+    keys: Sequence[RawKey],
+    commit_time: int,
+    *,
+    may_be_gone: bool,
 ) -> list[Row | None]:
-    """Fetch rows; if they have just changed, fetch missing ones a second time.
+    """Fetch rows; if they have just changed, not before their change can be seen.
 
-    With semi-synchronous replication the stream may be ahead of the commit.
+    With semi-synchronous replication the stream may be ahead of the commit. So rows that are
+    missing are asked for a second time, and the first time is late if a row may be gone.
     """
+    recent = time.time() - commit_time < _RECENT_SECONDS
+    if recent and may_be_gone:
+        time.sleep(_COMMIT_SECONDS)
+        return ask(keys)
     values = ask(keys)
     missing = [i for i, row in enumerate(values) if row is None]
-    if missing and time.time() - commit_time < _RECENT_SECONDS:
+    if recent and missing:
         time.sleep(_COMMIT_SECONDS)
         for i, row in zip(missing, ask([keys[i] for i in missing]), strict=True):
             values[i] = row

@@ -64,6 +64,7 @@ class KeyspaceSync:
         self._copies = Copies(self.parts, self._inquiry, diagnosis, self.pace)
         self._ended = False
         self.whole_rows = self._inquiry.whole_rows
+        self.whole_keys = self._inquiry.whole_keys
 
     def brought(self, table: str) -> bool:
         """Return whether all of a table has been delivered, up to where the run has ended."""

@@ -47,6 +47,14 @@ class Shown(Protocol):
 
 
 @dataclass(frozen=True)
+class Cut:
+    """The columns that images before do not have, and those after only if they have changed."""
+
+    before: frozenset[str] = frozenset()
+    after: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Source:
     """The shard events come from."""
 
@@ -111,23 +119,23 @@ def copied_row(columns: Sequence[str], row: Row) -> RowChangeMessage:
     return RowChangeMessage(after=pack(columns, row))
 
 
-def changed_row(
-    shown: Shown, change: RowChange, sent: RowChange, blobless: frozenset[str]
-) -> RowChangeMessage:
-    """The images to send of a change; `blobless` columns are logged only if they change.
+def changed_row(shown: Shown, change: RowChange, sent: RowChange, cut: Cut) -> RowChangeMessage:
+    """The images to send of a change.
 
     The bitmap describes only the after image, and exists only if a column is missing from it. It
-    covers all the table's columns, whichever are sent.
+    covers all the table's columns, whichever are sent. An after image of NULLs is dropped.
     """
     columns, names = shown.columns, [column.name for column in shown.table.columns]
     before, after = sent.before, sent.after
     message = RowChangeMessage()
     if before is not None:
-        image = {n: None if n in blobless else value for n, value in before.items()}
+        image = {n: None if n in cut.before else value for n, value in before.items()}
         message.before.CopyFrom(pack(columns, image))
     if after is not None:
         old = change.before or dict.fromkeys(names)
-        absent = {n for n in blobless if after[n] == old[n]}
+        absent = {n for n in cut.after if after[n] == old[n]}
+        if all(after[name] is None for name in names if name not in absent):
+            return message
         image = {n: None if n in absent else value for n, value in after.items()}
         message.after.CopyFrom(pack(columns, image))
         if absent:

@@ -15,6 +15,7 @@ meets the event's table id; it does not check for a DDL in between. Seen on v22:
 from dataclasses import dataclass, replace
 
 from tap_vitess.sandbox.cluster import RowChange
+from tap_vitess.sandbox.events import Cut
 from tap_vitess.sandbox.filters import Selection, TableFilter
 from tap_vitess.sandbox.schema import Column, ParsedType, Row, Table
 
@@ -39,13 +40,17 @@ class Plan:
     def columns(self) -> tuple[str, ...]:
         return self.selection.columns
 
-    def blobless(self, row_image: str) -> frozenset[str]:
-        """The columns that are logged only if they change."""
-        if row_image != "NOBLOB":
-            return frozenset()
-        pairs = zip(self.written.columns, self.table.columns, strict=True)
-        blobs = {shown.name for column, shown in pairs if column.parsed.is_blob}
-        return frozenset(blobs)
+    def cut(self, row_image: str) -> Cut:
+        """What MySQL leaves out of images."""
+        pairs = [*zip(self.written.columns, self.table.columns, strict=True)]
+        key = self.written.primary_key
+        if row_image == "MINIMAL" and key:
+            beside = frozenset(shown.name for column, shown in pairs if column.name not in key)
+            return Cut(beside, frozenset(shown.name for _, shown in pairs))
+        if row_image == "NOBLOB":
+            blobs = frozenset(shown.name for column, shown in pairs if column.parsed.is_blob)
+            return Cut(blobs.difference(key), blobs)
+        return Cut()
 
     def read(self, change: RowChange) -> RowChange:
         if self.table is self.written:

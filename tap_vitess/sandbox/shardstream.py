@@ -308,10 +308,10 @@ class ShardStream:
         ]
         if not taken:
             return
-        blobless = plan.blobless(transaction.row_image)
+        cut = plan.cut(transaction.row_image)
         for part, flags in binlog_events(taken, self._call.options.row_event_bytes):
             event = self._event(VEventType.ROW, transaction)
-            changes = [changed_row(plan, change, sent, blobless) for change, sent in part]
+            changes = [changed_row(plan, change, sent, cut) for change, sent in part]
             event.row_event.CopyFrom(self._source.row_event(plan.table, changes, flags))
             yield event
 

@@ -1,0 +1,247 @@
+"""Updates to NULL that look like deletes (MINIMAL, NOBLOB), on the sandbox, against its rows."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from support.shops import SHARDS, served, shop
+from support.taps import Target, expected, run, settings
+
+from tap_vitess._proto import query_pb2 as query
+from tap_vitess.errors import HistoryLostError
+from tap_vitess.protocol.images import RawKey
+from tap_vitess.run.keyspaces import present
+from tap_vitess.sandbox.cluster import Cluster
+from tap_vitess.sandbox.schema import Column, Table
+from tap_vitess.sandbox.server import Sandbox
+from tap_vitess.vstream import (
+    Boundary,
+    Change,
+    Query,
+    TableRows,
+    Vitess,
+    arrow_changes,
+    changes,
+)
+
+ROWS = 12
+COLUMNS = (
+    Column("id", "bigint", nullable=False),
+    Column("n", "int", nullable=False),
+    Column("m", "int"),
+    Column("note", "text"),
+)
+NULLABLE = COLUMNS[0], *COLUMNS[2:]
+
+
+def tables() -> Cluster:
+    """Make a table that shows what MINIMAL has cut, and one that does not."""
+    cluster = shop(
+        Table("strict", COLUMNS, primary_key=("id",)),
+        Table("loose", NULLABLE, primary_key=("id",)),
+    )
+    insert(cluster, range(ROWS))
+    return cluster
+
+
+pytestmark = served(tables)
+
+
+def insert(cluster: Cluster, numbers: Sequence[int]) -> None:
+    rows = [{"id": b"%d" % i, "m": b"0", "note": b"note %d" % i} for i in numbers]
+    cluster.insert("shop", "loose", rows)
+    cluster.insert("shop", "strict", [{**row, "n": b"0"} for row in rows])
+
+
+@contextmanager
+def minimal(cluster: Cluster) -> Iterator[None]:
+    """Log MINIMAL images; VTGate refuses a stream until it is set back."""
+    for image in ("MINIMAL", "FULL"):
+        for name in SHARDS:
+            cluster.shard("shop", name).variables["binlog_row_image"] = image
+        if image == "MINIMAL":
+            yield
+
+
+def write(cluster: Cluster, rng: random.Random) -> None:
+    """Change and delete rows, most by statements that set columns to NULL and to nothing else."""
+    for i in range(ROWS):
+        cluster.update("shop", "loose", {"id": b"%d" % i}, {"m": b"1"})
+    for number in range(50):
+        table, i = rng.choice(["strict", "loose"]), rng.randrange(ROWS)
+        key = {"id": b"%d" % i}
+        there = any(row["id"] == key["id"] for row in cluster.rows("shop", table))
+        kind = rng.choice(["note", "m", "both", "n", "delete", "again"]) if there else "again"
+        if kind == "delete":
+            cluster.delete("shop", table, key)
+        elif kind == "again" and not there:
+            row = {**key, "m": None, "note": b"again"}
+            cluster.insert("shop", table, [row if table == "loose" else {**row, "n": b"7"}])
+        elif kind == "n" and table == "strict":
+            cluster.update("shop", table, key, {"n": b"%d" % number})
+        else:
+            names = {"note": ["note"], "m": ["m"]}.get(kind, ["note", "m"])
+            cluster.update("shop", table, key, dict.fromkeys(names))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_target_equals_the_source(sandbox: Sandbox, seed: int) -> None:
+    """An update to NULL, which looks like a delete, deletes nothing; a delete does."""
+    config, target, rng = settings(sandbox), Target(), random.Random(seed)
+    run(config, target)
+    for _ in range(2):
+        with minimal(sandbox.cluster):
+            write(sandbox.cluster, rng)
+        run(config, target)
+        for name in ("strict", "loose"):
+            assert target.contents(f"shop-{name}") == expected(sandbox.cluster, "shop", name)
+    told = [r for r in target.records("shop-strict") if r["_sdc_vitess_op"] == "delete"]
+    assert told, "some rows were deleted"
+    assert not any("note" in r or "n" in r for r in told), "a delete's image has the key alone"
+
+
+def vitess(sandbox: Sandbox, **more: Any) -> Vitess:
+    return Vitess(sandbox.host, sandbox.grpc_port, sandbox.mysql_port, **more)
+
+
+def last_state(items: Sequence[object]) -> str:
+    return [item.state for item in items if isinstance(item, Boundary)][-1]
+
+
+def one_of_each(cluster: Cluster) -> None:
+    """Set columns to NULL in rows 1 and 2, and delete rows 2 and 3."""
+    with minimal(cluster):
+        for i in (1, 2):
+            cluster.update("shop", "strict", {"id": b"%d" % i}, {"note": None, "m": None})
+        for i in (2, 3):
+            cluster.delete("shop", "strict", {"id": b"%d" % i})
+
+
+def test_objects(sandbox: Sandbox) -> None:
+    """A row that is there has been updated, its old image being unknown; others are deleted."""
+    copied = list(changes(vitess(sandbox), ["shop.strict"]))
+    one_of_each(sandbox.cluster)
+    items = changes(vitess(sandbox), ["shop.strict"], state=last_state(copied))
+    found = [(i.operation, i.before, i.after) for i in items if isinstance(i, Change)]
+    gone = ("delete", {"id": 2}, None)
+    changed = ("update", {"id": 1}, {"id": 1, "n": 0, "m": None, "note": None})
+    assert sorted(found, key=repr) == sorted(
+        [changed, gone, gone, ("delete", {"id": 3}, None)], key=repr
+    )
+
+
+def test_arrow(sandbox: Sandbox) -> None:
+    """The same as Arrow; `_unsent` names what a delete's image lacks."""
+    copied = list(arrow_changes(vitess(sandbox), ["shop.strict"]))
+    one_of_each(sandbox.cluster)
+    items = arrow_changes(vitess(sandbox), ["shop.strict"], state=last_state(copied))
+    rows = [row for i in items if isinstance(i, TableRows) for row in i.rows.to_pylist()]
+    found = {(row["id"], row["_operation"], row["n"], tuple(row["_unsent"] or ())) for row in rows}
+    lacking = ("m", "n", "note")
+    assert found == {
+        (1, "update", 0, ()),
+        (2, "delete", None, lacking),
+        (3, "delete", None, lacking),
+    }
+
+
+@pytest.mark.parametrize("columns", [("id", "n"), ("id", "note"), ("id", "m", "note")])
+def test_some_columns(sandbox: Sandbox, columns: tuple[str, ...]) -> None:
+    """Of a table that is read in part, nothing is deleted or null that should not be."""
+    asked = [Query("shop.strict", columns=columns)]
+    items = list(changes(vitess(sandbox), asked))
+    state = last_state(items)
+    with minimal(sandbox.cluster):
+        for i in range(4):
+            update(sandbox.cluster, i, {"n": b"5"})
+        for i in range(2, 6):
+            update(sandbox.cluster, i, {"note": None})
+        sandbox.cluster.delete("shop", "strict", {"id": b"7"})
+    items += changes(vitess(sandbox), asked, state=state)
+    replica: dict[int, Any] = {}
+    for item in items:
+        if isinstance(item, Change) and item.after is None:
+            replica.pop(item.key["id"], None)
+        elif isinstance(item, Change):
+            replica[item.key["id"]] = item.after
+    rows = expected(sandbox.cluster, "shop", "strict")
+    assert len(rows) == ROWS - 1
+    assert replica == {row["id"]: {name: row[name] for name in columns} for row in rows}
+
+
+def update(cluster: Cluster, number: int, values: dict[str, bytes | None]) -> None:
+    cluster.update("shop", "strict", {"id": b"%d" % number}, values)
+
+
+@pytest.mark.parametrize("setting", ["omit", "fail"])
+def test_without_asking(sandbox: Sandbox, setting: str) -> None:
+    """Where no row may be asked for, the table ends with what to do, or is copied again."""
+    config, target = settings(sandbox, on_partial_image=setting), Target()
+    run(config, target)
+    one_of_each(sandbox.cluster)
+    with pytest.raises(HistoryLostError, match=r"shop.strict on shard .* set on_partial_image to"):
+        run(config, target)
+    run({**config, "on_lost_position": "resync"}, target)
+    assert target.contents("shop-strict") == expected(sandbox.cluster, "shop", "strict")
+
+
+def test_whole_images_are_not_asked_for(sandbox: Sandbox) -> None:
+    """A deleted row that has only NULLs beside its key needs no SELECT where MySQL logs all."""
+    config, target = settings(sandbox, on_partial_image="fail"), Target()
+    sandbox.cluster.insert("shop", "loose", [{"id": b"100", "m": None, "note": None}])
+    run(config, target)
+    sandbox.cluster.delete("shop", "loose", {"id": b"100"})
+    sandbox.cluster.delete("shop", "loose", {"id": b"1"})
+    run(config, target)
+    assert target.contents("shop-loose") == expected(sandbox.cluster, "shop", "loose")
+
+
+TEXTS = (Column("k", "text", nullable=False), Column("n", "int"), Column("note", "text"))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_key_of_text(sandbox: Sandbox, seed: int) -> None:
+    """NOBLOB leaves such a key out of images after, which may have nothing else."""
+    cluster, rng = sandbox.cluster, random.Random(seed)
+    cluster.create_table("shop", Table("texts", TEXTS, primary_key=("k",)))
+    cluster.insert(
+        "shop", "texts", [{"k": b"%d" % i, "n": b"1", "note": b"note"} for i in range(ROWS)]
+    )
+    config, target = settings(sandbox), Target()
+    run(config, target)
+    for name in SHARDS:
+        cluster.shard("shop", name).variables["binlog_row_image"] = "NOBLOB"
+    kinds: list[dict[str, bytes | None]] = [
+        {"n": None},
+        {"note": None},
+        {"n": b"2"},
+        {"note": b"x"},
+    ]
+    for i in range(ROWS - 2):
+        cluster.update("shop", "texts", {"k": b"%d" % i}, rng.choice(kinds))
+        cluster.update("shop", "texts", {"k": b"%d" % i}, rng.choice(kinds))
+    cluster.delete("shop", "texts", {"k": b"%d" % (ROWS - 1)})
+    run(config, target)
+    found = expected(cluster, "shop", "texts")
+    assert target.contents("shop-texts") == found
+    assert len(found) == ROWS - 1
+
+
+@pytest.mark.parametrize("age", [0, 60])
+def test_a_commit_is_waited_for(age: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream may be ahead of it: a row that is asked for at once would still be the old one."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    row = query.Row(lengths=[1], values=b"1")
+
+    def ask(keys: Sequence[RawKey]) -> list[query.Row | None]:
+        return [None if slept or age else row for _ in keys]
+
+    found = present(ask, [{"id": b"1"}], int(time.time()) - age, may_be_gone=True)
+    assert found == [None]
+    assert len(slept) == (age == 0)
