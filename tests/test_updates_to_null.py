@@ -15,6 +15,7 @@ from support.taps import Target, expected, run, settings
 from tap_vitess._proto import query_pb2 as query
 from tap_vitess.errors import HistoryLostError
 from tap_vitess.protocol.images import RawKey
+from tap_vitess.run import keyspaces
 from tap_vitess.run.keyspaces import present
 from tap_vitess.sandbox.cluster import Cluster
 from tap_vitess.sandbox.schema import Column, Table
@@ -23,6 +24,7 @@ from tap_vitess.vstream import (
     Boundary,
     Change,
     Query,
+    TableCopied,
     TableRows,
     Vitess,
     arrow_changes,
@@ -190,46 +192,155 @@ def test_without_asking(sandbox: Sandbox, setting: str) -> None:
     assert target.contents("shop-strict") == expected(sandbox.cluster, "shop", "strict")
 
 
-def test_whole_images_are_not_asked_for(sandbox: Sandbox) -> None:
-    """A deleted row that has only NULLs beside its key needs no SELECT where MySQL logs all."""
-    config, target = settings(sandbox, on_partial_image="fail"), Target()
-    sandbox.cluster.insert("shop", "loose", [{"id": b"100", "m": None, "note": None}])
-    run(config, target)
-    sandbox.cluster.delete("shop", "loose", {"id": b"100"})
-    sandbox.cluster.delete("shop", "loose", {"id": b"1"})
-    run(config, target)
-    assert target.contents("shop-loose") == expected(sandbox.cluster, "shop", "loose")
+TEXTS = (
+    Column("k", "text", nullable=False),
+    Column("n", "int"),
+    Column("note", "text"),
+)
+Values = dict[str, bytes | None]
 
 
-TEXTS = (Column("k", "text", nullable=False), Column("n", "int"), Column("note", "text"))
+def with_texts(cluster: Cluster) -> None:
+    """Make a table of which NOBLOB logs images after without the key."""
+    cluster.create_table("shop", Table("texts", TEXTS, primary_key=("k",)))
+    rows = [{"k": b"%d" % i, "n": b"1", "note": b"note"} for i in range(ROWS)]
+    cluster.insert("shop", "texts", rows)
+
+
+def log(cluster: Cluster, image: str) -> None:
+    for name in SHARDS:
+        cluster.shard("shop", name).variables["binlog_row_image"] = image
+
+
+def set_texts(cluster: Cluster, number: int, values: Values) -> None:
+    cluster.update("shop", "texts", {"k": b"%d" % number}, values)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_key_of_text(sandbox: Sandbox, seed: int) -> None:
+def test_a_key_of_text(sandbox: Sandbox, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """NOBLOB leaves such a key out of images after, which may have nothing else."""
+    asked: list[bool] = []
+
+    def noted(*arguments: Any, may_be_gone: bool) -> Any:
+        asked.append(may_be_gone)
+        return present(*arguments, may_be_gone=may_be_gone)
+
+    monkeypatch.setattr(keyspaces, "present", noted)
     cluster, rng = sandbox.cluster, random.Random(seed)
-    cluster.create_table("shop", Table("texts", TEXTS, primary_key=("k",)))
-    cluster.insert(
-        "shop", "texts", [{"k": b"%d" % i, "n": b"1", "note": b"note"} for i in range(ROWS)]
-    )
+    with_texts(cluster)
     config, target = settings(sandbox), Target()
     run(config, target)
-    for name in SHARDS:
-        cluster.shard("shop", name).variables["binlog_row_image"] = "NOBLOB"
-    kinds: list[dict[str, bytes | None]] = [
-        {"n": None},
-        {"note": None},
-        {"n": b"2"},
-        {"note": b"x"},
-    ]
+    log(cluster, "NOBLOB")
+    kinds: list[Values] = [{"n": None}, {"note": None}, {"n": b"2"}, {"note": b"x"}]
     for i in range(ROWS - 2):
-        cluster.update("shop", "texts", {"k": b"%d" % i}, rng.choice(kinds))
-        cluster.update("shop", "texts", {"k": b"%d" % i}, rng.choice(kinds))
+        set_texts(cluster, i, rng.choice(kinds))
+        set_texts(cluster, i, rng.choice(kinds))
     cluster.delete("shop", "texts", {"k": b"%d" % (ROWS - 1)})
     run(config, target)
     found = expected(cluster, "shop", "texts")
     assert target.contents("shop-texts") == found
     assert len(found) == ROWS - 1
+    [gone] = [r for r in target.records("shop-texts") if r["_sdc_vitess_op"] == "delete"]
+    assert gone["n"] == 1, "the image of a delete has it"
+    assert "note" not in gone
+    assert True in asked
+
+
+@pytest.mark.parametrize("first", ["NOBLOB", "MINIMAL"])
+def test_a_first_update_to_null(sandbox: Sandbox, first: str) -> None:
+    """Nothing before it has shown how MySQL logs; or MINIMAL was set back to NOBLOB."""
+    cluster = sandbox.cluster
+    with_texts(cluster)
+    config, target = settings(sandbox), Target()
+    run(config, target)
+    log(cluster, first)
+    if first == "MINIMAL":
+        for i in range(ROWS):
+            set_texts(cluster, i, {"note": b"x"})
+        log(cluster, "NOBLOB")
+    for i in range(ROWS):
+        set_texts(cluster, i, {"n": None})
+    run(config, target)
+    assert target.contents("shop-texts") == expected(cluster, "shop", "texts")
+
+
+@pytest.mark.parametrize("value", [None, b"2"])
+def test_a_row_that_leaves_a_filter(sandbox: Sandbox, value: bytes | None) -> None:
+    """It is a delete, although the row is there."""
+    with_texts(sandbox.cluster)
+    config, target = settings(sandbox, filters={"shop.texts": "n = 1"}), Target()
+    run(config, target)
+    log(sandbox.cluster, "NOBLOB")
+    for i in (1, 2):
+        set_texts(sandbox.cluster, i, {"n": value})
+    run(config, target)
+    rows = expected(sandbox.cluster, "shop", "texts")
+    assert target.contents("shop-texts") == [row for row in rows if row["n"] == 1]
+
+
+def test_whole_images_are_not_asked_for(sandbox: Sandbox) -> None:
+    """Where MySQL logs all columns, a delete is a delete, whatever the key and the columns."""
+    config, target = settings(sandbox, on_partial_image="fail"), Target()
+    with_texts(sandbox.cluster)
+    sandbox.cluster.insert("shop", "loose", [{"id": b"100", "m": None, "note": None}])
+    run(config, target)
+    sandbox.cluster.delete("shop", "loose", {"id": b"100"})
+    sandbox.cluster.delete("shop", "loose", {"id": b"1"})
+    sandbox.cluster.reshard("shop", ["-80"], ["-40", "40-80"])
+    for i in range(ROWS - 1):
+        sandbox.cluster.delete("shop", "texts", {"k": b"%d" % i})
+    run(config, target)
+    for name in ("loose", "texts"):
+        assert target.contents(f"shop-{name}") == expected(sandbox.cluster, "shop", name)
+
+
+def test_whole_images_of_an_endless_stream(sandbox: Sandbox) -> None:
+    """The same where nothing was asked about MySQL when the stream began."""
+    with_texts(sandbox.cluster)
+    place = vitess(sandbox, on_partial_image="fail")
+    for item in changes(place, ["shop.texts"], follow=True):
+        if isinstance(item, TableCopied):
+            sandbox.cluster.delete("shop", "texts", {"k": b"1"})
+        if isinstance(item, Change) and item.operation != "copy":
+            assert (item.operation, item.key) == ("delete", {"k": "1"})
+            break
+
+
+STAMPED = Column("id", "bigint", nullable=False), Column("at", "timestamp", nullable=False)
+
+
+def test_a_key_that_cannot_be_asked_for(sandbox: Sandbox) -> None:
+    """The table is copied again, if that is wanted."""
+    table = Table(
+        "stamped",
+        (*STAMPED, Column("n", "int", nullable=False), Column("m", "int")),
+        primary_key=("id", "at"),
+    )
+    sandbox.cluster.create_table("shop", table)
+    row = {"at": b"2024-01-02 03:04:05", "n": b"1", "m": b"1"}
+    sandbox.cluster.insert("shop", "stamped", [{**row, "id": b"%d" % i} for i in range(3)])
+    config, target = settings(sandbox), Target()
+    run(config, target)
+    with minimal(sandbox.cluster):
+        sandbox.cluster.update("shop", "stamped", {"id": b"1", "at": row["at"]}, {"m": None})
+    with pytest.raises(HistoryLostError, match="on_lost_position to `resync`"):
+        run(config, target)
+    run({**config, "on_lost_position": "resync"}, target)
+    assert {r["id"]: r["m"] for r in target.contents("shop-stamped")} == {0: 1, 1: None, 2: 1}
+
+
+def test_a_row_of_nulls(sandbox: Sandbox) -> None:
+    """Of a table without a key its insert does not arrive, as with Vitess; its copy does."""
+    table = Table("bare", (Column("a", "int"), Column("b", "int")))
+    sandbox.cluster.create_table("shop", table)
+    rows: list[Values] = [{"a": None, "b": None}, {"a": b"1", "b": None}]
+    sandbox.cluster.insert("shop", "bare", rows)
+    config, target = settings(sandbox), Target()
+    run(config, target)
+    sandbox.cluster.insert("shop", "bare", rows)
+    run(config, target)
+    told = [(r["_sdc_vitess_op"], r["a"]) for r in target.records("shop-bare")]
+    assert sorted(told, key=repr) == [("copy", 1), ("copy", None), ("insert", 1)]
 
 
 @pytest.mark.parametrize("age", [0, 60])

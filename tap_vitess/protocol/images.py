@@ -53,10 +53,12 @@ def completed(
     where: str,
     *,
     projected: bool = False,
+    minimal: bool = False,
 ) -> tuple[query.Row, frozenset[str]]:
     """Return the after image, completed from the before image, and the columns still unknown.
 
-    Unknown columns are NULL in the returned row.
+    Unknown columns are NULL in the returned row. `minimal`: whether the shard has sent images of
+    MINIMAL, which those of some columns do not show.
 
     Raises:
         ProtocolError: an image or a bitmap does not fit these columns.
@@ -64,7 +66,8 @@ def completed(
     width = len(fields)
     after = unpacked(change.after, width, where)
     if projected:
-        return _projected(change, fields, after, where)
+        minimal = minimal or is_minimal(change, fields, ())
+        return _projected(change, fields, after, where, minimal=minimal)
     before = _before(change, width, where)
     _check_bitmaps(change, fields, where)
     unknown: set[str] = set()
@@ -88,12 +91,16 @@ def _before(change: binlogdata.RowChange, width: int, where: str) -> Values:
 
 
 def _projected(
-    change: binlogdata.RowChange, fields: Sequence[query.Field], after: Values, where: str
+    change: binlogdata.RowChange,
+    fields: Sequence[query.Field],
+    after: Values,
+    where: str,
+    *,
+    minimal: bool,
 ) -> tuple[query.Row, frozenset[str]]:
     """Complete an image of some columns, which no bitmap describes."""
     patched = bool(change.json_partial_values.cols)
     before = _before(change, len(fields), where)
-    minimal = is_minimal(change, fields, ())
     unknown: set[str] = set()
     for i, field in enumerate(fields):
         kind = field.column_type.lower()
@@ -120,6 +127,11 @@ def is_minimal(
 def never_null(fields: Sequence[query.Field]) -> tuple[int, ...]:
     """Return the indexes of columns that are NULL only in an image that MINIMAL has cut."""
     return tuple(i for i, f in enumerate(fields) if f.flags & NOT_NULL_FLAG and _is_always_sent(f))
+
+
+def may_be_empty(fields: Sequence[query.Field], own_key: Sequence[int]) -> bool:
+    """Return whether an after image of NOBLOB can have only NULLs: it lacks the key, too."""
+    return not never_null(fields) and not any(_is_always_sent(fields[i]) for i in own_key)
 
 
 def _is_always_sent(field: query.Field) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import HistoryLostError, RequestError, VitessError
+from tap_vitess.errors import HistoryLostError, KeyTypeError, RequestError, VitessError
 from tap_vitess.protocol.columns import Changes, CopiedChanges, EncodedChanges, Images, RowChanges
 from tap_vitess.protocol.images import (
     NOT_NULL_FLAG,
@@ -31,6 +31,7 @@ from tap_vitess.protocol.images import (
     completed,
     is_minimal,
     is_partial,
+    may_be_empty,
     never_null,
     nulls,
     unpacked,
@@ -58,8 +59,8 @@ class ImageOptions:
     """How images are read.
 
     fetch: reads what a partial image lacks; None if that is impossible. whole_rows: returns whether
-    a shard's MySQL is known to log every column of every row. whole_keys: whether it is known to
-    log every key, as it does with binlog_row_image=FULL.
+    a shard's MySQL is known to log every column of every row. whole_keys: whether it logs
+    the key with every image, as it does with binlog_row_image=FULL.
     """
 
     values: ValueOptions = DEFAULTS
@@ -119,8 +120,9 @@ class Told(Generic[DecoderT]):
     """What a FIELD event says, for one version of the table's schema.
 
     types: of its columns, in order. decoder: for the wanted columns; key_decoder: for the key's.
-    key: the indexes of the key's columns; added: of those that are not in MySQL's own key. sent: of
-    columns in no key that are NULL only in an image that MINIMAL has cut, at most one.
+    key: the indexes of the key's columns; added: of those that are not in MySQL's own key. others:
+    the names of columns in no key. telling: the index of one that is never NULL, unless MINIMAL has
+    cut the image; empty if there is none.
     """
 
     fields: Fields
@@ -130,7 +132,8 @@ class Told(Generic[DecoderT]):
     key_decoder: DecoderT
     key: Sequence[int]
     added: Sequence[int]
-    sent: Sequence[int]
+    others: frozenset[str]
+    telling: Sequence[int]
 
     @property
     def where(self) -> str:
@@ -172,6 +175,7 @@ class TableImages(Generic[DecoderT]):
         self._told: dict[str, Told[DecoderT]] = {}
         self._partial: set[str] = set()  # shards that have sent a partial image
         self._minimal: set[str] = set()  # shards that have sent one of MINIMAL
+        self._keyless: set[str] = set()  # shards that have sent one without a key column
         self._warned: set[str] = set()
         self._left_out: set[str] = set()
 
@@ -189,6 +193,9 @@ class TableImages(Generic[DecoderT]):
         self._tell_warnings(types)
         changed = self.schema.fit(fields, types)
         self._tell_left_out(fields)
+        others = frozenset(
+            c.name for c in fields.fields if not c.flags & PRI_KEY_FLAG and c.name not in self._key
+        )
         self._told[fields.shard] = Told(
             fields,
             self.schema.version,
@@ -197,12 +204,10 @@ class TableImages(Generic[DecoderT]):
             self._make_decoder(fields, self._key, self._charsets),
             [i for i, column in enumerate(fields.fields) if column.name in self._key],
             beside_own_key(fields.fields, self._key),
-            [i for i in never_null(fields.fields) if not self._is_key(fields.fields[i])][:1],
+            others,
+            [i for i in never_null(fields.fields) if fields.fields[i].name in others][:1],
         )
         return changed
-
-    def _is_key(self, column: query.Field) -> bool:
-        return column.name in self._key or bool(column.flags & PRI_KEY_FLAG)
 
     def told(self, shard: str) -> Told[DecoderT]:
         """Return what a shard's last FIELD event says."""
@@ -266,7 +271,7 @@ class TableImages(Generic[DecoderT]):
             return "copy"
         if before is None:
             return "insert"
-        sent = sorted([*told.added, *(told.sent if after is None else ())])
+        sent = sorted([*told.added, *(told.telling if after is None else ())])
         if sent and before.has_null(told.width, told.where, sent):
             return None  # it may not have been sent
         if (after is None or self._with_before) and not self._logs_whole_rows(told):
@@ -306,10 +311,8 @@ class TableImages(Generic[DecoderT]):
         absent = frozenset[str]()
         if is_partial(change):
             self._partial.add(told.fields.shard)
-            fields = told.fields
-            after, absent = completed(change, fields.fields, told.where, projected=fields.projected)
-            if is_minimal(change, fields.fields, absent):
-                self._minimal.add(fields.shard)
+            after, absent = self._completed(change, told)
+        self._note_minimal(change.before, told)
         if told.added:
             self._check_key(change, absent, told)
         if not change.HasField("before"):
@@ -322,29 +325,52 @@ class TableImages(Generic[DecoderT]):
         else:
             yield Image("update", after, absent, before if self._with_before else None)
 
+    def _completed(
+        self, change: binlogdata.RowChange, told: Told[DecoderT]
+    ) -> tuple[query.Row, frozenset[str]]:
+        """Complete a partial image, and note what it shows of those of the shard."""
+        columns, shard = told.fields.fields, told.fields.shard
+        found = completed(
+            change,
+            columns,
+            told.where,
+            projected=told.fields.projected,
+            minimal=shard in self._minimal,
+        )
+        if is_minimal(change, columns, found[1]):
+            self._minimal.add(shard)
+        if any(change.after.lengths[i] < 0 for i in told.key if i not in told.added):
+            self._keyless.add(shard)
+        return found
+
+    def _note_minimal(self, before: query.Row, told: Told[DecoderT]) -> None:
+        """Note the shard if a before image has the key alone, and another column is never NULL."""
+        lengths, shard = before.lengths, told.fields.shard
+        cut = any(i < len(lengths) and lengths[i] < 0 for i in told.telling)
+        if cut and self._unsent(before, told) >= told.others:
+            self._partial.add(shard)
+            self._minimal.add(shard)
+
     def _gone(self, before: query.Row, told: Told[DecoderT]) -> Image:
         """Return a delete, or what may be an update to NULL."""
         if not self._may_live(before, told):
             return Image("delete", before)
-        others = frozenset(c.name for c in told.fields.fields if not self._is_key(c))
         old = before if self._with_before else None
-        return Image("update", before, others, old, self._unsent(before, told), doubtful=True)
+        unsent = self._unsent(before, told)
+        return Image("update", before, told.others, old, unsent, doubtful=True)
 
     def _may_live(self, before: query.Row, told: Told[DecoderT]) -> bool:
         """Return whether Vitess may have dropped an image after, because it has only NULLs."""
         columns, shard = told.fields.fields, told.fields.shard
-        absent = self._unsent(before, told)
-        if any(columns[i].name in absent for i in told.sent):
-            self._partial.add(shard)
-            self._minimal.add(shard)
         if not told.key:
             return False
-        if shard not in self._minimal:
-            cut = shard in self._partial or not self._options.whole_keys(shard)
-            return cut and not never_null(columns)
-        others = [column for column in columns if not self._is_key(column)]
-        to_null = told.fields.projected or any(not c.flags & NOT_NULL_FLAG for c in others)
-        return to_null and all(column.name in absent for column in others)
+        if shard in self._minimal and self._unsent(before, told) >= told.others:
+            may_be_null = [c for c in columns if not c.flags & NOT_NULL_FLAG]
+            return told.fields.projected or bool(may_be_null)
+        own_key = [i for i in told.key if i not in told.added]
+        if not may_be_empty(columns, own_key):
+            return False
+        return shard in self._keyless or not self._options.whole_keys(shard)
 
     def _unsent(self, before: query.Row, told: Told[DecoderT]) -> frozenset[str]:
         return nulls(before, told.fields.fields, told.where).difference(self._key)
@@ -372,16 +398,19 @@ class TableImages(Generic[DecoderT]):
             i for i in images if i.doubtful or (i.operation != "delete" and i.absent & wanted)
         ]
         doubtful = any(image.doubtful for image in partial)
-        if doubtful:
-            self._check_fetch(told)
-        if not partial or self._options.on_partial_image == "omit":
+        if not partial or (self._options.on_partial_image == "omit" and not doubtful):
             return
         columns = frozenset[str]().union(*(image.absent for image in partial)) & wanted
         fetch, fields = self._options.fetch, told.fields
-        if self._options.on_partial_image == "fail" or fetch is None or not self._key:
-            raise self._incomplete(told, columns)
+        if self._options.on_partial_image != "fetch" or fetch is None or not self._key:
+            raise self._untold(told) if doubtful else self._incomplete(told, columns)
         keys = [self._raw_key(image.row, told) for image in partial]
-        values = fetch(fields, keys, columns, commit_time, doubtful)
+        try:
+            values = fetch(fields, keys, columns, commit_time, doubtful)
+        except KeyTypeError:
+            if not doubtful:
+                raise
+            raise self._untold(told) from None
         # A SELECT gives values like copied rows, but all text in UTF-8.
         asked = tuple(_in_utf8(column) for column in fields.fields if column.name in columns)
         selected = Fields(fields.table, fields.shard, asked, copying=True)
@@ -392,15 +421,13 @@ class TableImages(Generic[DecoderT]):
             elif image.doubtful:
                 image.operation, image.before, image.absent = "delete", None, image.unsent
 
-    def _check_fetch(self, told: Told[DecoderT]) -> None:
-        """Refuse a change that only its row explains, where no row may be asked for."""
-        if self._options.on_partial_image != "fetch" or self._options.fetch is None:
-            raise HistoryLostError(
-                f"{told.where}: the binlog does not tell whether a row was deleted or its columns "
-                "were set to NULL; set on_partial_image to `fetch`, or on_lost_position to "
-                "`resync` for a run to copy the table again",
-                table=told.fields.table,
-            )
+    def _untold(self, told: Told[DecoderT]) -> VitessError:
+        return HistoryLostError(
+            f"{told.where}: the binlog does not tell whether a row was deleted or its columns "
+            "were set to NULL; set on_partial_image to `fetch`, or on_lost_position to "
+            "`resync` for a run to copy the table again",
+            table=told.fields.table,
+        )
 
     def _raw_key(self, row: query.Row, told: Told[DecoderT]) -> RawKey:
         names = [column.name for column in told.fields.fields]

@@ -157,7 +157,9 @@ class Inquiry:
         return shard in self._facts and self._facts[shard].whole_rows
 
     def whole_keys(self, shard: str) -> bool:
-        """Return whether a shard is known to log every column of every key."""
+        """Return whether a shard logs the key with every image; ask its MySQL once."""
+        if shard not in self._facts:
+            self._facts |= self._ask_facts([shard])
         return shard in self._facts and self._facts[shard].row_image == "FULL"
 
     def check(self, position: Vgtid, serving: Collection[str], copied: float = 0.0) -> None:

@@ -175,8 +175,11 @@ class Run(Generic[Made]):
             commit_time: int,
             may_be_gone: bool,  # noqa: FBT001 - see Fetch
         ) -> list[Row | None]:
+            rules = sync.parts.request.rules if may_be_gone else {}
+            where = rules[fields.table].where if fields.table in rules else None
+
             def ask(some: Sequence[RawKey]) -> list[Row | None]:
-                args = fields.table, fields.fields, some, columns
+                args = fields.table, fields.fields, some, columns, where
                 question = functools.partial(lookup.fetch, *args)
                 return retrying(what, question, self._retry, self._asked, reached=True)
 

@@ -123,20 +123,21 @@ def changed_row(shown: Shown, change: RowChange, sent: RowChange, cut: Cut) -> R
     """The images to send of a change.
 
     The bitmap describes only the after image, and exists only if a column is missing from it. It
-    covers all the table's columns, whichever are sent. An after image of NULLs is dropped.
+    covers all the table's columns, whichever are sent. An image of NULLs is dropped.
     """
     columns, names = shown.columns, [column.name for column in shown.table.columns]
     before, after = sent.before, sent.after
     message = RowChangeMessage()
     if before is not None:
         image = {n: None if n in cut.before else value for n, value in before.items()}
-        message.before.CopyFrom(pack(columns, image))
+        if any(value is not None for value in image.values()):
+            message.before.CopyFrom(pack(columns, image))
     if after is not None:
         old = change.before or dict.fromkeys(names)
         absent = {n for n in cut.after if after[n] == old[n]}
-        if all(after[name] is None for name in names if name not in absent):
-            return message
         image = {n: None if n in absent else value for n, value in after.items()}
+        if all(value is None for value in image.values()):
+            return message
         message.after.CopyFrom(pack(columns, image))
         if absent:
             bits = sum(1 << i for i, name in enumerate(names) if name not in absent)

@@ -311,7 +311,11 @@ class ShardStream:
         cut = plan.cut(transaction.row_image)
         for part, flags in binlog_events(taken, self._call.options.row_event_bytes):
             event = self._event(VEventType.ROW, transaction)
-            changes = [changed_row(plan, change, sent, cut) for change, sent in part]
+            changes = [
+                images
+                for change, sent in part
+                if (images := changed_row(plan, change, sent, cut)).ListFields()
+            ]
             event.row_event.CopyFrom(self._source.row_event(plan.table, changes, flags))
             yield event
 

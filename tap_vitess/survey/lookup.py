@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import RequestError
+from tap_vitess.errors import KeyTypeError
 from tap_vitess.protocol.images import RawKey, packed
 from tap_vitess.values.charsets import charset_of
 from tap_vitess.values.mysql_types import value_type
@@ -46,8 +46,11 @@ class Lookup:
         fields: Sequence[query.Field],
         keys: Sequence[RawKey],
         columns: Collection[str],
+        where: str | None = None,
     ) -> list[query.Row | None]:
         """Return some columns of each key's row, in the order of `fields`; None if there is no row.
+
+        Only rows that fulfil the conditions `where` are seen.
 
         Raises:
             VitessError: VTGate refuses the statement, or a key column's type cannot be looked up.
@@ -59,7 +62,7 @@ class Lookup:
         for values in asked:
             alike.setdefault(tuple(value is None for value in values), []).append(values)
         statements = [
-            self._select(table, key, wanted, some[start : start + _AT_ONCE])
+            self._select(table, key, wanted, some[start : start + _AT_ONCE], where)
             for some in alike.values()
             for start in range(0, len(some), _AT_ONCE)
         ]
@@ -80,6 +83,7 @@ class Lookup:
         key: Sequence[query.Field],
         wanted: Sequence[query.Field],
         asked: Sequence[Asked],
+        where: str | None,
     ) -> tuple[Any, ...]:
         """Return the statement and its values, for keys that are NULL in the same columns."""
         names = [_escaped(field.name) for field in key]
@@ -91,6 +95,8 @@ class Lookup:
         one, left = (one, held[0]) if len(held) == 1 else (f"({one})", f"({', '.join(held)})")
         conditions = [f"{left} in ({', '.join([one] * len(asked))})"]
         conditions += [f"{name} is null" for name in empty]
+        if where is not None:
+            conditions.append(f"({where.replace('%', '%%')})")
         statement = (
             f"select {', '.join(columns)} from {_escaped(self.keyspace)}.{_escaped(table)} "  # noqa: S608
             f"where {' and '.join(conditions)}"
@@ -118,7 +124,7 @@ def _parameter(
                 return value
             if isinstance(value, date | timedelta):
                 return raw.decode()
-    raise RequestError(
+    raise KeyTypeError(
         f"{table}: a row cannot be asked for by its key column {field.name}, a "
         f"{field.column_type}; set binlog_row_image=FULL and binlog_row_value_options='' on the "
         "tablets' MySQL, or choose another value of the setting on_partial_image",

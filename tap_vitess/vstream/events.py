@@ -67,8 +67,9 @@ class FieldEvent(Event):
 class RowEvent(Event):
     """A row that was copied (`at` is None), or a change of one.
 
-    before: None for an insert. after: None for a delete. A column that the binlog does not carry
-    is absent from `after`; in `before` it may be None.
+    before: None for an insert. after: None for a delete, and for an update whose image Vitess drops
+    (MINIMAL and NOBLOB, see docs/vstream/values.md). A column that the binlog does not carry is
+    absent from `after`; in `before` it may be None.
     """
 
     table: str

@@ -222,6 +222,22 @@ def test_a_minimal_image_of_nulls(own_cluster: Cluster, source: Source) -> None:
     assert list(after.lengths) == []
 
 
+def test_rows_of_nulls(own_cluster: Cluster, source: Source) -> None:
+    """Of a table without a key such a row does not arrive, and an update to it is a delete."""
+    table = source.create("keyless", "a int, b int", vindex="a")
+    raw = RawSource(source.address)
+    start = raw.position()
+    keyspace, name = source.address.keyspace, quote(table)
+    written = (
+        f"insert into {name} values (null, null)",
+        f"insert into {name} values (1, null)",
+        f"update {name} set a = null where a = 1",
+    )
+    own_cluster.mysql(own_cluster.primary(keyspace, "-80"), f"use vt_{keyspace}", *written)
+    found = raw.streamed(table, start, 2)
+    assert [list(after.lengths) for _, _, after in found] == [[1, -1], []]
+
+
 @dataclass(frozen=True)
 class Cut:
     """A table whose changes MySQL cuts short: its columns, the key, and what may become NULL."""
@@ -299,6 +315,28 @@ def test_updates_to_null(
         if given.get("bl") is not None:
             given["bl"] = base64.b64decode(str(given["bl"])).decode()
         assert given == told
+
+
+def test_rows_that_leave_a_filter(
+    own_cluster: Cluster, source: Source, pipeline: Callable[..., Pipeline]
+) -> None:
+    """They are deletes, although the rows are there."""
+    cut = CUT["a key of text, and a number"]
+    table = source.create("left", cut.columns, vindex="k")
+    source.insert(table, ["k", "v"], [(i, 1) for i in range(20)])
+    pipe = pipeline(tables=[f"*.{table}"], filters={f"{source.address.keyspace}.{table}": "v = 1"})
+    pipe.complete()
+    with _logging(own_cluster, source, {"binlog_row_image": cut.image}):
+        source.execute(
+            f"update {quote(table)} set v = 2 where k in ('1', '2')",
+            f"update {quote(table)} set v = null where k in ('3', '4')",
+            f"update {quote(table)} set tx = 'stays' where k = '5'",
+            f"delete from {quote(table)} where k = '6'",
+        )
+        pipe.complete()
+    chosen = source.query(f"select k from {quote(table)} where v = 1")
+    assert pipe.rows(table, ["k"]).keys() == {(row["k"],) for row in chosen}
+    assert len(chosen) == 15
 
 
 def test_partial_json_that_vitess_drops(
