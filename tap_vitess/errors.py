@@ -128,10 +128,6 @@ class RequestError(VitessError):
     """The server refuses the request, and would refuse it again."""
 
 
-class KeyTypeError(RequestError):
-    """A row cannot be asked for by its key, whose values MySQL does not find by their text."""
-
-
 class TableGoneError(RequestError):
     """A table does not exist (any more), or not on every shard."""
 

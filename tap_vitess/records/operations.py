@@ -20,7 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from tap_vitess._proto import binlogdata_pb2 as binlogdata
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import HistoryLostError, KeyTypeError, RequestError, VitessError
+from tap_vitess.errors import HistoryLostError, RequestError, VitessError
 from tap_vitess.protocol.columns import Changes, CopiedChanges, EncodedChanges, Images, RowChanges
 from tap_vitess.protocol.images import (
     NOT_NULL_FLAG,
@@ -60,14 +60,14 @@ class ImageOptions:
 
     fetch: reads what a partial image lacks; None if that is impossible. whole_rows: returns whether
     a shard's MySQL is known to log every column of every row. whole_keys: whether it logs
-    the key with every image, as it does with binlog_row_image=FULL.
+    the key with every image, as it does with binlog_row_image=FULL; None if that is not known.
     """
 
     values: ValueOptions = DEFAULTS
     on_partial_image: OnPartialImage = "fetch"
     fetch: Fetch | None = None
     whole_rows: Callable[[str], bool] = lambda _: True
-    whole_keys: Callable[[str], bool] = lambda _: True
+    whole_keys: Callable[[str], bool | None] = lambda _: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +277,7 @@ class TableImages(Generic[DecoderT]):
         if (after is None or self._with_before) and not self._logs_whole_rows(told):
             return None
         if after is None:
-            return "delete"
+            return None if self._lacks_keys(told) else "delete"
         same = told.decoder.are_same(before, after, told.key)
         return "update" if same else None
 
@@ -367,10 +367,18 @@ class TableImages(Generic[DecoderT]):
         if shard in self._minimal and self._unsent(before, told) >= told.others:
             may_be_null = [c for c in columns if not c.flags & NOT_NULL_FLAG]
             return told.fields.projected or bool(may_be_null)
-        own_key = [i for i in told.key if i not in told.added]
-        if not may_be_empty(columns, own_key):
+        return self._lacks_keys(told)
+
+    def _lacks_keys(self, told: Told[DecoderT]) -> bool:
+        """Return whether an image after may lack even the key, as far as is known."""
+        shard, own_key = told.fields.shard, [i for i in told.key if i not in told.added]
+        if not told.key or not may_be_empty(told.fields.fields, own_key):
             return False
-        return shard in self._keyless or not self._options.whole_keys(shard)
+        if shard in self._keyless:
+            return True
+        whole = self._options.whole_keys(shard)
+        # What is not known costs a question, but is no error where none may be asked.
+        return self._options.on_partial_image == "fetch" if whole is None else not whole
 
     def _unsent(self, before: query.Row, told: Told[DecoderT]) -> frozenset[str]:
         return nulls(before, told.fields.fields, told.where).difference(self._key)
@@ -407,7 +415,7 @@ class TableImages(Generic[DecoderT]):
         keys = [self._raw_key(image.row, told) for image in partial]
         try:
             values = fetch(fields, keys, columns, commit_time, doubtful)
-        except KeyTypeError:
+        except RequestError:
             if not doubtful:
                 raise
             raise self._untold(told) from None

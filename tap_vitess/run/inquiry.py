@@ -30,6 +30,7 @@ from tap_vitess.vtgate.retry import Answer, RetryOptions, Stopping, retrying
 logger = logger_of(__name__)
 
 _EFFECTS_SECONDS = 10.0  # views and triggers are read again after this
+IMAGE_SECONDS = 10.0  # so is how MySQL logs images
 
 
 class Inquiry:
@@ -49,6 +50,7 @@ class Inquiry:
         self._unlocated: float | None = None  # since when no tablet has reported a position
         self.charsets = ColumnCharsets(self.version, self._column_charsets)
         self._whole: dict[tuple[str, str], tuple[Fields, Fields]] = {}
+        self._whole_keys: dict[str, tuple[bool | None, float]] = {}  # until when
 
     def _patiently(self, what: str, ask: Callable[[], Answer]) -> Answer:
         answer = retrying(what, ask, self._retry, self._stopping, reached=self._answered)
@@ -156,11 +158,17 @@ class Inquiry:
         """Return whether a shard is known to log every column of every row."""
         return shard in self._facts and self._facts[shard].whole_rows
 
-    def whole_keys(self, shard: str) -> bool:
-        """Return whether a shard logs the key with every image; ask its MySQL once."""
-        if shard not in self._facts:
-            self._facts |= self._ask_facts([shard])
-        return shard in self._facts and self._facts[shard].row_image == "FULL"
+    def whole_keys(self, shard: str) -> bool | None:
+        """Return whether a shard's MySQL logs the key with every image; None if it does not answer.
+
+        It is asked again after some seconds, because the setting may change in a long run.
+        """
+        found = self._whole_keys.get(shard)
+        if found is None or time.monotonic() >= found[1]:
+            answers = self._ask_facts([shard])
+            whole = answers[shard].row_image == "FULL" if shard in answers else None
+            found = self._whole_keys[shard] = whole, time.monotonic() + IMAGE_SECONDS
+        return found[0]
 
     def check(self, position: Vgtid, serving: Collection[str], copied: float = 0.0) -> None:
         """Check that a run can resume from a bookmark, before asking VTGate to.

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any
 
 from tap_vitess._proto import query_pb2 as query
-from tap_vitess.errors import KeyTypeError
+from tap_vitess.errors import RequestError
 from tap_vitess.protocol.images import RawKey, packed
 from tap_vitess.values.charsets import charset_of
 from tap_vitess.values.mysql_types import value_type
@@ -67,6 +67,7 @@ class Lookup:
             for start in range(0, len(some), _AT_ONCE)
         ]
         with connect(self.address, raw=True) as sql:
+            sql.query("set time_zone = '+00:00'")  # in which VStream gives a TIMESTAMP
             told = [row for statement in statements for row in sql.query(*statement)]
         rows = {
             tuple(
@@ -124,7 +125,7 @@ def _parameter(
                 return value
             if isinstance(value, date | timedelta):
                 return raw.decode()
-    raise KeyTypeError(
+    raise RequestError(
         f"{table}: a row cannot be asked for by its key column {field.name}, a "
         f"{field.column_type}; set binlog_row_image=FULL and binlog_row_value_options='' on the "
         "tablets' MySQL, or choose another value of the setting on_partial_image",

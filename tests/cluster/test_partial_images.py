@@ -339,6 +339,33 @@ def test_rows_that_leave_a_filter(
     assert len(chosen) == 15
 
 
+def test_a_time_zone(
+    own_cluster: Cluster, source: Source, pipeline: Callable[..., Pipeline]
+) -> None:
+    """A TIMESTAMP that is fetched is in UTC, wherever MySQL is; so is that of a filter."""
+    columns = "k text not null, at timestamp(3) null, tx text, primary key (k(20))"
+    table = source.create("zoned", columns, vindex="k")
+    pipe = pipeline(tables=[f"*.{table}"])
+    numbers = [own_cluster.primary(source.address.keyspace, shard) for shard in SHARDS]
+    source.execute(
+        f"insert into {quote(table)} (k, at, tx) values ('1', '2024-07-01 12:00:00.125', 'a')"
+    )
+    pipe.complete()
+    before = pipe.rows(table, ["k"])
+    try:
+        for number in numbers:
+            own_cluster.set_globals(number, time_zone="+05:30")
+        with _logging(own_cluster, source, {"binlog_row_image": "MINIMAL"}):
+            source.execute(f"update {quote(table)} set tx = 'b' where k = '1'")
+        pipe.complete()
+    finally:
+        for number in numbers:
+            own_cluster.set_globals(number, time_zone="SYSTEM")
+    after = pipe.rows(table, ["k"])
+    assert [row["tx"] for row in after.values()] == ["b"]
+    assert [row["at"] for row in after.values()] == [row["at"] for row in before.values()]
+
+
 def test_partial_json_that_vitess_drops(
     own_cluster: Cluster, source: Source, pipeline: Callable[..., Pipeline], vitess_version: Version
 ) -> None:
