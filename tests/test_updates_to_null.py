@@ -63,11 +63,14 @@ def insert(cluster: Cluster, numbers: Sequence[int]) -> None:
 @contextmanager
 def minimal(cluster: Cluster) -> Iterator[None]:
     """Log MINIMAL images; VTGate refuses a stream until it is set back."""
-    for image in ("MINIMAL", "FULL"):
-        for name in SHARDS:
-            cluster.shard("shop", name).variables["binlog_row_image"] = image
-        if image == "MINIMAL":
-            yield
+    log(cluster, "MINIMAL")
+    yield
+    log(cluster, "FULL")
+
+
+def log(cluster: Cluster, image: str) -> None:
+    for name in SHARDS:
+        cluster.shard("shop", name).variables["binlog_row_image"] = image
 
 
 def write(cluster: Cluster, rng: random.Random) -> None:
@@ -205,11 +208,6 @@ def with_texts(cluster: Cluster) -> None:
     cluster.create_table("shop", Table("texts", TEXTS, primary_key=("k",)))
     rows = [{"k": b"%d" % i, "n": b"1", "note": b"note"} for i in range(ROWS)]
     cluster.insert("shop", "texts", rows)
-
-
-def log(cluster: Cluster, image: str) -> None:
-    for name in SHARDS:
-        cluster.shard("shop", name).variables["binlog_row_image"] = image
 
 
 def set_texts(cluster: Cluster, number: int, values: Values) -> None:
